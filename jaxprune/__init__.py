@@ -1,0 +1,52 @@
+"""jaxprune: which groups of people pruning hurts, why, who will be hurt next, and what helps.
+
+The map of the library (each name below is a module or a package, imported when first used):
+
+    data         data sets with groups: bundled ones and your own arrays
+    models       flax NNX networks, and adapters for anything that is a function of parameters
+    training     one contract, `step(state, batch) -> (state, logs)`, and the `fit` that runs it
+    pruning      criteria, masks, and the optax transformation that keeps pruned weights at zero
+    mitigation   the Lagrangian constraint on group losses, as an optax transformation
+    auditing     per-group metrics, the impact of pruning, intervals over seeds
+    theory       group gradients, curvature, boundary distance, the bound of Theorem 1
+    reporting    results -> tables, figures, one self-contained HTML page
+
+Importing `jaxprune` does not import jax; importing any of the modules above does.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "auditing",
+    "checkpoints",
+    "config",
+    "data",
+    "errors",
+    "groups",
+    "losses",
+    "mitigation",
+    "models",
+    "pipeline",
+    "pruning",
+    "reporting",
+    "sharding",
+    "stages",
+    "theory",
+    "training",
+    "types",
+)
+
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"jaxprune.{name}")
+    raise AttributeError(f"module 'jaxprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

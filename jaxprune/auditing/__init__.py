@@ -1,0 +1,7 @@
+"""Who is hurt: metrics per group, the impact of pruning, and intervals over seeds."""
+
+from jaxprune.auditing.impact import Impact, impact
+from jaxprune.auditing.intervals import Interval, mean_interval
+from jaxprune.auditing.metrics import GroupMetrics, evaluate
+
+__all__ = ["GroupMetrics", "Impact", "Interval", "evaluate", "impact", "mean_interval"]

@@ -1,0 +1,57 @@
+"""What pruning did to each group: from the metrics of the dense and of the pruned network."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxprune.auditing.metrics import GroupMetrics
+from jaxprune.types import Array
+
+
+class Impact(NamedTuple):
+    """The change from the dense to the pruned network; positive means harm.
+
+    Attributes:
+      excessive_loss: [G] R(a) = J(pruned; D_a) - J(dense; D_a), eq. (2) of Tran et al. 2022, in nats.
+      accuracy_drop: [G] Δ_a = accuracy_a(dense) - accuracy_a(pruned).
+      excess_accuracy_gap: [G] ψ_a = Δ_a - Δ, with Δ the drop over all examples (Hashemizadeh et al. 2024).
+      overall_excessive_loss: [] the same over all examples.
+      overall_accuracy_drop: [] Δ.
+    """
+
+    excessive_loss: Array
+    accuracy_drop: Array
+    excess_accuracy_gap: Array
+    overall_excessive_loss: Array
+    overall_accuracy_drop: Array
+
+    @property
+    def excessive_loss_spread(self) -> Array:
+        """ξ = max_{a,a'} |R(a) - R(a')|, the fairness violation of Tran et al.'s theory, eq. (3)."""
+        return jnp.nanmax(self.excessive_loss, -1) - jnp.nanmin(self.excessive_loss, -1)
+
+    @property
+    def max_excess_accuracy_gap(self) -> Array:
+        """max_a ψ_a."""
+        return jnp.nanmax(self.excess_accuracy_gap, -1)
+
+
+def impact(dense: GroupMetrics, pruned: GroupMetrics) -> Impact:
+    """The impact of pruning on each group.
+
+    Args:
+      dense: The metrics of the network before.
+      pruned: The metrics of the network after, on the same examples; leading axes broadcast.
+
+    Returns:
+      The impact; NaN for a group without examples.
+    """
+    drop = dense.accuracy - pruned.accuracy
+    overall_drop = dense.overall_accuracy - pruned.overall_accuracy
+    return Impact(
+        excessive_loss=pruned.loss - dense.loss,
+        accuracy_drop=drop,
+        excess_accuracy_gap=drop - jnp.expand_dims(overall_drop, -1),
+        overall_excessive_loss=pruned.overall_loss - dense.overall_loss,
+        overall_accuracy_drop=overall_drop,
+    )

@@ -1,0 +1,85 @@
+"""Loss and accuracy per group."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.data.batching import chunked
+from jaxprune.groups import group_sum
+from jaxprune.losses import cross_entropy
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+
+class GroupMetrics(NamedTuple):
+    """How well a network does on each group and overall.
+
+    Attributes:
+      size: [G] total weight of the examples of each group; their number where weights are 1.
+      loss: [G] mean loss in nats; NaN for a group without examples.
+      accuracy: [G] share of right predictions; NaN for a group without examples.
+      overall_loss: [] mean loss over all examples.
+      overall_accuracy: [] share of right predictions over all examples.
+    """
+
+    size: Array
+    loss: Array
+    accuracy: Array
+    overall_loss: Array
+    overall_accuracy: Array
+
+    @property
+    def accuracy_spread(self) -> Array:
+        """max_a accuracy_a - min_a accuracy_a: the fairness violation of Tran et al.'s experiments (§6.2)."""
+        return jnp.nanmax(self.accuracy, -1) - jnp.nanmin(self.accuracy, -1)
+
+    @property
+    def worst_group(self) -> Array:
+        """The index of the group of lowest accuracy; the first of them on a tie."""
+        return jnp.nanargmin(self.accuracy, -1)
+
+
+def evaluate(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int = 4096,
+) -> GroupMetrics:
+    """Evaluates a network on every group.
+
+    Compiled once for each function `apply` and shape of the data. Sums are weighted by example, so that the result
+    does not depend on `chunk_size` but for rounding.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      batch: [N] examples.
+      num_groups: G.
+      loss: Per-example loss.
+      chunk_size: Examples evaluated at a time, which bounds the memory.
+
+    Returns:
+      The metrics.
+    """
+    return _evaluate(as_pytree(apply), params, batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size)
+
+
+@partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
+def _evaluate(
+    apply: Apply, params: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss, chunk_size: int
+) -> GroupMetrics:
+    def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
+        logits = apply(params, chunk.x)
+        right = (jnp.argmax(logits, -1) == chunk.y).astype(jnp.float32)
+        values = jnp.stack([jnp.ones_like(right), loss(logits, chunk.y), right], axis=-1)
+        return sums + group_sum(values, chunk.group, num_groups, chunk.weight), None
+
+    sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))
+    size, total_loss, right = jnp.moveaxis(sums, -1, 0)
+    safe = jnp.where(size > 0, size, jnp.nan)
+    everyone = jnp.sum(size)
+    return GroupMetrics(size, total_loss / safe, right / safe, jnp.sum(total_loss) / everyone, jnp.sum(right) / everyone)

@@ -1,0 +1,70 @@
+"""Your own arrays, from an npz file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxprune.data.splitting import stratified
+from jaxprune.data.table import Table
+from jaxprune.errors import UserError
+
+_TEST_SHARE = 0.2  # where the file does not say which examples are the test split
+
+
+def read_npz(path: Path) -> Table:
+    """Reads a data set from an npz file.
+
+    The file holds `x` [N, ...] (rows or images), `y` [N] int, and one int array [N] for each attribute that may
+    form groups. Optional: `<name>_names`, the names of the codes of `y` or of an attribute; `split` [N] (0 train,
+    1 test, 2 validation), without which a fifth of the examples becomes the test split; `provenance`, a text.
+
+    Raises:
+      UserError: The file is missing, is not an npz file, or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            arrays = dict(z)
+    except FileNotFoundError:
+        raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({error})") from None
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise UserError(f"data.name: {path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
+    x, n = np.asarray(arrays["x"], np.float32), len(arrays["x"])
+    if x.ndim not in (2, 3, 4):
+        raise UserError(f"data.name: x in {path} has {x.ndim} axes; give rows [N, F] or images [N, H, W, channels]")
+    x = x[..., None] if x.ndim == 3 else x
+    columns = {
+        name: (values, _names(arrays, name, values))
+        for name, values in arrays.items()
+        if name not in ("x", "split", "provenance") and not name.endswith("_names")
+    }
+    for name, (values, _) in columns.items():
+        if values.shape != (n,) or values.dtype.kind not in "iub":
+            raise UserError(
+                f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; "
+                f"a label or an attribute is whole numbers of shape ({n},)"
+            )
+    attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
+    split = arrays.get("split")
+    if split is None:
+        split = stratified(columns["y"][0], _TEST_SHARE).astype(np.uint8)
+    if len(split) != n:
+        raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
+    return Table(
+        x=x,
+        labels={"y": columns["y"], **attributes},
+        attributes=attributes,
+        stratify=tuple(attributes),
+        split=split,
+        standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
+        provenance=str(arrays.get("provenance", path)),
+    )
+
+
+def _names(arrays: dict[str, np.ndarray], name: str, values: np.ndarray) -> tuple[str, ...]:
+    if f"{name}_names" in arrays:
+        return tuple(str(n) for n in arrays[f"{name}_names"])
+    return tuple(str(n) for n in range(int(values.max(initial=0)) + 1)) if values.dtype.kind in "iub" else ()

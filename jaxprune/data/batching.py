@@ -1,0 +1,46 @@
+"""Batches of data that lies on the device, cut inside the compiled program."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.types import Array, Batch
+
+
+def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
+    """A shuffled epoch: every example once, the last batch filled up with repeats of weight 0.
+
+    Args:
+      key: Decides the order.
+      num_examples: N.
+      batch_size: B.
+
+    Returns:
+      Indices [T, B] int32 and weights [T, B] float32, T = ceil(N / B); the weights sum to N.
+    """
+    steps = -(-num_examples // batch_size)
+    order = jax.random.permutation(key, num_examples)
+    padding = steps * batch_size - num_examples
+    index = jnp.concatenate([order, jnp.zeros(padding, order.dtype)])
+    weight = jnp.concatenate([jnp.ones(num_examples), jnp.zeros(padding)])
+    return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
+
+
+def take(data: Batch, index: Array, weight: Array) -> Batch:
+    """The examples at `index` [B], their weights multiplied by `weight` [B]."""
+    return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
+
+
+def chunked(data: Batch, size: int) -> Batch:
+    """All examples in order, as [T, B] chunks of at most `size`, the last one padded with weight 0.
+
+    The chunks are made equally long, so that little is padded.
+    """
+    n = data.y.shape[0]
+    steps = max(1, -(-n // size))
+    length = -(-n // steps)
+
+    def cut(a: Array) -> Array:
+        padding = [(0, steps * length - n)] + [(0, 0)] * (a.ndim - 1)
+        return jnp.pad(a, padding).reshape(steps, length, *a.shape[1:])
+
+    return Batch(*(cut(jnp.asarray(a)) for a in data))

@@ -1,0 +1,162 @@
+"""The `Dataset` that the rest of the library sees, and the checks that it passed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxprune.errors import UserError
+from jaxprune.types import Array, Batch
+
+MINIMUM_COUNT = 30  # below this a group's mean is reported with a warning
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test examples with groups.
+
+    Attributes:
+      name: What it is called.
+      train: Examples that the parameters are fitted to; numpy arrays, inputs normalised.
+      validation: Examples that choices are made on.
+      test: Examples that are only ever reported on.
+      label_names: The C names of the labels.
+      group_names: The G names of the groups.
+      group_by: What the groups are, such as "race" or "race*sex".
+      provenance: Where it comes from and under which licence.
+    """
+
+    name: str
+    train: Batch
+    validation: Batch
+    test: Batch
+    label_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    group_by: str
+    provenance: str
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return len(self.group_names)
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.label_names)
+
+    def split(self, name: str) -> Batch:
+        """One of the three splits by its name."""
+        return getattr(self, name)
+
+    def group_sizes(self, split: str) -> np.ndarray:
+        """[G] number of examples of each group in a split."""
+        return np.bincount(self.split(split).group, minlength=self.num_groups)
+
+    def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
+        """One sentence for each group that is too small in a split to be judged closely."""
+        return [
+            f"group {self.group_names[g]!r} has only {count} example{'' if count == 1 else 's'} in the {split} split; "
+            "its figures are uncertain"
+            for split in SPLITS
+            for g, count in enumerate(self.group_sizes(split))
+            if count < minimum
+        ]
+
+
+def check_split(
+    split: str, x: Array, y: Array, group: Array, *, num_classes: int, num_groups: int, where: str = "data"
+) -> None:
+    """Checks the arrays of one split.
+
+    Args:
+      split: Its name, for the messages.
+      x: [N, ...] inputs.
+      y: [N] labels.
+      group: [N] groups.
+      num_classes: C.
+      num_groups: G.
+      where: The setting or argument to name in the messages.
+
+    Raises:
+      UserError: Lengths differ, a label or group is out of range or not whole, or an input is NaN or infinite.
+    """
+    x, y, group = np.asarray(x), np.asarray(y), np.asarray(group)
+    if not len(x) == len(y) == len(group):
+        raise UserError(
+            f"{where}: the {split} split has {len(x)} inputs, {len(y)} labels and {len(group)} groups; "
+            "give one label and one group for each input"
+        )
+    if len(x) == 0:
+        raise UserError(f"{where}: the {split} split is empty; give it examples")
+    for what, codes, size in (("label", y, num_classes), ("group", group, num_groups)):
+        if codes.dtype.kind not in "iub":
+            raise UserError(f"{where}: the {what}s of the {split} split are {codes.dtype}; give whole numbers")
+        wrong = np.flatnonzero((codes < 0) | (codes >= size))
+        if len(wrong):
+            raise UserError(
+                f"{where}: {what} {codes[wrong[0]]} of {split} example {wrong[0]} is out of range; "
+                f"{what}s run from 0 to {size - 1}"
+            )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        row = int(np.argwhere(~np.isfinite(x))[0][0])
+        bad = int((~np.isfinite(x)).sum())
+        raise UserError(
+            f"{where}: the inputs of the {split} split hold {bad} value{'s' * (bad != 1)} that are NaN or infinite, "
+            f"the first in example {row}; clean or impute them first"
+        )
+
+
+def from_arrays(
+    train: Sequence[Array],
+    validation: Sequence[Array],
+    test: Sequence[Array],
+    *,
+    label_names: Sequence[str],
+    group_names: Sequence[str],
+    name: str = "arrays",
+    group_by: str = "group",
+    provenance: str = "arrays given by the caller",
+) -> Dataset:
+    """A checked data set from arrays that are normalised and split already.
+
+    Args:
+      train: `(x [N, ...], y [N], group [N])`, with as many examples as you like.
+      validation: Likewise.
+      test: Likewise.
+      label_names: The C names of the labels.
+      group_names: The G names of the groups.
+      name: What to call it.
+      group_by: What the groups are.
+      provenance: Where it comes from.
+
+    Returns:
+      The data set; every weight is 1.
+
+    Raises:
+      UserError: As `check_split`, or a group has no examples in a split.
+    """
+    batches = {}
+    for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
+        check_split(split, x, y, group, num_classes=len(label_names), num_groups=len(group_names), where=f"data {name}")
+        batches[split] = Batch(
+            np.asarray(x), np.asarray(y, np.int32), np.asarray(group, np.int32), np.ones(len(y), np.float32)
+        )
+    dataset = Dataset(
+        name=name, label_names=tuple(label_names), group_names=tuple(group_names), group_by=group_by,
+        provenance=provenance, **batches,
+    )  # fmt: skip
+    _check_no_group_is_empty(dataset)
+    return dataset
+
+
+def _check_no_group_is_empty(dataset: Dataset) -> None:
+    sizes: Mapping[str, np.ndarray] = {split: dataset.group_sizes(split) for split in SPLITS}
+    for split, counts in sizes.items():
+        empty = [dataset.group_names[g] for g in np.flatnonzero(counts == 0)]
+        if empty:
+            raise UserError(
+                f"data.group: {dataset.group_by!r} leaves group {empty[0]!r} without examples in the {split} split; "
+                "merge it with another group, leave it out, or group by something else"
+            )

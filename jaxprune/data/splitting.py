@@ -1,0 +1,27 @@
+"""Deterministic, stratified splits."""
+
+import numpy as np
+
+_SPLIT_SEED = 20220614  # fixed: splits must not change with the seed of a run
+
+
+def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
+    """Chooses `fraction` of the examples so that every cell gives its share, to within one example.
+
+    Examples are put in order of their cell, in random order inside each, and every (1/fraction)-th one is chosen
+    (systematic sampling), so that the total is exact as well. The choice depends on nothing but the arguments.
+
+    Args:
+      cells: [N] int, the stratum of each example.
+      fraction: Between 0 and 1.
+
+    Returns:
+      [N] bool, True for those chosen.
+    """
+    n = len(cells)
+    shuffled = np.random.Generator(np.random.PCG64(_SPLIT_SEED)).permutation(n)
+    ordered = shuffled[np.argsort(cells[shuffled], kind="stable")]
+    marks = np.floor((np.arange(n + 1) + 0.5) * fraction)
+    chosen = np.zeros(n, bool)
+    chosen[ordered[np.diff(marks) > 0]] = True
+    return chosen

@@ -1,0 +1,33 @@
+"""What a source yields before it is grouped, split and normalised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Column = tuple[np.ndarray, tuple[str, ...]]  # codes [N], the names of the codes
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw examples of a source.
+
+    Attributes:
+      x: [N, F] rows or [N, H, W, channels] images, float32, not normalised.
+      labels: Name -> column, those that may be predicted; the first is the default.
+      attributes: Name -> column, those that may form groups; the first is the default.
+      stratify: Names of the columns that cut the validation split evenly, beside the label; the same ones whatever
+        the groups asked for, so that results for different groups rest on the same split.
+      split: [N] 0 train, 1 test; or with 2 for a validation split that the source has of its own.
+      standardise: [F] bool, the columns that are scaled to mean 0 and deviation 1; None scales all values alike, as
+        for images.
+      provenance: Where it comes from and under which licence.
+    """
+
+    x: np.ndarray
+    labels: Mapping[str, Column]
+    attributes: Mapping[str, Column]
+    stratify: tuple[str, ...]
+    split: np.ndarray
+    standardise: np.ndarray | None
+    provenance: str

@@ -1,0 +1,81 @@
+"""Networks in flax NNX, and adapters that turn a network into pure functions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxprune.errors import UserError, unknown
+from jaxprune.models.adapters import from_nnx, network_of
+from jaxprune.models.convnet import ConvNet
+from jaxprune.models.mlp import MLP
+from jaxprune.types import Array, Network, Params, Stats
+
+# Name -> (constructor, default options). A constructor takes (sample, num_classes, *, rngs, **options).
+MODELS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
+    "mlp": (MLP, {"hidden": (64, 64)}),
+    "convnet": (ConvNet, {"channels": (16, 32), "hidden": (64, 32)}),
+}
+
+__all__ = ["MLP", "MODELS", "ConvNet", "build", "create", "from_nnx", "options_of"]
+
+
+def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a model: those given, and its defaults for the rest.
+
+    Args:
+      name: A name in `MODELS`.
+      given: Options by name; None means the default.
+
+    Raises:
+      UserError: The model is not known, or has no such option.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS, where="model.name")
+    defaults = MODELS[name][1]
+    for option, value in given.items():
+        if value is not None and option not in defaults:
+            raise UserError(f"model.{option}: {name} has no {option}; leave it out (it has {', '.join(defaults)})")
+    return {option: default if given.get(option) is None else given[option] for option, default in defaults.items()}
+
+
+def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network:
+    """A network by name, not yet initialised: `network.init(key) -> (params, stats)`.
+
+    Args:
+      name: A name in `MODELS`.
+      sample: One example, [...], or any array of its shape.
+      num_classes: C.
+      **options: Options of the model, such as `hidden=(64, 64)`.
+
+    Returns:
+      The network.
+
+    Raises:
+      UserError: The model is not known, or has no such option, or cannot take inputs of this shape.
+    """
+    constructor = MODELS[name][0] if name in MODELS else None
+    options = options_of(name, options)
+    assert constructor is not None
+    return network_of(lambda rngs: constructor(sample, num_classes, rngs=rngs, **options))
+
+
+def create(
+    name: str, key: jax.Array, sample: Array, *, num_classes: int, **options: Any
+) -> tuple[Network, Params, Stats]:
+    """A network by name and its initial parameters and statistics.
+
+    Args:
+      name: A name in `MODELS`.
+      key: One key, or R of them for R replicas: every leaf then has a leading axis R.
+      sample: One example, [...].
+      num_classes: C.
+      **options: Options of the model.
+
+    Returns:
+      The network, params and stats.
+    """
+    network = build(name, sample, num_classes, **options)
+    assert network.init is not None
+    params, stats = jax.vmap(network.init)(key) if key.ndim else network.init(key)
+    return network, params, stats

@@ -1,0 +1,38 @@
+"""The small network of the paper's Table 2: two convolutions and three linear layers."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxprune.errors import UserError
+from jaxprune.models.layers import Conv, max_pool
+from jaxprune.models.mlp import MLP
+from jaxprune.types import Array
+
+
+class ConvNet(nnx.Module):
+    """Convolutions of 3x3 with ReLU and 2x2 max-pooling after each, then dense layers."""
+
+    def __init__(
+        self, sample: Array, num_classes: int, *, channels: Sequence[int], hidden: Sequence[int], rngs: nnx.Rngs
+    ):
+        shape = np.shape(sample)
+        if len(shape) != 3 or min(shape[:2]) < 2 ** len(channels):
+            raise UserError(
+                f"model.name: convnet takes images [H, W, channels] of at least {2 ** len(channels)} pixels a side, "
+                f"not inputs of shape {list(shape)}; use mlp"
+            )
+        height, width, features = shape
+        self.depth = len(channels)
+        for i, wider in enumerate(channels):
+            setattr(self, f"conv_{i}", Conv(features, wider, rngs=rngs))
+            height, width, features = height // 2, width // 2, wider
+        self.head = MLP(np.zeros((height, width, features)), num_classes, hidden=hidden, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, channels] -> logits [B, C]."""
+        for i in range(self.depth):
+            x = max_pool(jax.nn.relu(getattr(self, f"conv_{i}")(x)))
+        return self.head(x)

@@ -1,0 +1,116 @@
+"""Masks from scores: exact to one weight, deterministic on ties, without a sort and without a gather."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.errors import UserError
+from jaxprune.pruning.selection import leaf_path
+from jaxprune.types import Array, Masks, Params, PyTree, Scores
+
+
+def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
+    """Prunes the lowest scores of all layers together.
+
+    Exactly `round(sparsity * N)` of the N prunable weights are pruned. Among equal scores at the threshold, those
+    that come first (in the order of the leaves, then row-major) are pruned first. The threshold is found by bisection
+    on the bit pattern of the scores, which keeps their order: 32 counts in place of a sort, and only counts are
+    summed over devices.
+
+    Args:
+      scores: Float arrays; the lowest is pruned first.
+      sparsity: The share to prune, in [0, 1).
+      prunable: Bools with the structure of `scores`, as from `prunable`; None for all of them.
+
+    Returns:
+      Masks with the structure of `scores`, True = kept; all True for leaves that are not prunable.
+
+    Raises:
+      UserError: The sparsity is outside [0, 1), or a score is NaN or infinite (checked outside of jit).
+    """
+    return _masks(scores, sparsity, prunable, together=True)
+
+
+def layerwise_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
+    """Prunes the lowest scores of each layer: exactly `round(sparsity * size)` weights of every prunable leaf.
+
+    Ties, arguments, result and errors as for `global_masks`.
+    """
+    return _masks(scores, sparsity, prunable, together=False)
+
+
+SCOPES: Mapping[str, Callable[[Scores, float, PyTree], Masks]] = {"global": global_masks, "layerwise": layerwise_masks}
+
+
+def apply_masks(params: Params, masks: Masks) -> Params:
+    """The parameters with pruned weights set to 0."""
+    return jax.tree.map(lambda p, m: jnp.where(m, p, jnp.zeros_like(p)), params, masks)
+
+
+def check_sparsity(sparsity: float, where: str = "sparsity") -> None:
+    """Raises a `UserError` unless 0 <= sparsity < 1."""
+    if not 0 <= sparsity < 1:
+        raise UserError(f"{where}: {sparsity} is outside [0, 1); 0.9 prunes nine weights of ten")
+
+
+def _masks(scores: Scores, sparsity: float, prunable: PyTree, *, together: bool) -> Masks:
+    check_sparsity(sparsity)
+    leaves, treedef = jax.tree.flatten(scores)
+    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
+    picked = [leaf for leaf, wanted in zip(leaves, chosen, strict=True) if wanted]
+    _check_finite(scores, chosen)
+    if together:
+        pruned = round(sparsity * sum(leaf.size for leaf in picked))
+        kept = iter(_keep_all_but_lowest(picked, jnp.int32(pruned)))
+    else:
+        kept = (_keep_all_but_lowest([leaf], jnp.int32(round(sparsity * leaf.size)))[0] for leaf in picked)
+    masks = [
+        next(kept) if wanted else jnp.ones(leaf.shape, bool) for leaf, wanted in zip(leaves, chosen, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, masks)
+
+
+@jax.jit
+def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
+    """Masks that are False at exactly the `pruned` lowest scores of all the arrays together."""
+    # One width for all: the bits of a float32 and of a float64 are not in one order. bfloat16 widens without loss.
+    wide = any(leaf.dtype == jnp.float64 for leaf in scores)
+    width, unsigned = (64, jnp.uint64) if wide else (32, jnp.uint32)
+    keys = [_ordered_bits(leaf.astype(jnp.float64 if wide else jnp.float32), unsigned) for leaf in scores]
+
+    def count(predicate: Callable[[Array], Array]) -> Array:
+        return sum((jnp.sum(predicate(key), dtype=jnp.int32) for key in keys), start=jnp.int32(0))
+
+    def raise_bit(i: Array, threshold: Array) -> Array:
+        higher = threshold | (unsigned(1) << (width - 1 - i).astype(unsigned))
+        return jnp.where(count(lambda key: key < higher) < pruned, higher, threshold)
+
+    # The largest t with fewer than `pruned` keys below it is the pruned-th smallest key.
+    threshold = jax.lax.fori_loop(0, width, raise_bit, unsigned(0))
+    ties = pruned - count(lambda key: key < threshold)
+    masks = []
+    for key in keys:
+        equal = (key == threshold).reshape(-1)
+        rank = jnp.cumsum(equal, dtype=jnp.int32)  # 1 for the first of the ties in this leaf
+        drop = equal & (rank <= ties)
+        ties = ties - jnp.minimum(ties, rank[-1] if rank.size else 0)
+        masks.append(((key.reshape(-1) >= threshold) & ~drop).reshape(key.shape))
+    return masks
+
+
+def _ordered_bits(scores: Array, unsigned: type) -> Array:
+    """Unsigned integers in the same order as the floats; -0.0 and 0.0 are equal."""
+    scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
+    bits = jax.lax.bitcast_convert_type(scores, unsigned)
+    top = unsigned(1) << unsigned(scores.dtype.itemsize * 8 - 1)
+    return jnp.where(bits & top != 0, ~bits, bits | top)
+
+
+def _check_finite(scores: Scores, chosen: list[bool]) -> None:
+    for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(scores), chosen, strict=True):
+        if wanted and not isinstance(leaf, jax.core.Tracer) and not bool(jnp.isfinite(leaf).all()):
+            raise UserError(
+                f"the scores of {leaf_path(path)} hold NaN or infinite values; "
+                "the parameters may have diverged: train with a lower learning rate"
+            )

@@ -1,0 +1,45 @@
+"""How much of each layer is left."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxprune.pruning.selection import leaf_path
+from jaxprune.types import Masks, PyTree
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """One prunable leaf: its path, its size and the number of weights kept."""
+
+    path: str
+    size: int
+    kept: int
+
+    @property
+    def sparsity(self) -> float:
+        """The share of its weights that is pruned."""
+        return 1 - self.kept / self.size
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left: the network then says the same of every input, whatever the group."""
+        return self.kept == 0
+
+
+def layer_sparsities(masks: Masks, prunable: PyTree = None) -> list[LayerSparsity]:
+    """The sparsity of each prunable leaf of one network, in the order of the leaves."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(masks)
+    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
+    return [
+        LayerSparsity(leaf_path(path), int(np.size(leaf)), int(np.sum(np.asarray(leaf))))
+        for (path, leaf), wanted in zip(leaves, chosen, strict=True)
+        if wanted
+    ]
+
+
+def sparsity_of(masks: Masks, prunable: PyTree = None) -> float:
+    """The share of all prunable weights that is pruned."""
+    layers = layer_sparsities(masks, prunable)
+    return 1 - sum(layer.kept for layer in layers) / sum(layer.size for layer in layers)

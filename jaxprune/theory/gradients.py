@@ -1,0 +1,64 @@
+"""The gradient of each group's loss."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.losses import cross_entropy
+from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+
+def group_gradients(
+    apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
+) -> Params:
+    """g_a = ∇_θ J(θ; D_a), the gradient of the mean loss of each group.
+
+    Computed in the precision of the parameters with full matrix products, in one pass over the examples whatever the
+    number of groups.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters.
+      batch: [N] examples, or chunks of them made by `by_group` (for use under vmap).
+      num_groups: G.
+      loss: Per-example loss.
+
+    Returns:
+      The structure of `params` with a leading axis G; 0 for a group without examples.
+    """
+    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    return _group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss)
+
+
+def group_gradient_norms(
+    apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
+) -> Array:
+    """‖g_a‖, the Euclidean norm of each group's gradient, [G]; not the mean of the norms of its examples."""
+    return norms(group_gradients(apply, params, batch, num_groups=num_groups, loss=loss))
+
+
+def norms(stacked: Params) -> Array:
+    """[G] Euclidean norms over everything but the leading axis."""
+    return jnp.sqrt(sum(jnp.sum(leaf.reshape(leaf.shape[0], -1) ** 2, 1) for leaf in jax.tree.leaves(stacked)))
+
+
+def chunk_loss(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: Array, weight: Array) -> Array:
+    """The weighted sum of the losses of one chunk, []; padding contributes 0."""
+    losses = loss(apply(params, x), y)
+    return jnp.sum(jnp.where(weight != 0, losses * weight, 0))
+
+
+@partial(jax.jit, static_argnames=("num_groups", "loss"))
+def _group_gradients(apply: Apply, params: Params, chunks: Chunks, *, num_groups: int, loss: ExampleLoss) -> Params:
+    def add(sums: Params, chunk: tuple[Array, Array, Array, Array]) -> tuple[Params, None]:
+        x, y, weight, group = chunk
+        gradient = jax.grad(partial(chunk_loss, apply, loss))(params, x, y, weight)
+        return jax.tree.map(lambda s, g: s.at[group].add(g), sums, gradient), None
+
+    zeros = jax.tree.map(lambda p: jnp.zeros((num_groups, *p.shape), p.dtype), params)
+    with jax.default_matmul_precision("highest"):
+        sums, _ = jax.lax.scan(add, zeros, (chunks.x, chunks.y, chunks.weight, chunks.group))
+    size = jnp.where(chunks.size > 0, chunks.size, 1)
+    return jax.tree.map(lambda s: s / size.reshape(-1, *(1,) * (s.ndim - 1)).astype(s.dtype), sums)

@@ -1,0 +1,187 @@
+"""The one training contract, `step(state, batch) -> (state, logs)`, and the loop that runs any such step."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxprune.data.batching import epoch_indices, take
+from jaxprune.errors import TrainingDiverged
+from jaxprune.losses import weighted_mean
+from jaxprune.types import (
+    Apply,
+    Array,
+    Batch,
+    ExampleLoss,
+    Logs,
+    Network,
+    Params,
+    PyTree,
+    Stats,
+    Step,
+    TrainState,
+    as_network,
+)
+
+# (logits [B, C], batch, opt_state) -> (what is differentiated [], logs, extra arguments of the optax update)
+Objective = Callable[[Array, Batch, PyTree], tuple[Array, Logs, dict[str, Any]]]
+
+
+def init_state(params: Params, tx: optax.GradientTransformation, stats: Stats = ()) -> TrainState:
+    """The state before the first step; vmap it for replicas."""
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+
+
+def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTransformation) -> Step:
+    """A training step on the mean of the per-example losses.
+
+    Args:
+      network: A `Network`, or a function `apply(params, x) -> logits [B, C]`.
+      loss: Per-example loss, `(logits [B, C], y [B]) -> [B]`.
+      tx: The optax transformation.
+
+    Returns:
+      The step; it logs `loss`, the weighted mean over the batch.
+    """
+
+    def objective(logits: Array, batch: Batch, opt_state: PyTree) -> tuple[Array, Logs, dict[str, Any]]:
+        value = weighted_mean(loss(logits, batch.y), batch.weight)
+        return value, {"loss": value}, {}
+
+    return make_objective_step(network, objective, tx)
+
+
+def make_objective_step(network: Network | Apply, objective: Objective, tx: optax.GradientTransformation) -> Step:
+    """A training step on any scalar of the logits: one forward and one backward pass.
+
+    Args:
+      network: A `Network`, or a function `apply(params, x) -> logits [B, C]`.
+      objective: `(logits, batch, opt_state) -> (scalar, logs, extra)`; `extra` goes to `tx.update` by name.
+      tx: The optax transformation.
+
+    Returns:
+      The step.
+    """
+    network = as_network(network)
+    tx = optax.with_extra_args_support(tx)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
+        def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
+            logits, stats = network.apply(params, state.stats, batch.x, True)
+            scalar, logs, extra = objective(logits, batch, state.opt_state)
+            return scalar, (stats, logs, extra)
+
+        grads, (stats, logs, extra) = jax.grad(value, has_aux=True)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, stats, opt_state), logs
+
+    return step
+
+
+def fit(
+    step: Step,
+    state: TrainState,
+    data: Batch,
+    *,
+    key: jax.Array,
+    epochs: int,
+    batch_size: int,
+    start: int = 0,
+    on_epoch: Callable[[int, TrainState, Logs], None] | None = None,
+    data_sharding: Any = None,
+) -> tuple[TrainState, Logs]:
+    """Runs a step over shuffled epochs, each one `lax.scan` in one compiled program.
+
+    The same `step` object is compiled once for data of one shape, however often `fit` is called. The order of epoch
+    e depends on `(key, e)` alone, so that a run continued at `start` ends with the same bits as one that was not
+    interrupted.
+
+    Args:
+      step: `(state, batch) -> (state, logs)`.
+      state: The state to begin with; the caller's arrays are left intact.
+      data: [N] examples that fit on the device.
+      key: One key; or R keys for R replicas, in which case every leaf of `state` has a leading axis R, every replica
+        draws its own order, and all train as one program.
+      epochs: The number of epochs to end with.
+      batch_size: B; the last batch of an epoch is padded with weight 0.
+      start: Epochs done already.
+      on_epoch: Called after each epoch with `(epochs done, state, logs of the epoch)`; the state is donated to the
+        next epoch, so copy what is to be kept.
+      data_sharding: A `jax.sharding.Sharding` of the batch axis, to split each batch over devices.
+
+    Returns:
+      The state and the logs, numpy arrays [steps, ...], or [R, steps, ...] for replicas.
+
+    Raises:
+      TrainingDiverged: A logged loss became NaN or infinite; `on_epoch` was not called for that epoch.
+    """
+    replicated = key.ndim == 1
+    state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
+    data = Batch(*map(jnp.asarray, data))
+    collected: list[Logs] = []
+    for epoch in range(start, epochs):
+        state, logs = _epoch(
+            step, state, data, key, jnp.int32(epoch), batch_size=batch_size, replicated=replicated, sharding=data_sharding
+        )  # fmt: skip
+        logs = jax.device_get(logs)
+        check_finite(logs["loss"], first_step=epoch * num_steps(data, batch_size))
+        collected.append(logs)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, state, logs)
+    axis = 1 if replicated else 0
+    joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
+    return state, joined
+
+
+def num_steps(data: Batch, batch_size: int) -> int:
+    """Steps in an epoch."""
+    return -(-data.y.shape[0] // batch_size)
+
+
+def check_finite(loss: np.ndarray, *, first_step: int = 0) -> None:
+    """Checks the losses of an epoch, [T] or [R, T].
+
+    Raises:
+      TrainingDiverged: One is NaN or infinite; `step` and `replica` tell which came first.
+    """
+    bad = np.argwhere(~np.isfinite(np.atleast_2d(loss)))
+    if len(bad):
+        replica, position = min(map(tuple, bad), key=lambda at: at[1])
+        step = first_step + int(position) + 1
+        raise TrainingDiverged(
+            f"the training loss became {np.atleast_2d(loss)[replica, position]} at step {step} of replica {replica}; "
+            "lower the learning rate",
+            step=step,
+            replica=int(replica),
+        )
+
+
+@partial(jax.jit, static_argnames=("step", "batch_size", "replicated", "sharding"), donate_argnames=("state",))
+def _epoch(
+    step: Step,
+    state: TrainState,
+    data: Batch,
+    key: jax.Array,
+    epoch: Array,
+    *,
+    batch_size: int,
+    replicated: bool,
+    sharding: Any,
+) -> tuple[TrainState, Logs]:
+    def one(state: TrainState, key: jax.Array) -> tuple[TrainState, Logs]:
+        order = epoch_indices(jax.random.fold_in(key, epoch), data.y.shape[0], batch_size)
+
+        def body(state: TrainState, at: tuple[Array, Array]) -> tuple[TrainState, Logs]:
+            batch = take(data, *at)
+            if sharding is not None:
+                batch = jax.lax.with_sharding_constraint(batch, sharding)
+            return step(state, batch)
+
+        return jax.lax.scan(body, state, order)
+
+    return jax.vmap(one)(state, key) if replicated else one(state, key)
