@@ -184,4 +184,8 @@ def _epoch(
 
         return jax.lax.scan(body, state, order)
 
-    return jax.vmap(one)(state, key) if replicated else one(state, key)
+    if not replicated:
+        return one(state, key)
+    # The name tells the constraint above that the mapped axis lies along the mesh axis "replica".
+    mapped = jax.vmap(one) if sharding is None else jax.vmap(one, spmd_axis_name="replica")
+    return mapped(state, key)

@@ -1,5 +1,6 @@
 """The `Dataset` that the rest of the library sees, and the checks that it passed."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Dataset:
       test: Examples that are only ever reported on.
       label_names: The C names of the labels.
       group_names: The G names of the groups.
+      label_by: What the label is, such as "income".
       group_by: What the groups are, such as "race" or "race*sex".
       provenance: Where it comes from and under which licence.
     """
@@ -33,6 +35,7 @@ class Dataset:
     test: Batch
     label_names: tuple[str, ...]
     group_names: tuple[str, ...]
+    label_by: str
     group_by: str
     provenance: str
 
@@ -53,6 +56,15 @@ class Dataset:
     def group_sizes(self, split: str) -> np.ndarray:
         """[G] number of examples of each group in a split."""
         return np.bincount(self.split(split).group, minlength=self.num_groups)
+
+    def fingerprint(self) -> str:
+        """A digest of every array and name: equal for equal data, whatever file it came from."""
+        digest = hashlib.sha256(repr((self.label_names, self.group_names)).encode())
+        for split in SPLITS:
+            for array in self.split(split):
+                digest.update(repr((array.shape, array.dtype.str)).encode())
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
         """One sentence for each group that is too small in a split to be judged closely."""
@@ -116,6 +128,7 @@ def from_arrays(
     label_names: Sequence[str],
     group_names: Sequence[str],
     name: str = "arrays",
+    label_by: str = "label",
     group_by: str = "group",
     provenance: str = "arrays given by the caller",
 ) -> Dataset:
@@ -128,6 +141,7 @@ def from_arrays(
       label_names: The C names of the labels.
       group_names: The G names of the groups.
       name: What to call it.
+      label_by: What the label is.
       group_by: What the groups are.
       provenance: Where it comes from.
 
@@ -144,8 +158,8 @@ def from_arrays(
             np.asarray(x), np.asarray(y, np.int32), np.asarray(group, np.int32), np.ones(len(y), np.float32)
         )
     dataset = Dataset(
-        name=name, label_names=tuple(label_names), group_names=tuple(group_names), group_by=group_by,
-        provenance=provenance, **batches,
+        name=name, label_names=tuple(label_names), group_names=tuple(group_names), label_by=label_by,
+        group_by=group_by, provenance=provenance, **batches,
     )  # fmt: skip
     _check_no_group_is_empty(dataset)
     return dataset

@@ -84,7 +84,8 @@ def load(
     parts = {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}
     return from_arrays(
         parts["train"], parts["validation"], parts["test"],
-        label_names=label_names, group_names=group_names, name=name, group_by=group_by, provenance=table.provenance,
+        label_names=label_names, group_names=group_names, name=name, label_by=label_by, group_by=group_by,
+        provenance=table.provenance,
     )  # fmt: skip
 
 

@@ -1,0 +1,78 @@
+"""How much of a group's harm could be the luck of which people are in the sample."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.data.batching import chunked
+from jaxprune.groups import group_sum
+from jaxprune.losses import cross_entropy
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+
+class SamplingError(NamedTuple):
+    """Standard errors over the people of each group, each [G]; NaN for fewer than two.
+
+    Attributes:
+      excessive_loss: Of R(a), the mean over the group of the change of each person's loss, in nats.
+      accuracy_drop: Of the drop of accuracy, likewise.
+    """
+
+    excessive_loss: Array
+    accuracy_drop: Array
+
+
+def sampling_error(
+    apply: Apply,
+    dense: Params,
+    pruned: Params,
+    batch: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int = 4096,
+) -> SamplingError:
+    """Standard errors of the impact, sd / √n of the change of each person in a group.
+
+    Both networks see the same people, so the change of each is one observation (a paired comparison), which is far
+    less noisy than the difference of two independent means.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      dense: The parameters before.
+      pruned: The parameters after.
+      batch: [N] examples; weights other than 0 count as 1.
+      num_groups: G.
+      loss: Per-example loss.
+      chunk_size: Examples evaluated at a time, which bounds the memory.
+
+    Returns:
+      The standard errors.
+    """
+    return _sampling_error(
+        as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size
+    )
+
+
+@partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
+def _sampling_error(
+    apply: Apply, dense: Params, pruned: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss, chunk_size: int
+) -> SamplingError:
+    def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
+        def person(params: Params) -> Array:
+            logits = apply(params, chunk.x)
+            return jnp.stack([loss(logits, chunk.y), (jnp.argmax(logits, -1) != chunk.y).astype(jnp.float32)], -1)
+
+        change = person(pruned) - person(dense)
+        values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
+        return sums + group_sum(values, chunk.group, num_groups, (chunk.weight != 0).astype(jnp.float32)), None
+
+    sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 5)), chunked(batch, chunk_size))
+    n, total, squares = sums[:, :1], sums[:, 1:3], sums[:, 3:]
+    several = n > 1
+    safe = jnp.where(several, n, 2)
+    variance = jnp.maximum(squares - total**2 / safe, 0) / (safe - 1)
+    error = jnp.where(several, jnp.sqrt(variance / safe), jnp.nan)
+    return SamplingError(error[:, 0], error[:, 1])

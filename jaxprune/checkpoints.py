@@ -1,0 +1,82 @@
+"""Any pytree of arrays on disk, through orbax."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxprune.errors import UserError
+from jaxprune.files import check_seal, whole_folder
+from jaxprune.types import PyTree
+
+
+def save(path: Path | str, tree: PyTree) -> None:
+    """Saves the arrays of a pytree, replacing what was at `path` once the new checkpoint is whole.
+
+    The arrays are stored by their path in the tree (`params/dense_0/kernel`), so that orbax alone reads them as a
+    flat dictionary, without jaxprune and without the classes of the tree.
+
+    Args:
+      path: A folder.
+      tree: Arrays in any structure.
+    """
+    path = Path(path).absolute()
+    with whole_folder(path) as aside:
+        _checkpointer().save(aside / "arrays", args=ocp.args.StandardSave(_by_path(tree)), force=True)
+
+
+def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder and run again") -> PyTree:
+    """Restores a pytree that was saved with `save`.
+
+    Args:
+      path: The folder.
+      like: A pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s.
+      remedy: What to do with a damaged checkpoint, for the message.
+
+    Returns:
+      Arrays in the structure of `like`, on the default device.
+
+    Raises:
+      UserError: The checkpoint is missing, damaged, or does not fit `like`.
+    """
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise UserError(f"there is no checkpoint at {path}; {remedy}")
+    check_seal(path, remedy)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=place) for name, leaf in _by_path(like).items()
+    }
+    try:
+        checkpointer = _checkpointer()
+        stored = checkpointer.metadata(path / "arrays").item_metadata.tree
+        _check_fit(path, stored, wanted)
+        arrays = checkpointer.restore(path / "arrays", args=ocp.args.StandardRestore(wanted))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); {remedy}") from error
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+
+def _check_fit(path: Path, stored: dict, wanted: dict) -> None:
+    surplus, missing = sorted(set(stored) - set(wanted)), sorted(set(wanted) - set(stored))
+    if surplus or missing:
+        names = [f"lacks {n}" for n in missing] + [f"has a surplus {n}" for n in surplus]
+        raise UserError(f"{path} does not fit the network: it {', '.join(names)}; restore it with the settings it had")
+    for name, leaf in wanted.items():
+        if tuple(stored[name].shape) != tuple(leaf.shape):
+            raise UserError(
+                f"{path} does not fit the network: {name} has shape {tuple(stored[name].shape)}, "
+                f"not {tuple(leaf.shape)}; restore it with the settings it had"
+            )
+
+
+def _by_path(tree: PyTree) -> dict[str, jax.Array]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/") or "leaf": leaf for path, leaf in leaves}
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())

@@ -1,0 +1,153 @@
+"""From settings to functions: the only place where a string becomes a function."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxprune import data, losses, mitigation, models, pruning, sharding, training
+from jaxprune.config import Settings
+from jaxprune.data import Dataset
+from jaxprune.errors import unknown
+from jaxprune.types import Masks, Network, Params, PyTree, Stats, Step, TrainState
+
+# What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
+_INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The functions and arrays of a run.
+
+    Attributes:
+      settings: The settings, fully resolved.
+      dataset: The data.
+      network: The network.
+      prunable: Which parameters may be pruned.
+      keys: [R] one key for each seed.
+      mesh: The devices, or None for one.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    network: Network
+    prunable: PyTree
+    keys: jax.Array
+    mesh: Mesh | None
+
+    @property
+    def seeds(self) -> list[int]:
+        """The R seeds."""
+        first = self.settings.first_seed
+        return list(range(first, first + self.settings.seeds))
+
+    def purpose_keys(self, purpose: int) -> jax.Array:
+        """[R] keys for one use of randomness."""
+        return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(self.keys)
+
+    @property
+    def shuffle_keys(self) -> dict[str, jax.Array]:
+        """[R] keys that order the examples, by phase."""
+        return {"dense": self.purpose_keys(_DENSE), "retrain": self.purpose_keys(_RETRAIN)}
+
+    @property
+    def theory_keys(self) -> jax.Array:
+        """[R] keys of the Lanczos starting vectors."""
+        return self.purpose_keys(_THEORY)
+
+    def initialise(self) -> tuple[Params, Stats]:
+        """Fresh parameters and statistics of every replica, leaves [R, ...]."""
+        assert self.network.init is not None
+        return jax.jit(jax.vmap(self.network.init))(self.purpose_keys(_INIT))
+
+    def prune(self, params: Params, sparsity: float) -> tuple[Params, Masks]:
+        """Pruned parameters and masks of every replica, leaves [R, ...]."""
+        prune = self.settings.prune
+        criterion, scope = pruning.CRITERIA[prune.criterion], pruning.SCOPES[prune.scope]
+        scores = jax.vmap(criterion)(params, self.purpose_keys(_CRITERION))
+        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(scores)
+        return pruning.apply_masks(params, masks), masks
+
+    def all_kept(self, params: Params) -> Masks:
+        """Masks that prune nothing."""
+        return jax.tree.map(lambda p: np.ones(p.shape, bool), params)
+
+    def step(self, phase: str, fair: bool) -> Step:
+        """The training step of a phase ("dense" or "retrain"), plain or Lagrangian."""
+        make = mitigation.make_lagrangian_step if fair else training.make_step
+        return make(self.network, losses.cross_entropy, self._transformation(phase, fair, None))
+
+    def initial_state(self, phase: str, fair: bool, params: Params, stats: Stats, masks: Masks) -> TrainState:
+        """The state before the first step of a phase, leaves [R, ...], laid over the devices."""
+
+        def init(params: Params, stats: Stats, masks: Masks) -> TrainState:
+            return training.init_state(params, self._transformation(phase, fair, masks), stats)
+
+        return sharding.place(jax.vmap(init)(params, stats, masks), self.mesh, "replica")
+
+    def _transformation(self, phase: str, fair: bool, masks: Masks | None) -> optax.GradientTransformation:
+        tx = optax.chain(self._optimiser(phase), pruning.keep_masked(masks))
+        if not fair:
+            return tx
+        mitigate = self.settings.mitigation
+        constraint = mitigation.CONSTRAINTS[mitigate.constraint](self.dataset.num_groups, mitigate.tolerance)
+        return mitigation.lagrangian(tx, constraint, optax.sgd(mitigate.dual_rate))
+
+    def _optimiser(self, phase: str) -> optax.GradientTransformation:
+        train, retrain = self.settings.train, self.settings.retrain
+        epochs = train.epochs if phase == "dense" else retrain.epochs
+        rate = train.learning_rate if phase == "dense" else retrain.learning_rate
+        steps = epochs * training.num_steps(self.dataset.train, train.batch_size)
+        schedule = optax.cosine_decay_schedule(rate, max(steps, 1)) if train.schedule == "cosine" else rate
+        if train.optimizer == "sgd":
+            return optax.chain(
+                optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=train.momentum or None)
+            )
+        if train.optimizer == "adamw":
+            return optax.adamw(schedule, weight_decay=train.weight_decay)
+        return optax.adam(schedule)
+
+
+def resolve(settings: Settings) -> Experiment:
+    """Loads the data and builds the network that the settings name.
+
+    Returns:
+      The experiment; its settings have every default of the data set and of the model filled in.
+
+    Raises:
+      UserError: A name is unknown, or the data is not fit for use.
+    """
+    for setting, name, known in (
+        ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
+        ("prune.scope", settings.prune.scope, pruning.SCOPES),
+        ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
+    ):
+        if name not in known:
+            raise unknown(setting.split(".")[1], name, known, where=setting)
+    model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude={"name"}))
+    wanted = settings.data
+    dataset = data.load(
+        wanted.name, group=wanted.group or None, label=wanted.label or None,
+        validation=wanted.validation, imbalance=wanted.imbalance,
+    )  # fmt: skip
+    settings = settings.model_copy(
+        update={
+            "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
+            "model": settings.model.model_copy(update=model_options),
+        }
+    )
+    network = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
+    assert network.init is not None
+    params, _ = jax.eval_shape(network.init, jax.random.key(0))
+    keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
+    prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
+    return Experiment(settings, dataset, network, prunable, keys, sharding.make_mesh(settings.seeds))
+
+
+@partial(jax.jit, static_argnames=("function",))
+def over_replicas(function, shared, *stacked):  # noqa: ANN001, ANN201
+    """`function(shared, *one replica's)` for every replica, as one compiled program."""
+    return jax.vmap(lambda *leaves: function(shared, *leaves))(*stacked)
