@@ -56,7 +56,9 @@ class Prune(_Section):
 
     criterion: str = Field("magnitude", description="the lowest score goes first: magnitude or random")
     scope: str = Field("global", description="one threshold for all layers (global), or one each (layerwise)")
-    sparsities: tuple[Sparsity, ...] = Field((0.3, 0.5, 0.7, 0.9, 0.95), description="shares to prune, in [0, 1)")
+    sparsities: tuple[Sparsity, ...] = Field(
+        (0.3, 0.5, 0.7, 0.9, 0.95), min_length=1, description="shares to prune, in [0, 1)"
+    )
     include: tuple[str, ...] = Field((), description="patterns of the parameters to prune; empty for all kernels")
     exclude: tuple[str, ...] = Field((), description="patterns of the parameters to keep whole")
 

@@ -33,6 +33,7 @@ def sampling_error(
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
     chunk_size: int = 4096,
+    dense_apply: Apply | None = None,
 ) -> SamplingError:
     """Standard errors of the impact, sd / √n of the change of each person in a group.
 
@@ -47,25 +48,34 @@ def sampling_error(
       num_groups: G.
       loss: Per-example loss.
       chunk_size: Examples evaluated at a time, which bounds the memory.
+      dense_apply: The function of the dense network, where it has statistics of its own; None for `apply`.
 
     Returns:
       The standard errors.
     """
+    functions = (as_pytree(dense_apply or apply), as_pytree(apply))
     return _sampling_error(
-        as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size
+        functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size
     )
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
 def _sampling_error(
-    apply: Apply, dense: Params, pruned: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss, chunk_size: int
+    functions: tuple[Apply, Apply],
+    networks: tuple[Params, Params],
+    batch: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss,
+    chunk_size: int,
 ) -> SamplingError:
     def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
-        def person(params: Params) -> Array:
+        def person(apply: Apply, params: Params) -> Array:
             logits = apply(params, chunk.x)
             return jnp.stack([loss(logits, chunk.y), (jnp.argmax(logits, -1) != chunk.y).astype(jnp.float32)], -1)
 
-        change = person(pruned) - person(dense)
+        before, after = map(person, functions, networks)
+        change = after - before
         values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
         return sums + group_sum(values, chunk.group, num_groups, (chunk.weight != 0).astype(jnp.float32)), None
 

@@ -1,8 +1,8 @@
 """Data sets with groups: three splits of examples, each with a label, a group and a weight."""
 
 from jaxprune.data.batching import epoch_indices, take
-from jaxprune.data.dataset import Dataset, check_split, from_arrays
+from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.sources import SOURCES, load
 from jaxprune.data.table import Table
 
-__all__ = ["SOURCES", "Dataset", "Table", "check_split", "epoch_indices", "from_arrays", "load", "take"]
+__all__ = ["SOURCES", "SPLITS", "Dataset", "Table", "check_split", "epoch_indices", "from_arrays", "load", "take"]

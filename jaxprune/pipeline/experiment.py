@@ -1,9 +1,10 @@
 """From settings to functions: the only place where a string becomes a function."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -12,13 +13,13 @@ from jaxprune import data, losses, mitigation, models, pruning, sharding, traini
 from jaxprune.config import Settings
 from jaxprune.data import Dataset
 from jaxprune.errors import unknown
-from jaxprune.types import Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """The functions and arrays of a run.
 
@@ -29,6 +30,7 @@ class Experiment:
       prunable: Which parameters may be pruned.
       keys: [R] one key for each seed.
       mesh: The devices, or None for one.
+      fingerprint: A digest of the data.
     """
 
     settings: Settings
@@ -37,6 +39,18 @@ class Experiment:
     prunable: PyTree
     keys: jax.Array
     mesh: Mesh | None
+    fingerprint: str
+
+    @cached_property
+    def on_device(self) -> dict[str, Batch]:
+        """The splits, copied to the devices once."""
+        splits = {name: jax.tree.map(jnp.asarray, self.dataset.split(name)) for name in data.SPLITS}
+        return {name: sharding.place(split, self.mesh) for name, split in splits.items()}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, bool], Step]:
+        """The training step of each phase, plain and Lagrangian: one object each, so that each is compiled once."""
+        return {(phase, fair): self._step(phase, fair) for phase in ("dense", "retrain") for fair in (False, True)}
 
     @property
     def seeds(self) -> list[int]:
@@ -75,8 +89,7 @@ class Experiment:
         """Masks that prune nothing."""
         return jax.tree.map(lambda p: np.ones(p.shape, bool), params)
 
-    def step(self, phase: str, fair: bool) -> Step:
-        """The training step of a phase ("dense" or "retrain"), plain or Lagrangian."""
+    def _step(self, phase: str, fair: bool) -> Step:
         make = mitigation.make_lagrangian_step if fair else training.make_step
         return make(self.network, losses.cross_entropy, self._transformation(phase, fair, None))
 
@@ -144,7 +157,8 @@ def resolve(settings: Settings) -> Experiment:
     params, _ = jax.eval_shape(network.init, jax.random.key(0))
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
-    return Experiment(settings, dataset, network, prunable, keys, sharding.make_mesh(settings.seeds))
+    mesh = sharding.make_mesh(settings.seeds)
+    return Experiment(settings, dataset, network, prunable, keys, mesh, dataset.fingerprint())
 
 
 @partial(jax.jit, static_argnames=("function",))

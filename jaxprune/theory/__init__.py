@@ -4,7 +4,7 @@ from jaxprune.theory.boundary import Boundary, boundary_distance
 from jaxprune.theory.bounds import Bound, bound
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.curvature import group_hvp, group_top_eigenvalues
-from jaxprune.theory.gradients import group_gradient_norms, group_gradients
+from jaxprune.theory.gradients import group_gradient_norms, group_gradients, norms
 from jaxprune.theory.lanczos import Eigenvalue, top_eigenvalue
 from jaxprune.theory.prediction import rank_correlation
 from jaxprune.theory.taylor import Taylor, taylor
@@ -22,6 +22,7 @@ __all__ = [
     "group_gradients",
     "group_hvp",
     "group_top_eigenvalues",
+    "norms",
     "rank_correlation",
     "taylor",
     "top_eigenvalue",

@@ -1,0 +1,263 @@
+"""The stages that make networks: dense, pruned, retrained."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import checkpoints, sharding, training
+from jaxprune.errors import TrainingDiverged
+from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.stage import Stage
+from jaxprune.types import Logs, Masks, Params, Stats, TrainState
+
+# The paper's four models: whether the dense training and the retraining are constrained.
+METHODS = {
+    "none": (False, False),
+    "fair_before": (True, False),
+    "fair_after": (False, True),
+    "fair_both": (True, True),
+}
+
+
+class Trained(NamedTuple):
+    """A network of every replica, leaves [R, ...], and how its training went (empty for one that was not trained)."""
+
+    params: Params
+    stats: Stats
+    masks: Masks
+    logs: Logs
+
+
+def dense_stage(context: Context, fair: bool) -> Stage:
+    """The address of the dense networks."""
+    s = context.experiment.settings
+    settings = {
+        "seeds": s.seeds,
+        "first_seed": s.first_seed,
+        "data": s.data.model_dump(mode="json") | {"fingerprint": context.experiment.fingerprint},
+        "model": s.model.model_dump(mode="json"),
+        "train": s.train.model_dump(mode="json"),
+    }
+    return Stage("fair_dense" if fair else "dense", settings | _fair_settings(context, fair))
+
+
+def pruned_stage(context: Context, fair: bool, sparsity: float) -> Stage:
+    """The address of the networks pruned from the dense ones, not retrained."""
+    settings = context.experiment.settings.prune.model_dump(mode="json", exclude={"sparsities"})
+    name = f"{'fair_' if fair else ''}pruned-{sparsity:g}"
+    return Stage(name, settings | {"sparsity": sparsity}, (dense_stage(context, fair),))
+
+
+def retrained_stage(context: Context, method: str, sparsity: float) -> Stage:
+    """The address of the networks retrained after pruning."""
+    before, after = METHODS[method]
+    settings = {"retrain": context.experiment.settings.retrain.model_dump(mode="json")}
+    return Stage(
+        f"{method}-{sparsity:g}",
+        settings | _fair_settings(context, after),
+        (pruned_stage(context, before, sparsity),),
+    )
+
+
+def dense(context: Context, fair: bool) -> Trained:
+    """The dense networks, trained plainly or under the constraint."""
+
+    def begin() -> tuple[Params, Stats, Masks]:
+        params, stats = context.experiment.initialise()
+        return params, stats, context.experiment.all_kept(params)
+
+    label = "training under the constraint" if fair else "training"
+    return _trained(context, dense_stage(context, fair), "dense", fair, begin, label)
+
+
+def pruned(context: Context, fair: bool, sparsity: float) -> Trained:
+    """The dense networks pruned once, not retrained."""
+    stage = pruned_stage(context, fair, sparsity)
+
+    def compute(folder: Path) -> Trained:
+        source = dense(context, fair)
+        params, masks = context.experiment.prune(source.params, sparsity)
+        checkpoints.save(folder / "network", {"params": params, "stats": source.stats, "masks": masks})
+        return Trained(params, source.stats, masks, {})
+
+    def read(folder: Path) -> Trained:
+        return _read_network(context, stage, folder, {})
+
+    return _once(context, stage, compute, read)
+
+
+def retrained(context: Context, method: str, sparsity: float) -> Trained:
+    """The pruned networks, trained on with their masks held."""
+    before, after = METHODS[method]
+    stage = retrained_stage(context, method, sparsity)
+
+    def begin() -> tuple[Params, Stats, Masks]:
+        source = pruned(context, before, sparsity)
+        return source.params, source.stats, source.masks
+
+    label = f"retraining at {sparsity:.0%}" + (" under the constraint" if after else "")
+    return _trained(context, stage, "retrain", after, begin, label)
+
+
+def _trained(
+    context: Context,
+    stage: Stage,
+    phase: str,
+    fair: bool,
+    begin: Callable[[], tuple[Params, Stats, Masks]],
+    label: str,
+) -> Trained:
+    settings = context.experiment.settings
+    epochs = settings.train.epochs if phase == "dense" else settings.retrain.epochs
+
+    def compute(folder: Path) -> Trained:
+        params, stats, masks = begin()
+        context.progress.start(f"{label}, {settings.seeds} seed{'s' * (settings.seeds > 1)}", epochs)
+        try:
+            state, logs = _fit(context, folder, phase, fair, epochs, params, stats, masks)
+        finally:
+            context.progress.finish()
+        state = jax.device_put(state, jax.devices()[0])
+        checkpoints.save(folder / "network", {"params": state.params, "stats": state.stats, "masks": masks})
+        np.savez(folder / "logs.npz", **logs)
+        for left in folder.glob("epoch-*"):
+            shutil.rmtree(left)
+        return Trained(state.params, state.stats, masks, logs)
+
+    def read(folder: Path) -> Trained:
+        with np.load(folder / "logs.npz") as logs:
+            return _read_network(context, stage, folder, dict(logs))
+
+    return _once(context, stage, compute, read)
+
+
+def _fit(
+    context: Context,
+    folder: Path,
+    phase: str,
+    fair: bool,
+    epochs: int,
+    params: Params,
+    stats: Stats,
+    masks: Masks,
+) -> tuple[TrainState, Logs]:
+    """Trains from the newest checkpoint in `folder`, if there is one, and leaves more of them on the way."""
+    experiment = context.experiment
+    state = experiment.initial_state(phase, fair, params, stats, masks)
+    start, past = 0, {}
+    for newest in sorted(folder.glob("epoch-*[0-9]"))[-1:]:
+        start = int(newest.name.removeprefix("epoch-"))
+        state = checkpoints.restore(newest / "state", state, remedy=f"delete {newest} and run again")
+        state = sharding.place(state, experiment.mesh, "replica")
+        if start:
+            with np.load(newest / "logs.npz") as z:
+                past = dict(z)
+        context.progress.say(f"continuing after epoch {start} of {epochs}")
+        for _ in range(start):
+            context.progress.advance()
+    keeper = _Keeper(folder, context, state, start, past)
+    try:
+        state, _ = training.fit(
+            experiment.steps[phase, fair],
+            state,
+            experiment.on_device["train"],
+            key=sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
+            epochs=epochs,
+            batch_size=experiment.settings.train.batch_size,
+            start=start,
+            on_epoch=keeper,
+            data_sharding=sharding.batch_sharding(experiment.mesh),
+        )
+    except TrainingDiverged as error:
+        keeper.save()
+        raise _explained(context, error, phase, fair, keeper) from None
+    return state, keeper.logs()
+
+
+class _Keeper:
+    """Keeps the last good state of a training, and saves it from time to time."""
+
+    def __init__(self, folder: Path, context: Context, state: TrainState, done: int, logs: Logs):
+        self.folder, self.context = folder, context
+        self.state, self.done = jax.tree.map(jnp.copy, state), done
+        self.collected = [logs] if logs else []
+        self.saved = time.monotonic()
+
+    def __call__(self, done: int, state: TrainState, logs: Logs) -> None:
+        # A copy: the state itself is donated to the next epoch, which may diverge.
+        self.state, self.done = jax.tree.map(jnp.copy, state), done
+        self.collected.append(logs)
+        self.context.progress.advance(f"loss {float(np.mean(logs['loss'][..., -1])):.3f}")
+        if time.monotonic() - self.saved >= self.context.checkpoint_seconds:
+            self.save()
+            self.saved = time.monotonic()
+
+    def logs(self) -> Logs:
+        """All logs so far, [R, steps, ...]."""
+        first = self.collected[0] if self.collected else {}
+        return {name: np.concatenate([logs[name] for logs in self.collected], 1) for name in first}
+
+    def path(self) -> Path:
+        """Where the state is saved."""
+        return self.folder / f"epoch-{self.done:05d}"
+
+    def save(self) -> None:
+        """Saves the state aside, renames it, and only then drops the older ones."""
+        aside = self.folder / "saving"
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoints.save(aside / "state", self.state)
+        np.savez(aside / "logs.npz", **self.logs())
+        older = sorted(self.folder.glob("epoch-*"))
+        if self.path() not in older:
+            aside.rename(self.path())
+        for path in older:
+            if path != self.path():
+                shutil.rmtree(path)
+
+
+def _explained(
+    context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: _Keeper
+) -> TrainingDiverged:
+    section = "train" if phase == "dense" else "retrain"
+    rate = getattr(context.experiment.settings, section).learning_rate
+    also = f" or mitigation.dual_rate (now {context.experiment.settings.mitigation.dual_rate:g})" if fair else ""
+    seed = context.experiment.seeds[error.replica]
+    return TrainingDiverged(
+        f"{section}: the training loss became NaN or infinite at step {error.step} of seed {seed}; "
+        f"lower {section}.learning_rate (now {rate:g}){also}; the last good state is kept in {keeper.path()}",
+        step=error.step,
+        replica=error.replica,
+    )
+
+
+def _once(
+    context: Context, stage: Stage, compute: Callable[[Path], Trained], read: Callable[[Path], Trained]
+) -> Trained:
+    """The artefact of a stage: from this process, from disk, or computed."""
+    if stage.address not in context.loaded:
+        if context.workspace.done(stage):
+            context.loaded[stage.address] = read(context.workspace.read(stage))
+        else:
+            with context.workspace.writing(stage) as folder:
+                context.loaded[stage.address] = compute(folder)
+    return context.loaded[stage.address]
+
+
+def _read_network(context: Context, stage: Stage, folder: Path, logs: Logs) -> Trained:
+    params, stats = jax.eval_shape(context.experiment.initialise)
+    masks = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, bool), params)
+    like: Any = {"params": params, "stats": stats, "masks": masks}
+    tree = checkpoints.restore(folder / "network", like, remedy=context.workspace.remedy(stage))
+    return Trained(tree["params"], tree["stats"], tree["masks"], logs)
+
+
+def _fair_settings(context: Context, fair: bool) -> dict[str, Any]:
+    if not fair:
+        return {}
+    return {"mitigation": context.experiment.settings.mitigation.model_dump(mode="json", exclude={"methods"})}

@@ -1,0 +1,128 @@
+"""The output folder: what the last stage writes, and its way to the top of the folder."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxprune import __version__, config
+from jaxprune.auditing import GroupMetrics, SamplingError
+from jaxprune.files import write_atomically
+from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.stage import Stage, Workspace
+from jaxprune.reporting.page import render_page
+from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.figures import FIGURES, draw
+from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
+import numpy as np
+
+PUBLISHED = ".published"  # at the top of the folder: the address of the report whose files lie there
+
+
+def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> Results:
+    """The results of a run from the values of its measuring stages."""
+    dataset = context.experiment.dataset
+    metrics, sampling = {}, {}
+    for entry in audit["audits"]:
+        key = (entry["model"], entry["sparsity"], entry["split"])
+        metrics[key] = GroupMetrics(*(np.array(entry[name]) for name in GroupMetrics._fields))
+        sampling[key] = SamplingError(*(np.array(entry["sampling_error"][name]) for name in SamplingError._fields))
+    return Results(
+        settings=context.experiment.settings.model_dump(mode="json"),
+        provenance=dataset.provenance,
+        label_names=list(dataset.label_names),
+        group_names=list(dataset.group_names),
+        seeds=context.experiment.seeds,
+        group_sizes={split: dataset.group_sizes(split).tolist() for split in ("train", "validation", "test")},
+        warnings=dataset.warnings(),
+        metrics=metrics,
+        sampling=sampling,
+        layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
+        multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
+        theory=TheoryResults(**{n: v if n == "split" else np.array(v) for n, v in theory.items()}),
+    )
+
+
+def render(context: Context, stage: Stage, results: Results, command: str) -> None:
+    """Writes every output of a run into the folder of the report's stage."""
+    settings = context.experiment.settings
+    context.progress.start("writing the report", len(FIGURES) + 1)
+    with context.workspace.writing(stage) as folder:
+        environment = _environment(command)
+        write_atomically(folder / "results.json", json.dumps(results.to_json(), allow_nan=False))
+        write_atomically(folder / "config.toml", config.to_toml(settings))
+        write_atomically(folder / "environment.json", json.dumps(environment, indent=2))
+        write_csv(folder / "groups.csv", groups_rows(results))
+        write_csv(folder / "summary.csv", summary_rows(results))
+        (folder / "figures").mkdir(exist_ok=True)
+        for name in FIGURES:
+            draw(name, results, folder / "figures")
+            context.progress.advance()
+        write_atomically(folder / "report.html", render_page(results, folder / "figures", environment))
+        context.progress.advance()
+    context.progress.finish()
+
+
+def publish(workspace: Workspace, stage: Stage) -> None:
+    """Brings the files of a report to the top of the output folder, each whole, unless they lie there already.
+
+    The mark that names the report is taken away first and set last, so that a folder with the mark never holds files
+    of two reports.
+    """
+    source, root = workspace.folder(stage), workspace.root
+    files = [f.relative_to(source) for f in sorted(source.rglob("*")) if f.is_file()]
+    files = [f for f in files if f.name not in ("sha256.json", "stage.json")]
+    mark = root / PUBLISHED
+    if mark.exists() and mark.read_text() == stage.address and all((root / f).is_file() for f in files):
+        return
+    workspace.read(stage)
+    mark.unlink(missing_ok=True)
+    shutil.rmtree(root / "figures", ignore_errors=True)
+    for file in files:
+        (root / file).parent.mkdir(exist_ok=True)
+        write_atomically(root / file, (source / file).read_bytes())
+    write_atomically(mark, stage.address)
+
+
+def read_results(folder: Path) -> Results:
+    """The results that a report's folder holds."""
+    return Results.from_json(json.loads((folder / "results.json").read_text()))
+
+
+def _environment(command: str) -> dict[str, Any]:
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "matplotlib")
+    return {
+        "command": command,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "jaxprune": __version__,
+        "git_commit": _git_commit(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "devices": [str(device) for device in jax.devices()],
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that jaxprune runs from, with a mark for changes; None where it is installed."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (" with uncommitted changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,118 @@
+"""The stages in their order, and the output folder that they end in."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxprune.config import Settings
+from jaxprune.pipeline.audits import audit, audit_stage, networks
+from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.output import gather, publish, read_results, render
+from jaxprune.pipeline.stage import Stage, open_workspace
+from jaxprune.pipeline.theories import theorise, theory_stage
+from jaxprune.reporting.results import Results
+from jaxprune.types import Progress
+
+STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made.
+
+    Attributes:
+      out: The output folder.
+      settings: The settings, fully resolved.
+      made: What it made or found made: stage name -> folder.
+      results: The results, where the run went as far as the report.
+      seconds: How long it took.
+    """
+
+    out: Path
+    settings: Settings
+    made: dict[str, Path]
+    results: Results | None
+    seconds: float
+
+
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    until: str = "report",
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+    command: str = "",
+) -> RunResult:
+    """Runs an experiment up to a stage; what is done already is not done again.
+
+    Args:
+      settings: The settings.
+      out: The output folder: new, empty or from an earlier run.
+      until: One of `STAGES`: "train" the dense networks; "prune" and retrain; "audit" every network; "theory" at the
+        dense networks (which needs no retraining); "report", which is everything.
+      progress: Told of the work.
+      checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
+      command: The command that was given, for the record.
+
+    Returns:
+      What was made, and the results.
+
+    Raises:
+      UserError: A setting, the data or the folder is not fit; or a checkpoint is damaged; or a training diverged.
+    """
+    begun = time.monotonic()
+    experiment = resolve(settings)
+    with open_workspace(out) as workspace:
+        context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
+        for warning in experiment.dataset.warnings():
+            context.progress.say(f"warning: {warning}")
+        made, results = (_report(context, command) if until == "report" else (_UNTIL[until](context), None))
+    return RunResult(out, experiment.settings, made, results, time.monotonic() - begun)
+
+
+def _report(context: Context, command: str) -> tuple[dict[str, Path], Results]:
+    settings = context.experiment.settings.model_dump(mode="json")
+    stage = Stage("report", settings, (audit_stage(context), theory_stage(context)))
+    if not context.workspace.done(stage):
+        results = gather(context, audit(context), theorise(context))
+        render(context, stage, results, command)
+    publish(context.workspace, stage)
+    return {"report": context.workspace.root}, read_results(context.workspace.folder(stage))
+
+
+def _train(context: Context) -> dict[str, Path]:
+    return _make(context, lambda sparsity: sparsity == 0)
+
+
+def _prune(context: Context) -> dict[str, Path]:
+    return _make(context, lambda sparsity: sparsity > 0)
+
+
+def _make(context: Context, wanted: Callable[[float], bool]) -> dict[str, Path]:
+    made = {}
+    for model, sparsity, stage, give in networks(context):
+        if wanted(sparsity):
+            give()
+            made[f"{model} {sparsity:g}" if sparsity else model] = context.workspace.folder(stage)
+    return made
+
+
+def _audit(context: Context) -> dict[str, Path]:
+    audit(context)
+    return {"audit": context.workspace.folder(audit_stage(context))}
+
+
+def _theory(context: Context) -> dict[str, Path]:
+    theorise(context)
+    return {"theory": context.workspace.folder(theory_stage(context))}
+
+
+_UNTIL: dict[str, Callable[[Context], dict[str, Path]]] = {
+    "train": _train,
+    "prune": _prune,
+    "audit": _audit,
+    "theory": _theory,
+}

@@ -1,0 +1,103 @@
+"""The stage that measures, at the dense networks, what is to explain the harm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import theory
+from jaxprune.pipeline.context import Context, json_once
+from jaxprune.pipeline.experiment import Experiment, over_replicas
+from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned, pruned_stage
+from jaxprune.pipeline.stage import Stage
+from jaxprune.types import Array, Batch, Params, Stats
+
+
+def theory_stage(context: Context) -> Stage:
+    """The address of the theory."""
+    settings = context.experiment.settings
+    parents = tuple(pruned_stage(context, False, s) for s in settings.prune.sparsities)
+    return Stage("theory", settings.theory.model_dump(mode="json"), (dense_stage(context, False), *parents))
+
+
+def theorise(context: Context) -> dict[str, Any]:
+    """Gradients, curvature, boundary distance and Taylor terms at the dense networks, as plain values."""
+
+    def compute() -> dict[str, Any]:
+        experiment = context.experiment
+        source = dense(context, False)
+        cut = [pruned(context, False, s) for s in experiment.settings.prune.sparsities]
+        context.progress.start("measuring gradients and curvature", 1 + len(cut))
+        values = _at_dense(experiment, source)
+        context.progress.advance()
+        values |= _along_pruning(context, source, cut)
+        context.progress.finish()
+        plain = {name: np.asarray(value).tolist() for name, value in values.items()}
+        return {"split": experiment.settings.theory.split} | plain
+
+    return json_once(context, theory_stage(context), compute)
+
+
+def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
+    """What the dense networks alone tell."""
+    settings, num_groups = experiment.settings.theory, experiment.dataset.num_groups
+    chunks = theory.by_group(experiment.dataset.split(settings.split), num_groups)
+    shares = chunks.size / chunks.size.sum()
+
+    def gradients(chunks: theory.Chunks, params: Params, stats: Stats) -> tuple[Array, Array]:
+        of_groups = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)
+        of_all = jax.tree.map(lambda g: jnp.tensordot(shares, g, 1)[None], of_groups)
+        return theory.norms(of_groups), theory.norms(of_all)[0]
+
+    def eigenvalues(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> theory.Eigenvalue:
+        return theory.group_top_eigenvalues(
+            experiment.network.freeze(stats),
+            params,
+            chunks,
+            num_groups=num_groups,
+            key=key,
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations,
+        )
+
+    def distance(batch: Batch, params: Params, stats: Stats) -> theory.Boundary:
+        return theory.boundary_distance(experiment.network.freeze(stats), params, batch, num_groups=num_groups)
+
+    norms, overall = over_replicas(gradients, chunks, source.params, source.stats)
+    top = over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
+    near = over_replicas(distance, experiment.on_device[settings.split], source.params, source.stats)
+    return {
+        "gradient_norm": norms,
+        "overall_gradient_norm": overall,
+        "eigenvalue": top.value,
+        "residual": top.residual,
+        "converged": top.converged,
+        "matvecs": top.matvecs,
+        "margin": near.margin,
+        "closeness": near.closeness,
+    }
+
+
+def _along_pruning(context: Context, source: Trained, cut: list[Trained]) -> dict[str, Array]:
+    """The Taylor terms towards each pruned network, and what was observed there."""
+    experiment = context.experiment
+    num_groups = experiment.dataset.num_groups
+
+    def terms(batch: Batch, dense: Params, stats: Stats, other: Params) -> tuple[Array, theory.Taylor]:
+        delta = jax.tree.map(lambda p, q: (q - p)[None], dense, other)
+        apply = experiment.network.freeze(stats)
+        return theory.norms(delta)[0], theory.taylor(apply, dense, other, batch, num_groups=num_groups)
+
+    found = []
+    for network in cut:
+        batch = experiment.on_device[experiment.settings.theory.split]
+        found.append(over_replicas(terms, batch, source.params, source.stats, network.params))
+        context.progress.advance()
+    return {
+        "sparsities": np.array(experiment.settings.prune.sparsities),
+        "distance": np.stack([distance for distance, _ in found]),
+        "first_order": np.stack([taylor.first_order for _, taylor in found]),
+        "second_order": np.stack([taylor.second_order for _, taylor in found]),
+        "observed": np.stack([taylor.observed for _, taylor in found]),
+    }

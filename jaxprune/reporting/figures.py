@@ -1,0 +1,230 @@
+"""The figures of the report: each is a function of the results."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from jaxprune.reporting.findings import headline, interval
+from jaxprune.reporting.results import MODEL_NAMES, Results
+from jaxprune.reporting.style import GREY, MODEL_COLOURS, group_colours, house_style, label_ends
+from jaxprune.reporting.tables import overall_figures
+
+_WIDTH = 9.2  # inches
+
+
+def harm(results: Results) -> Figure:
+    """Excessive loss of each group over the sparsity, before and after plain retraining."""
+    split, _ = headline(results)
+    shown = [model for model in ("pruned", "none") if model in results.models]
+    figure = Figure((_WIDTH, 3.7))
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    colours = group_colours(results)
+    ends = []
+    for axes, model in zip(panels, shown, strict=True):
+        x = [0.0, *results.sparsities]
+        values = np.stack(
+            [np.zeros((len(results.seeds), len(results.group_names)))]
+            + [results.audit(model, s, split).impact.excessive_loss for s in results.sparsities]
+        )
+        mean, low, high = interval(results, values, axis=1)
+        for g in sorted(range(len(colours)), key=lambda g: colours[g] != GREY):
+            axes.fill_between(x, low[:, g], high[:, g], color=colours[g], alpha=0.13, lw=0)
+            axes.plot(x, mean[:, g], color=colours[g], marker="o", ms=3.5, lw=1.8 if colours[g] != GREY else 1.1)
+        axes.axhline(0, color="#666666", lw=0.8)
+        axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained, no mitigation")
+        _sparsity_axis(axes, results)
+        ends.append((x[-1], mean[-1]))
+    panels[0].set_ylabel(f"excessive loss R(a), {split} split (nats)")
+    for axes, (x, heights) in zip(panels, ends, strict=True):
+        label_ends(axes, x, heights, results.group_names, colours)
+    return figure
+
+
+def accuracy(results: Results) -> Figure:
+    """Accuracy of each group, dense and at every sparsity, before and after plain retraining."""
+    split, _ = headline(results)
+    shown = [model for model in ("pruned", "none") if model in results.models]
+    groups = len(results.group_names)
+    figure = Figure((_WIDTH, 1.3 + 0.36 * groups))
+    panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
+    shades = mpl.colormaps["YlOrRd"](np.linspace(0.3, 1, len(results.sparsities)))
+    dense = interval(results, results.metrics["dense", 0.0, split].accuracy).mean
+    rows = np.arange(groups)
+    for axes, model in zip(panels, shown, strict=True):
+        means = [interval(results, results.metrics[model, s, split].accuracy).mean for s in results.sparsities]
+        axes.hlines(rows, np.minimum(dense, np.min(means, 0)), np.maximum(dense, np.max(means, 0)), color=GREY, lw=1)
+        for mean, s, shade in zip(means, results.sparsities, shades, strict=True):
+            axes.scatter(mean, rows, color=shade, s=34, zorder=3, edgecolor="#555555", lw=0.4, label=f"{s:.0%} pruned")
+        axes.scatter(dense, rows, color="#0072B2", marker="D", s=34, zorder=4, label="dense")
+        axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained, no mitigation")
+        axes.set_xlabel(f"accuracy, {split} split")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    sizes = results.group_sizes[split]
+    panels[0].set_yticks(rows, [f"{n}\n(n = {k:,})" for n, k in zip(results.group_names, sizes, strict=True)])
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside upper center", ncols=7)
+    return figure
+
+
+def mitigation(results: Results) -> Figure | None:
+    """Overall accuracy, accuracy spread and ξ of the retrained models over the sparsity."""
+    split, _ = headline(results)
+    models = [model for model in results.models if model != "pruned"]
+    if not models:
+        return None
+    figure = Figure((_WIDTH, 3.4))
+    panels = figure.subplots(1, 3)
+    measures = {
+        "accuracy": "overall accuracy (higher is better)",
+        "accuracy_spread": "accuracy spread (lower is fairer)",
+        "excessive_loss_spread": "excessive-loss spread ξ (lower is fairer)",
+    }
+    positions = np.arange(len(results.sparsities))
+    for axes, (measure, title) in zip(panels, measures.items(), strict=True):
+        for i, model in enumerate(models):
+            values = np.stack([overall_figures(results, model, s, split)[measure] for s in results.sparsities])
+            mean, low, high = interval(results, values, axis=1)
+            at = positions + 0.16 * (i - (len(models) - 1) / 2)
+            colour = MODEL_COLOURS[model]
+            axes.vlines(at, low, high, color=colour, lw=1.4, alpha=0.7)
+            axes.plot(at, mean, "o", color=colour, ms=5, label=MODEL_NAMES[model])
+        axes.set_xticks(positions, [f"{s:.0%}" for s in results.sparsities])
+        axes.set_xlabel("share of weights pruned")
+        axes.set_title(title, fontsize=9.5)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(models))
+    return figure
+
+
+def causes(results: Results) -> Figure | None:
+    """Size, gradient norm, eigenvalue and boundary closeness of each group beside its harm, each summing to 1."""
+    theory = results.theory
+    if theory is None:
+        return None
+    sparsity = headline(results).sparsity
+    s = int(np.argmin(np.abs(theory.sparsities - sparsity)))
+    sizes = np.array(results.group_sizes[theory.split], float)
+    columns = {
+        "share of examples": np.broadcast_to(sizes, theory.gradient_norm.shape),
+        "gradient norm ‖g‖": theory.gradient_norm,
+        "top eigenvalue λ(H)": theory.eigenvalue,
+        "closeness to boundary": theory.closeness,
+        f"harm R at {sparsity:.0%}": theory.observed[s],
+    }
+    rows = np.arange(len(results.group_names))
+    figure = Figure((_WIDTH, 1.2 + 0.34 * len(rows)))
+    panels = figure.subplots(1, len(columns), sharey=True)
+    colours = group_colours(results)
+    for axes, (title, values) in zip(panels, columns.items(), strict=True):
+        mean, low, high = interval(results, values / np.abs(values).sum(-1, keepdims=True))
+        axes.barh(rows, mean, color=colours, height=0.68)
+        if title != "share of examples":
+            axes.hlines(rows, low, high, color="#222222", lw=1.1)
+        axes.set_title(title, fontsize=9)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.locator_params(axis="x", nbins=4)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(rows, results.group_names)
+    panels[0].invert_yaxis()
+    figure.supxlabel(f"share of the sum over groups, {theory.split} split", fontsize=9, color="#444444")
+    return figure
+
+
+def bound(results: Results) -> Figure | None:
+    """The bound of Theorem 1 and the second-order value against the observed harm, per group and sparsity."""
+    theory = results.theory
+    if theory is None:
+        return None
+    taylor = theory.first_order + theory.second_order
+    observed = interval(results, theory.observed, axis=1).mean
+    figure = Figure((_WIDTH, 4.0))
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    shades = mpl.colormaps["YlOrRd"](np.linspace(0.3, 1, len(theory.sparsities)))
+    positive = observed > 0
+    for axes, values, title in (
+        (panels[0], theory.bound, "bound of Theorem 1, without remainder"),
+        (panels[1], taylor, "exact second-order value gᵀΔ + ½ΔᵀHΔ"),
+    ):
+        mean = interval(results, values, axis=1).mean
+        for i, s in enumerate(theory.sparsities):
+            shown = positive[i] & (mean[i] > 0)
+            label = f"{s:.0%} pruned"
+            axes.scatter(observed[i][shown], mean[i][shown], color=shades[i], s=34, edgecolor="#555555", lw=0.4, label=label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(title)
+        axes.set_xlabel(f"observed excessive loss R(a), {theory.split} split (nats)")
+    low, high = panels[0].get_xlim()
+    for axes in panels:
+        axes.plot([low, high], [low, high], color="#666666", lw=1, ls="--", zorder=1)
+        axes.set_xlim(low, high)
+        axes.annotate("equal", (high, high), xytext=(-4, -12), textcoords="offset points", ha="right", color="#666666")
+    panels[0].set_ylabel("nats")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=8)
+    return figure
+
+
+def multipliers(results: Results) -> Figure | None:
+    """How the multiplier of each group moved during the constrained trainings."""
+    _, sparsity = headline(results)
+    wanted = {
+        ("fair_dense", 0.0): "dense training",
+        ("fair_after", sparsity): f"retraining at {sparsity:.0%}, plain dense network",
+        ("fair_both", sparsity): f"retraining at {sparsity:.0%}, fair dense network",
+    }
+    shown = [key for key in wanted if key in results.multipliers]
+    if not shown:
+        return None
+    figure = Figure((_WIDTH, 3.2))
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    colours = group_colours(results)
+    for axes, key in zip(panels, shown, strict=True):
+        mean, low, high = interval(results, results.multipliers[key])
+        x = np.linspace(0, 1, len(mean))
+        for g, colour in enumerate(colours):
+            axes.fill_between(x, low[:, g], high[:, g], color=colour, alpha=0.13, lw=0)
+            axes.plot(x, mean[:, g], color=colour, lw=1.6, label=results.group_names[g])
+        axes.set_title(wanted[key], fontsize=9.5)
+        axes.set_xlabel("share of the training done")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_ylabel("multiplier λ")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    return figure
+
+
+FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
+    "harm": harm,
+    "accuracy": accuracy,
+    "mitigation": mitigation,
+    "causes": causes,
+    "bound": bound,
+    "multipliers": multipliers,
+}
+
+
+def draw(name: str, results: Results, folder: Path) -> bool:
+    """Draws a figure as SVG and PNG; False where the results do not have what it shows."""
+    with house_style(name):
+        figure = FIGURES[name](results)
+        if figure is None:
+            return False
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=160)
+    return True
+
+
+def _sparsity_axis(axes: Axes, results: Results) -> None:
+    axes.set_xlabel("share of weights pruned")
+    axes.set_xticks([0, *results.sparsities])
+    axes.set_xticklabels([f"{s:.0%}" for s in [0, *results.sparsities]], fontsize=8)

@@ -1,0 +1,234 @@
+"""What the numbers say, in sentences computed from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxprune.auditing import Interval, mean_interval
+from jaxprune.reporting.results import MODEL_NAMES, Results
+from jaxprune.reporting.tables import empty_layers, overall_figures
+from jaxprune.theory import rank_correlation
+
+_HEADLINE_SPARSITY = 0.9
+_NORMAL = 1.96  # 95 % of a normal distribution
+
+# Predictor -> what people read; each is large where harm is expected.
+PREDICTORS = {
+    "gradient_norm": "gradient norm ‖g‖",
+    "eigenvalue": "largest eigenvalue λ(H)",
+    "bound": "bound of Theorem 1",
+    "first_order": "first-order term gᵀΔ",
+    "taylor": "second-order value gᵀΔ + ½ΔᵀHΔ",
+    "closeness": "closeness to the boundary",
+    "smallness": "small size of the group",
+}
+
+
+class Headline(NamedTuple):
+    """Where the answer is read off: a split and a sparsity."""
+
+    split: str
+    sparsity: float
+
+
+def headline(results: Results) -> Headline:
+    """The test split if it was audited, and the sparsity nearest to 90 %."""
+    split = "test" if "test" in results.splits else results.splits[0]
+    return Headline(split, min(results.sparsities, key=lambda s: abs(s - _HEADLINE_SPARSITY)))
+
+
+def interval(results: Results, values: np.ndarray, axis: int = 0) -> Interval:
+    """Mean over seeds with the interval that the settings ask for."""
+    return mean_interval(values, axis, results.settings["audit"]["confidence"])
+
+
+def answer(results: Results) -> str:
+    """The answer in one paragraph."""
+    return " ".join([who_is_hurt(results), after_retraining(results), what_helps(results)]).strip()
+
+
+def who_is_hurt(results: Results) -> str:
+    """Whom pruning without retraining hurts, and how sure that is."""
+    split, sparsity = headline(results)
+    audit = results.audit("pruned", sparsity, split)
+    harm, overall = audit.impact.excessive_loss, audit.impact.overall_excessive_loss
+    mean = interval(results, harm).mean
+    worst, least = int(np.nanargmax(mean)), int(np.nanargmin(mean))
+    name, other = results.group_names[worst], results.group_names[least]
+    extra = interval(results, harm[:, worst] - overall)
+    chance = _NORMAL * float(np.nanmean(audit.sampling.excessive_loss[:, worst]))
+    people = results.group_sizes[split][worst]
+    seeds = len(results.seeds)
+    times = int(np.sum(np.nanargmax(harm, 1) == worst))
+    text = (
+        f"Pruning {sparsity:.0%} of the weights without retraining raises the mean loss on the {split} split by "
+        f"{_with_interval(results, overall)} nats. "
+        f"The group hurt most is {name} ({mean[worst]:+.3f}), the one hurt least {other} ({mean[least]:+.3f}); "
+        f"{name} is hurt most in {times} of {seeds} seed{_s(seeds)}. "
+    )
+    if seeds == 1:
+        return text + "One seed gives no interval, so nothing can be said of how sure this is."
+    margin = f"Its harm exceeds the average by {extra.mean:.3f} ({_ends(extra)} over seeds)"
+    sample = f"the luck of which {people:,} examples stand for the group is ±{chance:.3f}"
+    if extra.low > 0 and extra.mean > chance:
+        return text + f"{margin}, and {sample}: the disparate impact is clear here."
+    doubt = "the interval over seeds includes zero" if extra.low <= 0 else "the sample is too small to tell"
+    return text + f"{margin}, and {sample}: the disparate impact is weak here, because {doubt}."
+
+
+def after_retraining(results: Results) -> str:
+    """What plain retraining leaves of the harm."""
+    split, sparsity = headline(results)
+    if "none" not in results.models:
+        return ""
+    before = overall_figures(results, "pruned", sparsity, split)["excessive_loss_spread"]
+    audit = results.audit("none", sparsity, split)
+    after = overall_figures(results, "none", sparsity, split)["excessive_loss_spread"]
+    mean = interval(results, audit.impact.excessive_loss).mean
+    epochs = results.settings["retrain"]["epochs"]
+    return (
+        f"Retrained for {epochs} epoch{_s(epochs)} without mitigation, the mean excessive loss is "
+        f"{_with_interval(results, audit.impact.overall_excessive_loss, sign=True)} nats, and the spread between the "
+        f"groups (ξ) goes from {_with_interval(results, before)} to {_with_interval(results, after)}; "
+        f"{results.group_names[int(np.nanargmax(mean))]} is then worst off ({np.nanmax(mean):+.3f})."
+    )
+
+
+def what_helps(results: Results) -> str:
+    """Whether a constrained model does better than no mitigation, and at what cost."""
+    split, sparsity = headline(results)
+    fair = [model for model in results.models if model.startswith("fair")]
+    if "none" not in results.models or not fair:
+        return ""
+    plain = overall_figures(results, "none", sparsity, split)
+    sentences = []
+    for measure, words in (("accuracy_spread", "accuracy spread"), ("excessive_loss_spread", "spread ξ")):
+        change = {m: overall_figures(results, m, sparsity, split)[measure] - plain[measure] for m in fair}
+        best = min(fair, key=lambda m: float(np.mean(change[m])))
+        gain = interval(results, change[best])
+        cost = interval(results, overall_figures(results, best, sparsity, split)["accuracy"] - plain["accuracy"])
+        name = MODEL_NAMES[best].lower()
+        if gain.high < 0:
+            sentences.append(
+                f"Of the constrained models, “{name}” narrows the {words} most, by {-gain.mean:.3f} "
+                f"({_ends(gain, negate=True)}) of {np.mean(plain[measure]):.3f}, while the overall accuracy changes "
+                f"by {100 * cost.mean:+.2f} points ({100 * cost.low:+.2f} to {100 * cost.high:+.2f})."
+            )
+        elif np.isnan(gain.high):
+            sentences.append(
+                f"Of the constrained models, “{name}” has the smallest {words}: a change of {gain.mean:+.3f} against "
+                "no mitigation, in one seed."
+            )
+        else:
+            sentences.append(
+                f"No constrained model clearly narrows the {words} (the best, “{name}”, changes it by {gain.mean:+.3f}, "
+                f"{gain.low:+.3f} to {gain.high:+.3f}, from {np.mean(plain[measure]):.3f})."
+            )
+    return " ".join(sentences)
+
+
+def predictors(results: Results) -> dict[str, np.ndarray]:
+    """Predictor -> [S, R, G] its value for every group, from the dense network alone."""
+    theory = results.theory
+    assert theory is not None
+    shape = theory.observed.shape
+    sizes = np.array(results.group_sizes[theory.split])
+    values = {
+        "gradient_norm": theory.gradient_norm,
+        "eigenvalue": theory.eigenvalue,
+        "bound": theory.bound,
+        "first_order": theory.first_order,
+        "taylor": theory.first_order + theory.second_order,
+        "closeness": theory.closeness,
+        "smallness": -sizes,
+    }
+    return {name: np.broadcast_to(value, shape) for name, value in values.items()}
+
+
+def rank_correlations(results: Results) -> dict[str, np.ndarray]:
+    """Predictor -> [S, R] Spearman correlation over the groups with R(a) on the theory's split."""
+    assert results.theory is not None
+    observed = results.theory.observed
+    return {name: rank_correlation(values, observed) for name, values in predictors(results).items()}
+
+
+def why(results: Results) -> list[str]:
+    """What the theory says of the harm, one sentence each."""
+    theory = results.theory
+    if theory is None:
+        return []
+    sparsity = headline(results).sparsity
+    s = int(np.argmin(np.abs(theory.sparsities - sparsity)))
+    found = {name: interval(results, rho[s]) for name, rho in rank_correlations(results).items()}
+    known = {name: rho for name, rho in found.items() if np.isfinite(rho.mean)}
+    sentences = []
+    if known:
+        best = max(known, key=lambda name: float(known[name].mean))
+        listed = ", ".join(f"{PREDICTORS[n]} {known[n].mean:+.2f}" for n in known if n != best)
+        sentences.append(
+            f"At {sparsity:.0%}, the order in which pruning hurts the groups on the {theory.split} split is predicted "
+            f"best by the {PREDICTORS[best]} (Spearman {known[best].mean:+.2f}, mean over seeds); "
+            f"the others: {listed}."
+        )
+    else:
+        sentences.append("There are too few groups (fewer than three) for rank correlations.")
+    holds = theory.observed <= theory.bound
+    hurt = theory.observed > 0
+    ratio = np.median((theory.bound / np.where(hurt, theory.observed, 1))[hurt]) if hurt.any() else np.nan
+    remainder = "" if holds.all() else " Where it fails, the third-order remainder that the theorem leaves open is why."
+    sentences.append(
+        f"The bound of Theorem 1 without its remainder covers the observed excessive loss in {int(holds.sum())} of "
+        f"{holds.size} cases (sparsity, seed, group), and is {ratio:,.0f} times as large in the median case.{remainder}"
+    )
+    taylor = theory.first_order + theory.second_order
+    error = np.abs(taylor - theory.observed)
+    each = [f"{np.median(error[i]):.3f} at {theory.sparsities[i]:.0%}" for i in range(len(theory.sparsities))]
+    sentences.append(
+        f"The exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed one by {', '.join(each)} nats (median): it is an "
+        "explanation only where that is small."
+    )
+    return sentences
+
+
+def caveats(results: Results) -> list[str]:
+    """What a careful reader must know."""
+    notes = [warning[0].upper() + warning[1:] + "." for warning in results.warnings]
+    if len(results.seeds) == 1:
+        notes.append("One seed was run, so there are no intervals: set seeds to 3 or more.")
+    for model, sparsity in results.layers:
+        for path in empty_layers(results, model, sparsity):
+            notes.append(
+                f"{MODEL_NAMES[model]} at {sparsity:.0%}: layer {path} was cut to nothing in some seed; the network then "
+                "says the same of everyone, and equal treatment of the groups is void."
+            )
+    theory = results.theory
+    if theory is not None:
+        missed = int(np.sum(theory.converged == 0))
+        if missed:
+            notes.append(
+                f"{missed} of {theory.converged.size} eigenvalues did not reach their tolerance and are marked; raise "
+                "theory.max_iterations."
+            )
+        if np.nanmin(theory.eigenvalue) < 0:
+            notes.append("Some largest eigenvalue is negative: the bound then need not grow with the sparsity.")
+        share = np.median(theory.overall_gradient_norm / np.max(theory.gradient_norm, -1))
+        notes.append(
+            f"The dense networks are not exactly stationary: the gradient of the whole loss is {share:.0%} of the largest "
+            "group gradient (median over seeds). Proposition 1 of the paper assumes that it is zero."
+        )
+    return notes
+
+
+def _with_interval(results: Results, values: np.ndarray, sign: bool = False) -> str:
+    found = interval(results, values)
+    mean = f"{found.mean:+.3f}" if sign else f"{found.mean:.3f}"
+    return mean if np.isnan(found.low) else f"{mean} ({_ends(found)})"
+
+
+def _ends(found: Interval, negate: bool = False) -> str:
+    low, high = (-found.high, -found.low) if negate else (found.low, found.high)
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,209 @@
+"""The results of a run as plain arrays, and their JSON form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
+
+Key = tuple[str, float, str]  # model, sparsity, split
+
+# Model -> what people read. The first two are dense; "pruned" is one-shot, without retraining.
+MODEL_NAMES = {
+    "dense": "Dense",
+    "fair_dense": "Dense, fair",
+    "pruned": "Pruned, not retrained",
+    "none": "No mitigation",
+    "fair_before": "Fair before pruning",
+    "fair_after": "Fair after pruning",
+    "fair_both": "Fair before and after",
+}
+
+
+class Audit(NamedTuple):
+    """One model at one sparsity on one split, all seeds.
+
+    Attributes:
+      metrics: Leaves [R, G] and [R].
+      impact: Against the plain dense network of the same seed.
+      own_impact: Against the network that it was pruned from, which is the fair dense one for some models.
+      sampling: Standard errors over people of `impact`, leaves [R, G].
+    """
+
+    metrics: GroupMetrics
+    impact: Impact
+    own_impact: Impact
+    sampling: SamplingError
+
+
+@dataclass(frozen=True)
+class TheoryResults:
+    """What was measured at the dense network; [R, G] and [R] by seed and group, [S, R, G] and [S, R] by sparsity.
+
+    Attributes:
+      split: The split it was measured on.
+      gradient_norm: [R, G] ‖g_a‖.
+      overall_gradient_norm: [R] ‖Σ_a p_a g_a‖, the gradient of the whole loss: 0 at a stationary point.
+      eigenvalue: [R, G] λ(H_a).
+      residual: [R, G] of the eigenvalue.
+      converged: [R, G] whether Lanczos met its tolerance.
+      matvecs: [R, G] Hessian-vector products taken.
+      margin: [R, G] mean gap of the two largest probabilities.
+      closeness: [R, G] mean 1 - ‖p‖².
+      sparsities: [S].
+      distance: [S, R] ‖Δ‖.
+      first_order: [S, R, G] g_aᵀΔ.
+      second_order: [S, R, G] ½ΔᵀH_aΔ.
+      observed: [S, R, G] R(a) of the network pruned once, on the same split.
+    """
+
+    split: str
+    gradient_norm: np.ndarray
+    overall_gradient_norm: np.ndarray
+    eigenvalue: np.ndarray
+    residual: np.ndarray
+    converged: np.ndarray
+    matvecs: np.ndarray
+    margin: np.ndarray
+    closeness: np.ndarray
+    sparsities: np.ndarray
+    distance: np.ndarray
+    first_order: np.ndarray
+    second_order: np.ndarray
+    observed: np.ndarray
+
+    @property
+    def bound(self) -> np.ndarray:
+        """[S, R, G] the two terms of Theorem 1."""
+        distance = self.distance[..., None]
+        return self.gradient_norm * distance + 0.5 * self.eigenvalue * distance**2
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a run found.
+
+    Attributes:
+      settings: The settings, fully resolved, as plain values.
+      provenance: Of the data.
+      label_names: [C].
+      group_names: [G].
+      seeds: [R].
+      group_sizes: Split -> [G] examples.
+      warnings: Sentences about groups that are small.
+      metrics: (model, sparsity, split) -> metrics, leaves [R, G] and [R].
+      sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
+      layers: Model and sparsity -> layers, each with path, size and kept [R].
+      multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
+      theory: What was measured at the dense network, if it was.
+    """
+
+    settings: dict[str, Any]
+    provenance: str
+    label_names: list[str]
+    group_names: list[str]
+    seeds: list[int]
+    group_sizes: dict[str, list[int]]
+    warnings: list[str]
+    metrics: Mapping[Key, GroupMetrics]
+    sampling: Mapping[Key, SamplingError]
+    layers: Mapping[tuple[str, float], list[dict[str, Any]]]
+    multipliers: Mapping[tuple[str, float], np.ndarray]
+    theory: TheoryResults | None
+
+    @property
+    def splits(self) -> list[str]:
+        """The audited splits."""
+        return list(dict.fromkeys(split for _, _, split in self.metrics))
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsities above 0, in rising order."""
+        return sorted({sparsity for _, sparsity, _ in self.metrics if sparsity > 0})
+
+    @property
+    def models(self) -> list[str]:
+        """The models that were pruned, in the order of the paper."""
+        there = {model for model, sparsity, _ in self.metrics if sparsity > 0}
+        return [model for model in MODEL_NAMES if model in there]
+
+    def audit(self, model: str, sparsity: float, split: str) -> Audit:
+        """The audit of one model at one sparsity (0 for a dense one) on one split."""
+        metrics = self.metrics[model, sparsity, split]
+        dense = self.metrics["dense", 0.0, split]
+        own = self.metrics["fair_dense" if model in ("fair_dense", "fair_before", "fair_both") else "dense", 0.0, split]
+        sampling = self.sampling[model, sparsity, split]
+        return Audit(metrics, _numpy(impact(dense, metrics)), _numpy(impact(own, metrics)), sampling)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`; numbers that are not finite become null."""
+        audits = [
+            {"model": model, "sparsity": sparsity, "split": split}
+            | _plain(metrics._asdict())
+            | {"sampling_error": _plain(self.sampling[model, sparsity, split]._asdict())}
+            | {"impact": _plain(self.audit(model, sparsity, split).impact._asdict())}
+            for (model, sparsity, split), metrics in self.metrics.items()
+        ]
+        return {
+            "settings": self.settings,
+            "provenance": self.provenance,
+            "label_names": self.label_names,
+            "group_names": self.group_names,
+            "seeds": self.seeds,
+            "group_sizes": self.group_sizes,
+            "warnings": self.warnings,
+            "audits": audits,
+            "layers": [{"model": m, "sparsity": s, "layers": _plain(v)} for (m, s), v in self.layers.items()],
+            "multipliers": [
+                {"model": m, "sparsity": s, "trajectory": _plain(v)} for (m, s), v in self.multipliers.items()
+            ],
+            "theory": None if self.theory is None else _plain(vars(self.theory)) | {"bound": _plain(self.theory.bound)},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Results":
+        """Results from what `to_json` gave."""
+        metrics: dict[Key, GroupMetrics] = {}
+        sampling: dict[Key, SamplingError] = {}
+        for audit in values["audits"]:
+            key = (audit["model"], audit["sparsity"], audit["split"])
+            metrics[key] = GroupMetrics(*(_array(audit[name]) for name in GroupMetrics._fields))
+            sampling[key] = SamplingError(*(_array(audit["sampling_error"][name]) for name in SamplingError._fields))
+        theory = values["theory"]
+        fields = TheoryResults.__dataclass_fields__
+        simple = ("settings", "provenance", "label_names", "group_names", "seeds", "group_sizes", "warnings")
+        return cls(
+            **{name: values[name] for name in simple},
+            metrics=metrics,
+            sampling=sampling,
+            layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
+            multipliers={(e["model"], e["sparsity"]): _array(e["trajectory"]) for e in values["multipliers"]},
+            theory=None
+            if theory is None
+            else TheoryResults(**{n: theory[n] if n == "split" else _array(theory[n]) for n in fields}),
+        )
+
+
+def _numpy(value: Impact) -> Impact:
+    return Impact(*(np.asarray(leaf) for leaf in value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
+
+
+def _array(value: Any) -> np.ndarray:
+    array = np.array(value, dtype=object)
+    if array.size and all(isinstance(v, bool) for v in array.ravel()):
+        return array.astype(bool)
+    return np.array(np.where(array == None, np.nan, array), dtype=float)  # noqa: E711 (elementwise)

@@ -1,0 +1,88 @@
+"""The look of the figures: colours that hold for colour-blind readers, labels at the lines, little ink."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+
+from jaxprune.reporting.findings import headline
+from jaxprune.reporting.results import Results
+
+# Okabe and Ito's palette, without its yellow, which is too light for lines.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#B8B8B8"
+MODEL_COLOURS = {
+    "pruned": "#000000",
+    "none": "#777777",
+    "fair_before": "#56B4E9",
+    "fair_after": "#D55E00",
+    "fair_both": "#009E73",
+}
+
+_RC = {
+    "svg.fonttype": "path",  # the same on every reader's machine
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": "white",
+}
+
+
+@contextmanager
+def house_style(name: str) -> Iterator[None]:
+    """The settings of matplotlib for one figure; `name` makes the identifiers in its SVG reproducible."""
+    with mpl.rc_context(_RC | {"svg.hashsalt": name}):
+        yield
+
+
+def group_colours(results: Results) -> list[str]:
+    """A colour for each group, the same in every figure.
+
+    With more groups than colours, those hurt most by pruning and the one hurt least are coloured, the others grey.
+    """
+    count = len(results.group_names)
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    split, sparsity = headline(results)
+    harm = np.nanmean(results.audit("pruned", sparsity, split).impact.excessive_loss, 0)
+    order = [int(g) for g in np.argsort(-harm)]
+    chosen = {g: PALETTE[1 + i] for i, g in enumerate(order[:3])} | {order[-1]: PALETTE[0]}
+    return [chosen.get(g, GREY) for g in range(count)]
+
+
+def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[str], colours: Sequence[str]) -> None:
+    """Writes a label to the right of each line's end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = (high - low) * 0.062
+    order = np.argsort(heights)
+    placed = np.array(heights, float)[order]
+    for _ in range(200):  # push neighbours apart, evenly, until none overlap
+        moved = False
+        for i in range(len(placed) - 1):
+            lack = gap - (placed[i + 1] - placed[i])
+            if lack > 1e-9:
+                placed[i] -= lack / 2
+                placed[i + 1] += lack / 2
+                moved = True
+        if not moved:
+            break
+    for at, i in zip(placed, order, strict=True):
+        axes.annotate(
+            labels[i], (x, heights[i]), xytext=(1.03, at), textcoords=("axes fraction", "data"), va="center",
+            color="#666666" if colours[i] == GREY else colours[i], fontsize=9, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colours[i], "lw": 0.6, "shrinkA": 1, "shrinkB": 2},
+        )  # fmt: skip
