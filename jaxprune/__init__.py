@@ -39,7 +39,7 @@ _MODULES = (
     "types",
 )
 
-__all__ = ["__version__", *_MODULES]
+__all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Any pytree of arrays on disk, through orbax."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,7 +51,8 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
     }
     try:
         checkpointer = _checkpointer()
-        stored = checkpointer.metadata(path / "arrays").item_metadata.tree
+        metadata: Any = checkpointer.metadata(path / "arrays").item_metadata
+        stored = metadata.tree
         _check_fit(path, stored, wanted)
         arrays = checkpointer.restore(path / "arrays", args=ocp.args.StandardRestore(wanted))
     except UserError:

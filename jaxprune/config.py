@@ -22,87 +22,97 @@ class _Section(BaseModel):
 class Data(_Section):
     """Which people."""
 
-    name: str = Field("adult", description="a bundled data set (see: jaxprune datasets) or the path of an npz file")
-    label: str = Field("", description="what is predicted; empty for the data set's own")
-    group: str = Field("", description="what forms the groups: an attribute, or several crossed, as race*sex")
-    validation: float = Field(0.2, gt=0, lt=1, description="share of the training part that is held out")
-    imbalance: float = Field(1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
+    name: str = Field(
+        default="adult", description="a bundled data set (see: jaxprune datasets) or the path of an npz file"
+    )
+    label: str = Field(default="", description="what is predicted; empty for the data set's own")
+    group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
+    validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
+    imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
 
 
 class Model(_Section):
     """Which network."""
 
-    name: str = Field("mlp", description="mlp or convnet")
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(None, description="widths of the dense layers")
+    name: str = Field(default="mlp", description="mlp or convnet")
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        default=None, description="widths of the dense layers"
+    )
     channels: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
-        None, description="channels of the convolutions (convnet)"
+        default=None, description="channels of the convolutions (convnet)"
     )
 
 
 class Train(_Section):
     """How the dense network is trained."""
 
-    epochs: int = Field(15, ge=1, description="passes over the training split")
-    batch_size: int = Field(256, ge=1, description="examples in a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="the optax optimiser")
-    learning_rate: float = Field(1e-3, gt=0, description="its step size, at the peak of the schedule")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate")
-    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(0.0, ge=0, description="of sgd (added to the gradient) and adamw (decoupled)")
+    epochs: int = Field(default=15, ge=1, description="passes over the training split")
+    batch_size: int = Field(default=256, ge=1, description="examples in a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="the optax optimiser")
+    learning_rate: float = Field(default=1e-3, gt=0, description="its step size, at the peak of the schedule")
+    schedule: Literal["constant", "cosine"] = Field(default="constant", description="of the learning rate")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(default=0.0, ge=0, description="of sgd (added to the gradient) and adamw (decoupled)")
 
 
 class Prune(_Section):
     """What is pruned, and how much."""
 
-    criterion: str = Field("magnitude", description="the lowest score goes first: magnitude or random")
-    scope: str = Field("global", description="one threshold for all layers (global), or one each (layerwise)")
+    criterion: str = Field(default="magnitude", description="the lowest score goes first: magnitude or random")
+    scope: str = Field(default="global", description="one threshold for all layers (global), or one each (layerwise)")
     sparsities: tuple[Sparsity, ...] = Field(
-        (0.3, 0.5, 0.7, 0.9, 0.95), min_length=1, description="shares to prune, in [0, 1)"
+        default=(0.3, 0.5, 0.7, 0.9, 0.95), min_length=1, description="shares to prune, in [0, 1)"
     )
-    include: tuple[str, ...] = Field((), description="patterns of the parameters to prune; empty for all kernels")
-    exclude: tuple[str, ...] = Field((), description="patterns of the parameters to keep whole")
+    include: tuple[str, ...] = Field(
+        default=(), description="patterns of the parameters to prune; empty for all kernels"
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="patterns of the parameters to keep whole")
 
 
 class Retrain(_Section):
     """How a pruned network is trained on; what is not said here is as in [train]."""
 
-    epochs: int = Field(5, ge=0, description="passes over the training split; 0 leaves the pruned network as it is")
-    learning_rate: float = Field(1e-3, gt=0, description="step size, at the peak of the schedule")
+    epochs: int = Field(
+        default=5, ge=0, description="passes over the training split; 0 leaves the pruned network as it is"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="step size, at the peak of the schedule")
 
 
 class Mitigation(_Section):
     """The Lagrangian constraint on group losses, and where it is applied."""
 
     methods: tuple[Method, ...] = Field(
-        ("none", "fair_before", "fair_after", "fair_both"),
+        default=("none", "fair_before", "fair_after", "fair_both"),
         description="the paper's models: constrain the dense training, the retraining, both or none",
     )
-    constraint: str = Field("equal_loss", description="equal_loss (absolute), equal_loss_signed or loss_gap")
-    dual_rate: float = Field(1e-3, gt=0, description="step size of the multipliers, a step of training each")
-    tolerance: float = Field(0.0, ge=0, description="loss gap that is let through (loss_gap)")
+    constraint: str = Field(default="equal_loss", description="equal_loss (absolute), equal_loss_signed or loss_gap")
+    dual_rate: float = Field(default=1e-3, gt=0, description="step size of the multipliers, a step of training each")
+    tolerance: float = Field(default=0.0, ge=0, description="loss gap that is let through (loss_gap)")
 
 
 class Audit(_Section):
     """What is measured on every network."""
 
-    splits: tuple[Split, ...] = Field(("train", "test"), min_length=1, description="splits to measure on")
-    confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals over seeds")
+    splits: tuple[Split, ...] = Field(default=("train", "test"), min_length=1, description="splits to measure on")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals over seeds")
 
 
 class Theory(_Section):
     """What is measured at the dense network to explain the harm."""
 
-    split: Split = Field("train", description="the split that gradients and Hessians are taken on")
-    tolerance: float = Field(1e-3, gt=0, description="residual of an eigenvalue, relative to it")
-    max_iterations: int = Field(50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
+    split: Split = Field(default="train", description="the split that gradients and Hessians are taken on")
+    tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
+    max_iterations: int = Field(default=50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
 
 
 class Settings(_Section):
     """Everything that decides the result of a run."""
 
-    name: str = Field("adult", min_length=1, pattern=r"^[A-Za-z0-9._-]+$", description="names the output folder")
-    seeds: int = Field(5, ge=1, description="replicas that are trained as one program; results carry intervals")
-    first_seed: int = Field(0, ge=0, description="the seeds are first_seed, first_seed + 1, ...")
+    name: str = Field(
+        default="adult", min_length=1, pattern=r"^[A-Za-z0-9._-]+$", description="names the output folder"
+    )
+    seeds: int = Field(default=5, ge=1, description="replicas that are trained as one program; results carry intervals")
+    first_seed: int = Field(default=0, ge=0, description="the seeds are first_seed, first_seed + 1, ...")
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()

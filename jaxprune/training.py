@@ -125,9 +125,10 @@ def fit(
     data = Batch(*map(jnp.asarray, data))
     collected: list[Logs] = []
     for epoch in range(start, epochs):
+        at = jnp.int32(epoch)
         state, logs = _epoch(
-            step, state, data, key, jnp.int32(epoch), batch_size=batch_size, replicated=replicated, sharding=data_sharding
-        )  # fmt: skip
+            step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding
+        )
         logs = jax.device_get(logs)
         check_finite(logs["loss"], first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)

@@ -82,4 +82,6 @@ def _evaluate(
     size, total_loss, right = jnp.moveaxis(sums, -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     everyone = jnp.sum(size)
-    return GroupMetrics(size, total_loss / safe, right / safe, jnp.sum(total_loss) / everyone, jnp.sum(right) / everyone)
+    return GroupMetrics(
+        size, total_loss / safe, right / safe, jnp.sum(total_loss) / everyone, jnp.sum(right) / everyone
+    )

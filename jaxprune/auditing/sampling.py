@@ -54,9 +54,7 @@ def sampling_error(
       The standard errors.
     """
     functions = (as_pytree(dense_apply or apply), as_pytree(apply))
-    return _sampling_error(
-        functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size
-    )
+    return _sampling_error(functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size)
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))

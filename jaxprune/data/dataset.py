@@ -63,7 +63,7 @@ class Dataset:
         for split in SPLITS:
             for array in self.split(split):
                 digest.update(repr((array.shape, array.dtype.str)).encode())
-                digest.update(np.ascontiguousarray(array))
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:

@@ -52,18 +52,18 @@ def lagrangian(
     primal = optax.with_extra_args_support(primal_tx)
     dual = optax.with_extra_args_support(dual_tx)
 
-    def init(params: optax.Params) -> LagrangianState:
+    def init(params: optax.Params) -> Any:
         multipliers = jnp.zeros(constraint.num_groups, jnp.float32)
         return LagrangianState(multipliers, dual.init(multipliers), primal.init(params), constraint)
 
     def update(
         updates: optax.Updates,
-        state: LagrangianState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         violation: Array,
         **extra: Any,
-    ) -> tuple[optax.Updates, LagrangianState]:
+    ) -> tuple[optax.Updates, Any]:
         updates, primal_state = primal.update(updates, state.primal, params, **extra)
         ascent, dual_state = dual.update(-violation.astype(jnp.float32), state.dual, state.multipliers)
         multipliers = optax.apply_updates(state.multipliers, ascent)
@@ -71,7 +71,7 @@ def lagrangian(
             multipliers = jnp.maximum(multipliers, 0)  # pyright: ignore[reportArgumentType]
         return updates, LagrangianState(multipliers, dual_state, primal_state, state.constraint)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (needs violation)
 
 
 def lagrangian_states(opt_state: PyTree) -> list[LagrangianState]:
@@ -93,5 +93,7 @@ def only_lagrangian_state(opt_state: PyTree) -> LagrangianState:
     """
     states = lagrangian_states(opt_state)
     if len(states) != 1:
-        raise ValueError(f"the optimiser state holds {len(states)} Lagrangian states; build it with one lagrangian(...)")
+        raise ValueError(
+            f"the optimiser state holds {len(states)} Lagrangian states; build it with one lagrangian(...)"
+        )
     return states[0]

@@ -22,8 +22,7 @@ def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
       The network, params (every `nnx.Param`) and stats (all other variables).
     """
     module = nnx.clone(module)
-    _, params, stats = nnx.split(module, nnx.Param, ...)
-    return network_of(lambda rngs: module), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return network_of(lambda rngs: module), *_pure(module)
 
 
 def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
@@ -35,12 +34,17 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         graphs[train] = nnx.split(module, nnx.Param, ...)[0]
 
     def init(key: jax.Array) -> tuple[Params, Stats]:
-        _, params, stats = nnx.split(construct(nnx.Rngs(key)), nnx.Param, ...)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        return _pure(construct(nnx.Rngs(key)))
 
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
         called: Any = nnx.merge(graphs[train], params, stats)
         logits = called(x)
-        return logits, nnx.to_pure_dict(nnx.split(called, nnx.Param, ...)[2]) if train else stats
+        return logits, _pure(called)[1] if train else stats
 
     return Network(init=init, apply=apply)
+
+
+def _pure(module: nnx.Module) -> tuple[Params, Stats]:
+    """The parameters and the other variables of a module, as nested dicts of arrays."""
+    _, params, stats = nnx.split(module, nnx.Param, ...)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)  # pyright: ignore[reportArgumentType]

@@ -80,15 +80,11 @@ def _evaluator(context: Context) -> Callable[[Batch, Trained, Trained], dict[str
     def measure(batch: Batch, before: Inputs, after: Inputs) -> tuple[auditing.GroupMetrics, auditing.SamplingError]:
         dense, apply = network.freeze(before[1]), network.freeze(after[1])
         metrics = auditing.evaluate(apply, after[0], batch, num_groups=num_groups)
-        sampling = auditing.sampling_error(
-            apply, before[0], after[0], batch, num_groups=num_groups, dense_apply=dense
-        )
+        sampling = auditing.sampling_error(apply, before[0], after[0], batch, num_groups=num_groups, dense_apply=dense)
         return metrics, sampling
 
     def evaluate(batch: Batch, reference: Trained, trained: Trained) -> dict[str, Any]:
-        result = over_replicas(
-            measure, batch, (reference.params, reference.stats), (trained.params, trained.stats)
-        )
+        result = over_replicas(measure, batch, (reference.params, reference.stats), (trained.params, trained.stats))
         metrics, sampling = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), result)
         return metrics._asdict() | {"sampling_error": sampling._asdict()}
 
@@ -97,7 +93,9 @@ def _evaluator(context: Context) -> Callable[[Batch, Trained, Trained], dict[str
 
 def _layers(context: Context, network: Trained) -> list[dict[str, Any]]:
     """Path, size and kept [R] of every prunable layer."""
-    replicas = [jax.tree.map(lambda m, r=r: np.asarray(m)[r], network.masks) for r in range(len(context.experiment.seeds))]
+    replicas = [
+        jax.tree.map(lambda m, r=r: np.asarray(m)[r], network.masks) for r in range(len(context.experiment.seeds))
+    ]
     found = [pruning.layer_sparsities(masks, context.experiment.prunable) for masks in replicas]
     return [
         {"path": layers[0].path, "size": layers[0].size, "kept": [layer.kept for layer in layers]}

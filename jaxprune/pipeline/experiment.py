@@ -162,6 +162,6 @@ def resolve(settings: Settings) -> Experiment:
 
 
 @partial(jax.jit, static_argnames=("function",))
-def over_replicas(function, shared, *stacked):  # noqa: ANN001, ANN201
+def over_replicas(function, shared, *stacked):
     """`function(shared, *one replica's)` for every replica, as one compiled program."""
     return jax.vmap(lambda *leaves: function(shared, *leaves))(*stacked)

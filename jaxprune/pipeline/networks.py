@@ -221,9 +221,7 @@ class _Keeper:
                 shutil.rmtree(path)
 
 
-def _explained(
-    context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: _Keeper
-) -> TrainingDiverged:
+def _explained(context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: _Keeper) -> TrainingDiverged:
     section = "train" if phase == "dense" else "retrain"
     rate = getattr(context.experiment.settings, section).learning_rate
     also = f" or mitigation.dual_rate (now {context.experiment.settings.mitigation.dual_rate:g})" if fair else ""

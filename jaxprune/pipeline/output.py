@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxprune import __version__, config
 from jaxprune.auditing import GroupMetrics, SamplingError
 from jaxprune.files import write_atomically
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage, Workspace
+from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.page import render_page
 from jaxprune.reporting.results import Results, TheoryResults
-from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
-import numpy as np
 
 PUBLISHED = ".published"  # at the top of the folder: the address of the report whose files lie there
 
@@ -47,7 +47,7 @@ def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> R
         sampling=sampling,
         layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
-        theory=TheoryResults(**{n: v if n == "split" else np.array(v) for n, v in theory.items()}),
+        theory=TheoryResults(theory["split"], **{n: np.array(v) for n, v in theory.items() if n != "split"}),
     )
 
 

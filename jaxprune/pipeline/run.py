@@ -42,6 +42,7 @@ def run(
     out: Path,
     *,
     until: str = "report",
+    write_again: bool = False,
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
     command: str = "",
@@ -53,6 +54,7 @@ def run(
       out: The output folder: new, empty or from an earlier run.
       until: One of `STAGES`: "train" the dense networks; "prune" and retrain; "audit" every network; "theory" at the
         dense networks (which needs no retraining); "report", which is everything.
+      write_again: Whether a report that is there is written anew, from the measurements that are there.
       progress: Told of the work.
       checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
       command: The command that was given, for the record.
@@ -69,14 +71,17 @@ def run(
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():
             context.progress.say(f"warning: {warning}")
-        made, results = (_report(context, command) if until == "report" else (_UNTIL[until](context), None))
+        if until == "report":
+            made, results = _report(context, command, write_again)
+        else:
+            made, results = _UNTIL[until](context), None
     return RunResult(out, experiment.settings, made, results, time.monotonic() - begun)
 
 
-def _report(context: Context, command: str) -> tuple[dict[str, Path], Results]:
+def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str, Path], Results]:
     settings = context.experiment.settings.model_dump(mode="json")
     stage = Stage("report", settings, (audit_stage(context), theory_stage(context)))
-    if not context.workspace.done(stage):
+    if write_again or not context.workspace.done(stage):
         results = gather(context, audit(context), theorise(context))
         render(context, stage, results, command)
     publish(context.workspace, stage)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.selection import leaf_path
@@ -65,9 +66,7 @@ def _masks(scores: Scores, sparsity: float, prunable: PyTree, *, together: bool)
         kept = iter(_keep_all_but_lowest(picked, jnp.int32(pruned)))
     else:
         kept = (_keep_all_but_lowest([leaf], jnp.int32(round(sparsity * leaf.size)))[0] for leaf in picked)
-    masks = [
-        next(kept) if wanted else jnp.ones(leaf.shape, bool) for leaf, wanted in zip(leaves, chosen, strict=True)
-    ]
+    masks = [next(kept) if wanted else jnp.ones(leaf.shape, bool) for leaf, wanted in zip(leaves, chosen, strict=True)]
     return jax.tree.unflatten(treedef, masks)
 
 
@@ -109,7 +108,7 @@ def _ordered_bits(scores: Array, unsigned: type) -> Array:
 
 def _check_finite(scores: Scores, chosen: list[bool]) -> None:
     for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(scores), chosen, strict=True):
-        if wanted and not isinstance(leaf, jax.core.Tracer) and not bool(jnp.isfinite(leaf).all()):
+        if wanted and not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
             raise UserError(
                 f"the scores of {leaf_path(path)} hold NaN or infinite values; "
                 "the parameters may have diverged: train with a lower learning rate"

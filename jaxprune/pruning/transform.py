@@ -1,6 +1,6 @@
 """The optax transformation that keeps pruned weights at exactly zero."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
         return KeepMaskedState(jax.tree.map(lambda m: jnp.array(m, bool), masks))
 
     def update(
-        updates: optax.Updates, state: KeepMaskedState, params: optax.Params | None = None
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, KeepMaskedState]:
         if params is None:
             raise ValueError("keep_masked needs the parameters: call update(updates, state, params)")

@@ -1,6 +1,6 @@
 """The figures of the report: each is a function of the results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,8 +9,9 @@ mpl.use("agg")
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.results import MODEL_NAMES, Results
@@ -29,7 +30,7 @@ def harm(results: Results) -> Figure:
     colours = group_colours(results)
     ends = []
     for axes, model in zip(panels, shown, strict=True):
-        x = [0.0, *results.sparsities]
+        x = range(len(results.sparsities) + 1)  # evenly spaced: what happens is at the high end
         values = np.stack(
             [np.zeros((len(results.seeds), len(results.group_names)))]
             + [results.audit(model, s, split).impact.excessive_loss for s in results.sparsities]
@@ -62,11 +63,13 @@ def accuracy(results: Results) -> Figure:
         means = [interval(results, results.metrics[model, s, split].accuracy).mean for s in results.sparsities]
         axes.hlines(rows, np.minimum(dense, np.min(means, 0)), np.maximum(dense, np.max(means, 0)), color=GREY, lw=1)
         for mean, s, shade in zip(means, results.sparsities, shades, strict=True):
-            axes.scatter(mean, rows, color=shade, s=34, zorder=3, edgecolor="#555555", lw=0.4, label=f"{s:.0%} pruned")
+            axes.scatter(
+                mean, rows, color=shade, s=34, zorder=3, edgecolor="#555555", lw=0.4, label=f"{100 * s:.4g}% pruned"
+            )
         axes.scatter(dense, rows, color="#0072B2", marker="D", s=34, zorder=4, label="dense")
         axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained, no mitigation")
         axes.set_xlabel(f"accuracy, {split} split")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        _percent_axis(axes.xaxis)
     sizes = results.group_sizes[split]
     panels[0].set_yticks(rows, [f"{n}\n(n = {k:,})" for n, k in zip(results.group_names, sizes, strict=True)])
     panels[0].invert_yaxis()
@@ -84,9 +87,9 @@ def mitigation(results: Results) -> Figure | None:
     figure = Figure((_WIDTH, 3.4))
     panels = figure.subplots(1, 3)
     measures = {
-        "accuracy": "overall accuracy (higher is better)",
-        "accuracy_spread": "accuracy spread (lower is fairer)",
-        "excessive_loss_spread": "excessive-loss spread ξ (lower is fairer)",
+        "accuracy": "overall accuracy ↑",
+        "accuracy_spread": "accuracy spread ↓",
+        "excessive_loss_spread": "spread ξ of R, nats ↓",
     }
     positions = np.arange(len(results.sparsities))
     for axes, (measure, title) in zip(panels, measures.items(), strict=True):
@@ -97,11 +100,11 @@ def mitigation(results: Results) -> Figure | None:
             colour = MODEL_COLOURS[model]
             axes.vlines(at, low, high, color=colour, lw=1.4, alpha=0.7)
             axes.plot(at, mean, "o", color=colour, ms=5, label=MODEL_NAMES[model])
-        axes.set_xticks(positions, [f"{s:.0%}" for s in results.sparsities])
+        axes.set_xticks(positions, [f"{p:.4g}%" for p in _percent(results.sparsities)])
         axes.set_xlabel("share of weights pruned")
         axes.set_title(title, fontsize=9.5)
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    _percent_axis(panels[0].yaxis)
+    _percent_axis(panels[1].yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(models))
     return figure
 
@@ -118,7 +121,7 @@ def causes(results: Results) -> Figure | None:
         "share of examples": np.broadcast_to(sizes, theory.gradient_norm.shape),
         "gradient norm ‖g‖": theory.gradient_norm,
         "top eigenvalue λ(H)": theory.eigenvalue,
-        "closeness to boundary": theory.closeness,
+        "closeness 1 − ‖p‖²": theory.closeness,
         f"harm R at {sparsity:.0%}": theory.observed[s],
     }
     rows = np.arange(len(results.group_names))
@@ -132,8 +135,7 @@ def causes(results: Results) -> Figure | None:
             axes.hlines(rows, low, high, color="#222222", lw=1.1)
         axes.set_title(title, fontsize=9)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.locator_params(axis="x", nbins=4)
+        _percent_axis(axes.xaxis, 3)
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(rows, results.group_names)
     panels[0].invert_yaxis()
@@ -159,8 +161,10 @@ def bound(results: Results) -> Figure | None:
         mean = interval(results, values, axis=1).mean
         for i, s in enumerate(theory.sparsities):
             shown = positive[i] & (mean[i] > 0)
-            label = f"{s:.0%} pruned"
-            axes.scatter(observed[i][shown], mean[i][shown], color=shades[i], s=34, edgecolor="#555555", lw=0.4, label=label)
+            label = f"{100 * s:.4g}% pruned"
+            axes.scatter(
+                observed[i][shown], mean[i][shown], color=shades[i], s=34, edgecolor="#555555", lw=0.4, label=label
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_title(title)
@@ -180,8 +184,8 @@ def multipliers(results: Results) -> Figure | None:
     _, sparsity = headline(results)
     wanted = {
         ("fair_dense", 0.0): "dense training",
-        ("fair_after", sparsity): f"retraining at {sparsity:.0%}, plain dense network",
-        ("fair_both", sparsity): f"retraining at {sparsity:.0%}, fair dense network",
+        ("fair_after", sparsity): f"retraining at {sparsity:.0%}: fair after",
+        ("fair_both", sparsity): f"retraining at {sparsity:.0%}: fair both",
     }
     shown = [key for key in wanted if key in results.multipliers]
     if not shown:
@@ -197,7 +201,7 @@ def multipliers(results: Results) -> Figure | None:
             axes.plot(x, mean[:, g], color=colour, lw=1.6, label=results.group_names[g])
         axes.set_title(wanted[key], fontsize=9.5)
         axes.set_xlabel("share of the training done")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _percent_axis(axes.xaxis)
     panels[0].set_ylabel("multiplier λ")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
@@ -226,5 +230,14 @@ def draw(name: str, results: Results, folder: Path) -> bool:
 
 def _sparsity_axis(axes: Axes, results: Results) -> None:
     axes.set_xlabel("share of weights pruned")
-    axes.set_xticks([0, *results.sparsities])
-    axes.set_xticklabels([f"{s:.0%}" for s in [0, *results.sparsities]], fontsize=8)
+    axes.set_xticks(range(len(results.sparsities) + 1), ["dense", *(f"{s:.4g}%" for s in _percent(results.sparsities))])
+
+
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
+
+
+def _percent_axis(axis: Axis, ticks: int = 5) -> None:
+    """Few ticks at round places, without needless decimals."""
+    axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))

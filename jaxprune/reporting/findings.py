@@ -121,8 +121,8 @@ def what_helps(results: Results) -> str:
             )
         else:
             sentences.append(
-                f"No constrained model clearly narrows the {words} (the best, “{name}”, changes it by {gain.mean:+.3f}, "
-                f"{gain.low:+.3f} to {gain.high:+.3f}, from {np.mean(plain[measure]):.3f})."
+                f"No constrained model clearly narrows the {words} (the best, “{name}”, changes it by "
+                f"{gain.mean:+.3f}, {gain.low:+.3f} to {gain.high:+.3f}, from {np.mean(plain[measure]):.3f})."
             )
     return " ".join(sentences)
 
@@ -168,7 +168,7 @@ def why(results: Results) -> list[str]:
         sentences.append(
             f"At {sparsity:.0%}, the order in which pruning hurts the groups on the {theory.split} split is predicted "
             f"best by the {PREDICTORS[best]} (Spearman {known[best].mean:+.2f}, mean over seeds); "
-            f"the others: {listed}."
+            f"the others: {listed}. A negative value ranks them the wrong way round."
         )
     else:
         sentences.append("There are too few groups (fewer than three) for rank correlations.")
@@ -184,8 +184,8 @@ def why(results: Results) -> list[str]:
     error = np.abs(taylor - theory.observed)
     each = [f"{np.median(error[i]):.3f} at {theory.sparsities[i]:.0%}" for i in range(len(theory.sparsities))]
     sentences.append(
-        f"The exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed one by {', '.join(each)} nats (median): it is an "
-        "explanation only where that is small."
+        f"The exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed one by {', '.join(each)} nats (median): "
+        "it is an explanation only where that is small."
     )
     return sentences
 
@@ -198,8 +198,8 @@ def caveats(results: Results) -> list[str]:
     for model, sparsity in results.layers:
         for path in empty_layers(results, model, sparsity):
             notes.append(
-                f"{MODEL_NAMES[model]} at {sparsity:.0%}: layer {path} was cut to nothing in some seed; the network then "
-                "says the same of everyone, and equal treatment of the groups is void."
+                f"{MODEL_NAMES[model]} at {sparsity:.0%}: layer {path} was cut to nothing in some seed; the "
+                "network then says the same of everyone, and equal treatment of the groups is void."
             )
     theory = results.theory
     if theory is not None:
@@ -213,8 +213,8 @@ def caveats(results: Results) -> list[str]:
             notes.append("Some largest eigenvalue is negative: the bound then need not grow with the sparsity.")
         share = np.median(theory.overall_gradient_norm / np.max(theory.gradient_norm, -1))
         notes.append(
-            f"The dense networks are not exactly stationary: the gradient of the whole loss is {share:.0%} of the largest "
-            "group gradient (median over seeds). Proposition 1 of the paper assumes that it is zero."
+            f"The dense networks are not exactly stationary: the gradient of the whole loss is {share:.0%} of the "
+            "largest group gradient (median over seeds). Proposition 1 of the paper assumes that it is zero."
         )
     return notes
 

@@ -20,7 +20,7 @@ _NORMAL = 1.96
 ALTERNATIVES = {
     "harm": "Excessive loss of each group over the share of weights pruned, before and after retraining",
     "accuracy": "Accuracy of each group, dense and at every sparsity, before and after retraining",
-    "mitigation": "Overall accuracy, accuracy spread and excessive-loss spread of the retrained models at every sparsity",
+    "mitigation": "Overall accuracy, accuracy spread and spread ξ of the retrained models at every sparsity",
     "causes": "Share of examples, gradient norm, top eigenvalue, closeness to the boundary and harm of each group",
     "bound": "Bound of Theorem 1 and second-order value against the observed excessive loss",
     "multipliers": "Multiplier of each group over the constrained trainings",

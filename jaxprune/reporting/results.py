@@ -182,7 +182,7 @@ class Results:
             multipliers={(e["model"], e["sparsity"]): _array(e["trajectory"]) for e in values["multipliers"]},
             theory=None
             if theory is None
-            else TheoryResults(**{n: theory[n] if n == "split" else _array(theory[n]) for n in fields}),
+            else TheoryResults(theory["split"], **{n: _array(theory[n]) for n in fields if n != "split"}),
         )
 
 

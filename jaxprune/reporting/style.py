@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +22,7 @@ MODEL_COLOURS = {
     "fair_both": "#009E73",
 }
 
-_RC = {
+_RC: Any = {
     "svg.fonttype": "path",  # the same on every reader's machine
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -82,7 +83,7 @@ def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[
             break
     for at, i in zip(placed, order, strict=True):
         axes.annotate(
-            labels[i], (x, heights[i]), xytext=(1.03, at), textcoords=("axes fraction", "data"), va="center",
+            str(labels[i]), (x, heights[i]), xytext=(1.03, at), textcoords=("axes fraction", "data"), va="center",
             color="#666666" if colours[i] == GREY else colours[i], fontsize=9, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colours[i], "lw": 0.6, "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip

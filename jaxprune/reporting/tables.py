@@ -64,7 +64,11 @@ def summary_rows(results: Results) -> Iterator[Row]:
         row: Row = {"model": model, "sparsity": sparsity, "split": split, "seeds": len(results.seeds)}
         for name, values in overall_figures(results, model, sparsity, split).items():
             interval = mean_interval(values, confidence=confidence)
-            row |= {name: float(interval.mean), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
+            row |= {
+                name: float(interval.mean),
+                f"{name}_low": float(interval.low),
+                f"{name}_high": float(interval.high),
+            }
         worst = np.asarray(results.metrics[model, sparsity, split].worst_group)
         names, counts = np.unique(worst, return_counts=True)
         row["worst_group"] = results.group_names[int(names[counts.argmax()])]

@@ -1,5 +1,7 @@
 """How well a figure of the dense network ranks the groups by what pruning then does to them."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -25,4 +27,5 @@ def rank_correlation(predictor: Array, observed: Array) -> np.ndarray:
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 3 or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(stats.spearmanr(a, b).statistic)
+    correlation: Any = stats.spearmanr(a, b)
+    return float(correlation.statistic)

@@ -64,5 +64,5 @@ def digits() -> Table:
 
 
 def _read(file: str) -> dict[str, Any]:
-    with resources.files(__package__).joinpath(file).open("rb") as f, np.load(f) as z:
+    with resources.files("jaxprune.data.bundled").joinpath(file).open("rb") as f, np.load(f) as z:
         return dict(z)

@@ -1,0 +1,183 @@
+"""What the terminal shows: progress, the short table at the end, the lists of data sets."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jaxprune.config import Data
+
+if TYPE_CHECKING:
+    from jaxprune.pipeline import RunResult
+    from jaxprune.reporting import Results
+
+
+def start_jax() -> None:
+    """Sets up jax for the command line: compiled programs are kept on disk, so that the next run need not compile."""
+    import jax
+
+    if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.read("jax_compilation_cache_dir")):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def __enter__(self) -> "Quiet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, description: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, note: str = "") -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def say(self, message: str) -> None:
+        """Nothing."""
+
+    def conclude(self, result: "RunResult") -> None:
+        """Nothing."""
+
+
+class Display:
+    """Progress bars in a terminal; one line for each piece of work where the output is a file or a pipe."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self.bars = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=self.console, transient=True,
+        )  # fmt: skip
+        self.task: TaskID | None = None
+        self.description, self.note, self.begun = "", "", 0.0
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def start(self, description: str, total: int) -> None:
+        """A bar appears."""
+        self.description, self.note, self.begun = description, "", time.monotonic()
+        self.task = self.bars.add_task(description, total=total, note="")
+
+    def advance(self, note: str = "") -> None:
+        """The bar moves on."""
+        self.note = note
+        if self.task is not None:
+            self.bars.update(self.task, advance=1, note=note)
+
+    def finish(self) -> None:
+        """The bar becomes a line with the time it took."""
+        if self.task is not None:
+            self.bars.remove_task(self.task)
+            self.task = None
+            self.console.print(
+                f"  {self.description:<62}{time.monotonic() - self.begun:6.1f} s  {self.note}", soft_wrap=True
+            )
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        self.console.print(f"  {message}", soft_wrap=True)
+
+    def conclude(self, result: "RunResult") -> None:
+        """The short table and the path of the report."""
+        if result.results is not None:
+            self.console.print(summary_table(result.results))
+            self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+        else:
+            for name, folder in result.made.items():
+                self.console.print(f"{name}: {folder}", soft_wrap=True)
+        self.console.print(f"{result.seconds:.1f} s", style="dim")
+
+
+def summary_table(results: "Results") -> Table:
+    """Accuracy, worst group and spreads of every model at the headline sparsity."""
+    from jaxprune.reporting.findings import headline, interval
+    from jaxprune.reporting.results import MODEL_NAMES
+    from jaxprune.reporting.tables import overall_figures
+
+    split, sparsity = headline(results)
+    what = f"{results.settings['name']} by {results.settings['data']['group']}"
+    seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
+    table = Table(title=f"{what}, {split} split, {sparsity:.0%} pruned, {seeds}", title_justify="left")
+    for heading in ("model", "accuracy %", "worst group %", "spread of accuracy", "largest R (nats)", "hurt most"):
+        table.add_column(heading, justify="left" if heading in ("model", "hurt most") else "right")
+    for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
+        figures = overall_figures(results, model, at, split)
+        harm = np.nanmean(results.audit(model, at, split).impact.excessive_loss, 0)
+        cells = [
+            _text(interval(results, values * scale), digits)
+            for values, scale, digits in (
+                (figures["accuracy"], 100, 1),
+                (figures["worst_group_accuracy"], 100, 1),
+                (figures["accuracy_spread"], 100, 1),
+                (figures["max_excessive_loss"], 1, 3),
+            )
+        ]
+        hurt = "" if model == "dense" else results.group_names[int(np.nanargmax(harm))]
+        table.add_row(MODEL_NAMES[model], *cells, hurt)
+    return table
+
+
+def list_datasets() -> None:
+    """The data sets that can be loaded by name."""
+    from jaxprune.data import SOURCES
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "licence", "what it is"):
+        table.add_column(heading)
+    for name, source in SOURCES.items():
+        table.add_row(name, source.licence, source.summary)
+    table.add_row("FILE.npz", "yours", "your own arrays: x, y and one array for each attribute (docs/data.md)")
+    Console(highlight=False).print(table)
+
+
+def show_dataset(settings: Data) -> None:
+    """Counts of one data set by split, group and label."""
+    from jaxprune import data
+
+    loaded = data.load(
+        settings.name, group=settings.group or None, label=settings.label or None,
+        validation=settings.validation, imbalance=settings.imbalance,
+    )  # fmt: skip
+    table = Table(title=f"{loaded.name}: {loaded.label_by} by {loaded.group_by}", title_justify="left")
+    table.add_column("group")
+    for split in data.SPLITS:
+        table.add_column(split, justify="right")
+    for label in loaded.label_names[:12]:
+        table.add_column(f"{label} %", justify="right")
+    sizes = {split: loaded.group_sizes(split) for split in data.SPLITS}
+    y = np.concatenate([loaded.split(split).y for split in data.SPLITS])
+    group = np.concatenate([loaded.split(split).group for split in data.SPLITS])
+    for g, name in enumerate(loaded.group_names):
+        shares = np.bincount(y[group == g], minlength=loaded.num_classes) / max(1, np.sum(group == g))
+        counts = [f"{sizes[split][g]:,}" for split in data.SPLITS]
+        table.add_row(name, *counts, *(f"{100 * share:.1f}" for share in shares[:12]))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(loaded.provenance, style="dim")
+    for warning in loaded.warnings():
+        console.print(f"warning: {warning}", soft_wrap=True)
+
+
+def _text(found: Any, digits: int) -> str:
+    half = "" if np.isnan(found.low) else f" ±{found.high - found.mean:.{digits}f}"
+    return f"{found.mean:.{digits}f}{half}"
