@@ -21,7 +21,7 @@ def start_jax() -> None:
     """Sets up jax for the command line: compiled programs are kept on disk, so that the next run need not compile."""
     import jax
 
-    if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.read("jax_compilation_cache_dir")):
+    if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -223,8 +223,10 @@ def draw(name: str, results: Results, folder: Path) -> bool:
         figure = FIGURES[name](results)
         if figure is None:
             return False
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not again for each format
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        figure.savefig(folder / f"{name}.png", dpi=160)
+        figure.savefig(folder / f"{name}.png", dpi=150)
     return True
 
 

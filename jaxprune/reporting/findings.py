@@ -124,7 +124,20 @@ def what_helps(results: Results) -> str:
                 f"No constrained model clearly narrows the {words} (the best, “{name}”, changes it by "
                 f"{gain.mean:+.3f}, {gain.low:+.3f} to {gain.high:+.3f}, from {np.mean(plain[measure]):.3f})."
             )
-    return " ".join(sentences)
+    return " ".join([*sentences, _constraint_met(results, fair)])
+
+
+def _constraint_met(results: Results, fair: list[str]) -> str:
+    """Whether the constraint achieves what it asks for, whatever that does to the rest."""
+    split, sparsity = headline(results)
+    gap = {m: overall_figures(results, m, sparsity, split)["loss_gap"] for m in ("none", *fair)}
+    best = min(fair, key=lambda m: float(np.mean(gap[m])))
+    change = interval(results, gap[best] - gap["none"])
+    verdict = "is narrowed" if change.high < 0 else "is not clearly narrowed"
+    return (
+        f"The loss gap between a group and the whole, which the constraint asks to be zero, {verdict}: from "
+        f"{np.mean(gap['none']):.3f} to {np.mean(gap[best]):.3f} nats at best (“{MODEL_NAMES[best].lower()}”)."
+    )
 
 
 def predictors(results: Results) -> dict[str, np.ndarray]:

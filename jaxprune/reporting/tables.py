@@ -44,13 +44,17 @@ def groups_rows(results: Results) -> Iterator[Row]:
 
 
 def overall_figures(results: Results, model: str, sparsity: float, split: str) -> dict[str, np.ndarray]:
-    """The figures of a model that speak of all groups together, each [R]."""
+    """The figures of a model that speak of all groups together, each [R].
+
+    `loss_gap` is max_a |J_a - J|, what the constraint of program (8) asks to be zero.
+    """
     audit = results.audit(model, sparsity, split)
     return {
         "loss": audit.metrics.overall_loss,
         "accuracy": audit.metrics.overall_accuracy,
         "worst_group_accuracy": np.nanmin(audit.metrics.accuracy, -1),
         "accuracy_spread": np.asarray(audit.metrics.accuracy_spread),
+        "loss_gap": np.nanmax(np.abs(audit.metrics.loss - audit.metrics.overall_loss[:, None]), -1),
         "excessive_loss_spread": np.asarray(audit.impact.excessive_loss_spread),
         "max_excessive_loss": np.nanmax(audit.impact.excessive_loss, -1),
         "max_excess_accuracy_gap": np.asarray(audit.impact.max_excess_accuracy_gap),

@@ -1,0 +1,50 @@
+"""Fixtures that many tests share. Nothing here, or in any test, uses the network."""
+
+import os
+from collections.abc import Iterator
+
+# Before jax is imported: few threads (the tests run beside each other), and no compilation cache of the user's.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprune.data import Dataset, from_arrays
+from jaxprune.types import Batch
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """float64 for the length of a test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def people() -> Dataset:
+    """Three groups of unlike size and difficulty, four inputs, three labels; 120 train, 45 validation, 60 test."""
+    rng = np.random.default_rng(7)
+
+    def split(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        group = np.arange(n) % 15  # 10 of 15 in group 0, 4 in group 1, 1 in group 2
+        group = np.where(group < 10, 0, np.where(group < 14, 1, 2))
+        y = rng.integers(0, 3, n)
+        x = rng.normal(size=(n, 4)) + 1.5 * np.eye(4)[y] * (group != 2)[:, None]
+        return x.astype(np.float32), y, group
+
+    return from_arrays(split(120), split(45), split(60), label_names="abc", group_names=("big", "small", "rare"))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Seven examples, of which the last is padding; group 2 of 4 is absent."""
+    rng = np.random.default_rng(3)
+    return Batch(
+        x=jnp.asarray(rng.normal(size=(7, 4)), jnp.float32),
+        y=jnp.array([0, 1, 2, 0, 1, 2, 0]),
+        group=jnp.array([0, 0, 1, 1, 3, 3, 2]),
+        weight=jnp.array([1.0, 1, 1, 1, 1, 1, 0]),
+    )
