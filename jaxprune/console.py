@@ -100,7 +100,7 @@ class Display:
     def conclude(self, result: "RunResult") -> None:
         """The short table and the path of the report."""
         if result.results is not None:
-            self.console.print(summary_table(result.results))
+            self.console.print(summary_table(result.results), "")
             self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
         else:
             for name, folder in result.made.items():
@@ -117,8 +117,10 @@ def summary_table(results: "Results") -> Table:
     split, sparsity = headline(results)
     what = f"{results.settings['name']} by {results.settings['data']['group']}"
     seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
-    table = Table(title=f"{what}, {split} split, {sparsity:.0%} pruned, {seeds}", title_justify="left")
-    for heading in ("model", "accuracy %", "worst group %", "spread of accuracy", "largest R (nats)", "hurt most"):
+    table = Table(
+        pad_edge=False, title=f"{what}, {split} split, {sparsity:.0%} pruned, {seeds}", title_justify="left", box=None
+    )
+    for heading in ("model", "accuracy %", "worst %", "spread %", "largest R", "hurt most"):
         table.add_column(heading, justify="left" if heading in ("model", "hurt most") else "right")
     for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
         figures = overall_figures(results, model, at, split)

@@ -67,14 +67,17 @@ class Dataset:
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
-        """One sentence for each group that is too small in a split to be judged closely."""
-        return [
-            f"group {self.group_names[g]!r} has only {count} example{'' if count == 1 else 's'} in the {split} split; "
-            "its figures are uncertain"
-            for split in SPLITS
-            for g, count in enumerate(self.group_sizes(split))
-            if count < minimum
-        ]
+        """One sentence for each split that has groups too small to be judged closely."""
+        found = []
+        for split in SPLITS:
+            sizes = self.group_sizes(split)
+            small = [f"{self.group_names[g]} ({sizes[g]})" for g in np.flatnonzero(sizes < minimum)]
+            if small:
+                found.append(
+                    f"the {split} split has fewer than {minimum} examples of {', '.join(small)}; "
+                    "figures of such groups are uncertain"
+                )
+        return found
 
 
 def check_split(

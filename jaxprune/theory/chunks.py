@@ -25,22 +25,28 @@ class Chunks(NamedTuple):
     size: Array
 
 
-def by_group(batch: Batch, num_groups: int, chunk_size: int = 512) -> Chunks:
+_OVERHEAD = 64  # what a chunk costs beside its examples, in examples
+
+
+def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Chunks:
     """Cuts examples into chunks of one group each, on the host.
 
     Args:
       batch: [N] examples; those of weight 0 are left out.
       num_groups: G.
-      chunk_size: B; the last chunk of each group is padded with weight 0. The memory of a pass grows with it.
+      chunk_size: B; the last chunk of each group is padded with weight 0, and the memory of a pass grows with B.
+        None chooses the power of two up to 512 that pads little in few chunks.
 
     Returns:
       The chunks, numpy arrays. A group without examples has none.
     """
     x, y, group, weight = (np.asarray(a) for a in batch)
-    chunk_size = max(1, min(chunk_size, len(y)))
+    of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
+    counts = np.array([len(members) for members in of_group])
+    if chunk_size is None:
+        chunk_size = min((2**k for k in range(10)), key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
     parts: list[tuple[int, np.ndarray]] = []
-    for a in range(num_groups):
-        members = np.flatnonzero((group == a) & (weight != 0))
+    for a, members in enumerate(of_group):
         parts += [(a, members[i : i + chunk_size]) for i in range(0, len(members), chunk_size)]
     index = np.zeros((len(parts), chunk_size), int)
     kept = np.zeros((len(parts), chunk_size), weight.dtype)
