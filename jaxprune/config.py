@@ -16,7 +16,7 @@ Method = Literal["none", "fair_before", "fair_after", "fair_both"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -109,7 +109,7 @@ class Settings(_Section):
     """Everything that decides the result of a run."""
 
     name: str = Field(
-        default="adult", min_length=1, pattern=r"^[A-Za-z0-9._-]+$", description="names the output folder"
+        default="", pattern=r"^[A-Za-z0-9._-]*$", description="names the output folder; empty for the data's name"
     )
     seeds: int = Field(default=5, ge=1, description="replicas that are trained as one program; results carry intervals")
     first_seed: int = Field(default=0, ge=0, description="the seeds are first_seed, first_seed + 1, ...")
@@ -179,7 +179,7 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
     except ValidationError as error:
         raise _explain(error, where) from None
     _check_together(settings)
-    return settings
+    return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
 
 
 def to_toml(settings: Settings) -> str:

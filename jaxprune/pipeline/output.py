@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxprune import __version__, config
 from jaxprune.auditing import GroupMetrics, SamplingError
-from jaxprune.files import write_atomically
+from jaxprune.files import SEAL, write_atomically
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.reporting.figures import FIGURES, draw
@@ -24,7 +24,7 @@ from jaxprune.reporting.page import render_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
 
-PUBLISHED = ".published"  # at the top of the folder: the address of the report whose files lie there
+PUBLISHED = ".published"  # at the top of the folder: the digests of the report whose files lie there
 
 
 def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> Results:
@@ -42,6 +42,10 @@ def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> R
         group_names=list(dataset.group_names),
         seeds=context.experiment.seeds,
         group_sizes={split: dataset.group_sizes(split).tolist() for split in ("train", "validation", "test")},
+        majority={
+            split: float(np.mean(dataset.split(split).y == np.bincount(dataset.train.y).argmax()))
+            for split in ("train", "validation", "test")
+        },
         warnings=dataset.warnings(),
         metrics=metrics,
         sampling=sampling,
@@ -79,9 +83,10 @@ def publish(workspace: Workspace, stage: Stage) -> None:
     """
     source, root = workspace.folder(stage), workspace.root
     files = [f.relative_to(source) for f in sorted(source.rglob("*")) if f.is_file()]
-    files = [f for f in files if f.name not in ("sha256.json", "stage.json")]
+    files = [f for f in files if f.name not in (SEAL, "stage.json")]
     mark = root / PUBLISHED
-    if mark.exists() and mark.read_text() == stage.address and all((root / f).is_file() for f in files):
+    digests = (source / SEAL).read_text()
+    if mark.exists() and mark.read_text() == digests and all((root / f).is_file() for f in files):
         return
     workspace.read(stage)
     mark.unlink(missing_ok=True)
@@ -89,7 +94,7 @@ def publish(workspace: Workspace, stage: Stage) -> None:
     for file in files:
         (root / file).parent.mkdir(exist_ok=True)
         write_atomically(root / file, (source / file).read_bytes())
-    write_atomically(mark, stage.address)
+    write_atomically(mark, digests)
 
 
 def read_results(folder: Path) -> Results:

@@ -26,7 +26,7 @@ def harm(results: Results) -> Figure:
     split, _ = headline(results)
     shown = [model for model in ("pruned", "none") if model in results.models]
     figure = Figure((_WIDTH, 3.7))
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
     colours = group_colours(results)
     ends = []
     for axes, model in zip(panels, shown, strict=True):
@@ -37,10 +37,11 @@ def harm(results: Results) -> Figure:
         )
         mean, low, high = interval(results, values, axis=1)
         for g in sorted(range(len(colours)), key=lambda g: colours[g] != GREY):
-            axes.fill_between(x, low[:, g], high[:, g], color=colours[g], alpha=0.13, lw=0)
+            if colours[g] != GREY:
+                axes.fill_between(x, low[:, g], high[:, g], color=colours[g], alpha=0.13, lw=0)
             axes.plot(x, mean[:, g], color=colours[g], marker="o", ms=3.5, lw=1.8 if colours[g] != GREY else 1.1)
         axes.axhline(0, color="#666666", lw=0.8)
-        axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained, no mitigation")
+        axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained (a scale of its own)")
         _sparsity_axis(axes, results)
         ends.append((x[-1], mean[-1]))
     panels[0].set_ylabel(f"excessive loss R(a), {split} split (nats)")
@@ -197,8 +198,10 @@ def multipliers(results: Results) -> Figure | None:
         mean, low, high = interval(results, results.multipliers[key])
         x = np.linspace(0, 1, len(mean))
         for g, colour in enumerate(colours):
-            axes.fill_between(x, low[:, g], high[:, g], color=colour, alpha=0.13, lw=0)
-            axes.plot(x, mean[:, g], color=colour, lw=1.6, label=results.group_names[g])
+            if colour != GREY:
+                axes.fill_between(x, low[:, g], high[:, g], color=colour, alpha=0.13, lw=0)
+            label = results.group_names[g] if colour != GREY else None if GREY in colours[:g] else "others"
+            axes.plot(x, mean[:, g], color=colour, lw=1.6 if colour != GREY else 1.0, label=label)
         axes.set_title(wanted[key], fontsize=9.5)
         axes.set_xlabel("share of the training done")
         _percent_axis(axes.xaxis)

@@ -60,20 +60,20 @@ def who_is_hurt(results: Results) -> str:
     people = results.group_sizes[split][worst]
     seeds = len(results.seeds)
     times = int(np.sum(np.nanargmax(harm, 1) == worst))
+    often = f"the group hurt most in {times} of {seeds} seed{_s(seeds)}"
     text = (
-        f"Pruning {sparsity:.0%} of the weights without retraining raises the mean loss on the {split} split by "
-        f"{_with_interval(results, overall)} nats. "
-        f"The group hurt most is {name} ({mean[worst]:+.3f}), the one hurt least {other} ({mean[least]:+.3f}); "
-        f"{name} is hurt most in {times} of {seeds} seed{_s(seeds)}. "
+        f"Pruning {sparsity:.0%} of the weights without retraining raises the loss on the {split} split by "
+        f"{_with_interval(results, overall)} nats: most for {name} ({mean[worst]:+.3f}, {often}), least for {other} "
+        f"({mean[least]:+.3f}). "
     )
     if seeds == 1:
         return text + "One seed gives no interval, so nothing can be said of how sure this is."
-    margin = f"Its harm exceeds the average by {extra.mean:.3f} ({_ends(extra)} over seeds)"
-    sample = f"the luck of which {people:,} examples stand for the group is ±{chance:.3f}"
+    sure = f"{_ends(extra)} over seeds; ±{chance:.3f} for its {people:,} examples"
+    text += f"{name} exceeds the average by {extra.mean:.3f} ({sure}), so the disparate impact is "
     if extra.low > 0 and extra.mean > chance:
-        return text + f"{margin}, and {sample}: the disparate impact is clear here."
-    doubt = "the interval over seeds includes zero" if extra.low <= 0 else "the sample is too small to tell"
-    return text + f"{margin}, and {sample}: the disparate impact is weak here, because {doubt}."
+        return text + "clear here."
+    doubt = "the interval over seeds includes zero" if extra.low <= 0 else "so few examples could do that by chance"
+    return text + f"weak here: {doubt}."
 
 
 def after_retraining(results: Results) -> str:
@@ -87,10 +87,10 @@ def after_retraining(results: Results) -> str:
     mean = interval(results, audit.impact.excessive_loss).mean
     epochs = results.settings["retrain"]["epochs"]
     return (
-        f"Retrained for {epochs} epoch{_s(epochs)} without mitigation, the mean excessive loss is "
-        f"{_with_interval(results, audit.impact.overall_excessive_loss, sign=True)} nats, and the spread between the "
-        f"groups (ξ) goes from {_with_interval(results, before)} to {_with_interval(results, after)}; "
-        f"{results.group_names[int(np.nanargmax(mean))]} is then worst off ({np.nanmax(mean):+.3f})."
+        f"Retraining for {epochs} epoch{_s(epochs)} brings the rise to "
+        f"{_with_interval(results, audit.impact.overall_excessive_loss, sign=True)} and its spread over the groups (ξ) "
+        f"from {np.mean(before):.3f} to {_with_interval(results, after)}; "
+        f"{results.group_names[int(np.nanargmax(mean))]} is then hurt most ({np.nanmax(mean):+.3f})."
     )
 
 
@@ -100,44 +100,35 @@ def what_helps(results: Results) -> str:
     fair = [model for model in results.models if model.startswith("fair")]
     if "none" not in results.models or not fair:
         return ""
-    plain = overall_figures(results, "none", sparsity, split)
-    sentences = []
-    for measure, words in (("accuracy_spread", "accuracy spread"), ("excessive_loss_spread", "spread ξ")):
-        change = {m: overall_figures(results, m, sparsity, split)[measure] - plain[measure] for m in fair}
-        best = min(fair, key=lambda m: float(np.mean(change[m])))
-        gain = interval(results, change[best])
-        cost = interval(results, overall_figures(results, best, sparsity, split)["accuracy"] - plain["accuracy"])
-        name = MODEL_NAMES[best].lower()
-        if gain.high < 0:
-            sentences.append(
-                f"Of the constrained models, “{name}” narrows the {words} most, by {-gain.mean:.3f} "
-                f"({_ends(gain, negate=True)}) of {np.mean(plain[measure]):.3f}, while the overall accuracy changes "
-                f"by {100 * cost.mean:+.2f} points ({100 * cost.low:+.2f} to {100 * cost.high:+.2f})."
-            )
-        elif np.isnan(gain.high):
-            sentences.append(
-                f"Of the constrained models, “{name}” has the smallest {words}: a change of {gain.mean:+.3f} against "
-                "no mitigation, in one seed."
-            )
+    figures = {model: overall_figures(results, model, sparsity, split) for model in ("none", *fair)}
+    measures = {
+        "loss_gap": "loss gap (which the constraint asks to be zero)",
+        "accuracy_spread": "accuracy spread",
+        "excessive_loss_spread": "spread ξ",
+    }
+    if len(results.seeds) == 1:
+        return "With one seed, the constrained models cannot be told from no mitigation: see the table."
+    helped: dict[str, list[str]] = {}
+    failed = []
+    for measure, words in measures.items():
+        means = {model: float(np.mean(figures[model][measure])) for model in figures}
+        best = min(fair, key=means.__getitem__)
+        change = interval(results, figures[best][measure] - figures["none"][measure])
+        if change.high < 0:
+            narrowed = f"the {words} from {means['none']:.3f} to {means[best]:.3f} (by {_ends(change, negate=True)})"
+            helped.setdefault(best, []).append(narrowed)
         else:
-            sentences.append(
-                f"No constrained model clearly narrows the {words} (the best, “{name}”, changes it by "
-                f"{gain.mean:+.3f}, {gain.low:+.3f} to {gain.high:+.3f}, from {np.mean(plain[measure]):.3f})."
-            )
-    return " ".join([*sentences, _constraint_met(results, fair)])
-
-
-def _constraint_met(results: Results, fair: list[str]) -> str:
-    """Whether the constraint achieves what it asks for, whatever that does to the rest."""
-    split, sparsity = headline(results)
-    gap = {m: overall_figures(results, m, sparsity, split)["loss_gap"] for m in ("none", *fair)}
-    best = min(fair, key=lambda m: float(np.mean(gap[m])))
-    change = interval(results, gap[best] - gap["none"])
-    verdict = "is narrowed" if change.high < 0 else "is not clearly narrowed"
-    return (
-        f"The loss gap between a group and the whole, which the constraint asks to be zero, {verdict}: from "
-        f"{np.mean(gap['none']):.3f} to {np.mean(gap[best]):.3f} nats at best (“{MODEL_NAMES[best].lower()}”)."
-    )
+            failed.append(f"the {words} ({means['none']:.3f} before, {means[best]:.3f} at best)")
+    sentences = []
+    for model, narrowed in helped.items():
+        cost = interval(results, 100 * (figures[model]["accuracy"] - figures["none"]["accuracy"]))
+        sentences.append(
+            f"The constrained model “{MODEL_NAMES[model].lower()}” narrows {_list(narrowed)}; accuracy changes by "
+            f"{cost.mean:+.2f} points ({cost.low:+.2f} to {cost.high:+.2f})."
+        )
+    if failed:
+        sentences.append(f"No constrained model clearly narrows {_list(failed, 'or')}.")
+    return " ".join(sentences)
 
 
 def predictors(results: Results) -> dict[str, np.ndarray]:
@@ -214,6 +205,18 @@ def caveats(results: Results) -> list[str]:
                 f"{MODEL_NAMES[model]} at {sparsity:.0%}: layer {path} was cut to nothing in some seed; the "
                 "network then says the same of everyone, and equal treatment of the groups is void."
             )
+    split = headline(results).split
+    guess = results.majority[split]
+    broken = [
+        f"{MODEL_NAMES[m].lower()} at {s:.4g}"
+        for m, s, at in results.metrics
+        if at == split and np.mean(results.metrics[m, s, at].overall_accuracy) <= guess
+    ]
+    if broken:
+        notes.append(
+            f"These are no more accurate than always giving the commonest label ({guess:.1%}), so they are broken "
+            f"networks, and harm there tells which answer they are stuck on: {', '.join(broken)}."
+        )
     theory = results.theory
     if theory is not None:
         missed = int(np.sum(theory.converged == 0))
@@ -245,3 +248,7 @@ def _ends(found: Interval, negate: bool = False) -> str:
 
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
+
+
+def _list(parts: list[str], word: str = "and") -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"

@@ -92,6 +92,7 @@ class Results:
       group_names: [G].
       seeds: [R].
       group_sizes: Split -> [G] examples.
+      majority: Split -> the accuracy of always giving the commonest label of the training split.
       warnings: Sentences about groups that are small.
       metrics: (model, sparsity, split) -> metrics, leaves [R, G] and [R].
       sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
@@ -106,6 +107,7 @@ class Results:
     group_names: list[str]
     seeds: list[int]
     group_sizes: dict[str, list[int]]
+    majority: dict[str, float]
     warnings: list[str]
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
@@ -153,6 +155,7 @@ class Results:
             "group_names": self.group_names,
             "seeds": self.seeds,
             "group_sizes": self.group_sizes,
+            "majority": self.majority,
             "warnings": self.warnings,
             "audits": audits,
             "layers": [{"model": m, "sparsity": s, "layers": _plain(v)} for (m, s), v in self.layers.items()],
@@ -173,9 +176,18 @@ class Results:
             sampling[key] = SamplingError(*(_array(audit["sampling_error"][name]) for name in SamplingError._fields))
         theory = values["theory"]
         fields = TheoryResults.__dataclass_fields__
-        simple = ("settings", "provenance", "label_names", "group_names", "seeds", "group_sizes", "warnings")
+        simple = (
+            "settings",
+            "provenance",
+            "label_names",
+            "group_names",
+            "seeds",
+            "group_sizes",
+            "majority",
+            "warnings",
+        )
         return cls(
-            **{name: values[name] for name in simple},
+            **{name: values[name] for name in (*simple, "warnings")},
             metrics=metrics,
             sampling=sampling,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},

@@ -53,7 +53,8 @@ def house_style(name: str) -> Iterator[None]:
 def group_colours(results: Results) -> list[str]:
     """A colour for each group, the same in every figure.
 
-    With more groups than colours, those hurt most by pruning and the one hurt least are coloured, the others grey.
+    With more groups than colours, those hurt most before and after retraining and the one hurt least by pruning are
+    coloured, the others grey.
     """
     count = len(results.group_names)
     if count <= len(PALETTE):
@@ -61,7 +62,11 @@ def group_colours(results: Results) -> list[str]:
     split, sparsity = headline(results)
     harm = np.nanmean(results.audit("pruned", sparsity, split).impact.excessive_loss, 0)
     order = [int(g) for g in np.argsort(-harm)]
-    chosen = {g: PALETTE[1 + i] for i, g in enumerate(order[:3])} | {order[-1]: PALETTE[0]}
+    marked = order[:2]
+    if "none" in results.models:
+        after = np.nanmean(results.audit("none", sparsity, split).impact.excessive_loss, 0)
+        marked += [int(g) for g in np.argsort(-after)[:2]]
+    chosen = {order[-1]: PALETTE[0]} | {g: PALETTE[1 + i] for i, g in enumerate(dict.fromkeys(marked))}
     return [chosen.get(g, GREY) for g in range(count)]
 
 

@@ -1,0 +1,334 @@
+"""The command line on small runs: what it writes, what it does not do twice, and how it refuses."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxprune import config
+from jaxprune.cli import main
+
+SMALL = """
+name = "small"
+seeds = 2
+[data]
+name = "digits"
+[model]
+hidden = [12]
+[train]
+epochs = 3
+batch_size = 128
+learning_rate = 0.01
+[prune]
+sparsities = [0.5, 0.9]
+[retrain]
+epochs = 2
+[mitigation]
+methods = ["none", "fair_both"]
+"""
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory) -> Path:
+    """The folder of a finished run; tests that change it work on a copy."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    assert main(["run", str(small), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def stages(out: Path) -> dict[str, int]:
+    """Stage -> when it was made."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "stages").iterdir()}
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The message of a command that fails with exit code 2 and one line."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("jaxprune: error: ")
+    assert printed.count("\n") == 1
+    return printed
+
+
+def test_the_output_folder_holds_everything(finished) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {"report.html", "groups.csv", "summary.csv", "results.json", "config.toml", "environment.json"}
+    figures = {path.name for path in (finished / "figures").iterdir()}
+    for name in ("harm", "accuracy", "mitigation", "causes", "bound", "multipliers"):
+        assert {f"{name}.svg", f"{name}.png"} <= figures
+    assert not list(finished.rglob("*.partial"))
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_groups_csv_is_tidy_and_agrees_with_results_json(finished) -> None:
+    with (finished / "groups.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    # (dense, fair_dense) + 2 sparsities x (pruned, none, fair_both), times 2 seeds, 2 splits, 10 groups
+    assert len(rows) == (2 + 2 * 3) * 2 * 2 * 10
+    keys = [tuple(row[k] for k in ("seed", "model", "sparsity", "split", "group")) for row in rows]
+    assert len(set(keys)) == len(rows)
+    results = json.loads((finished / "results.json").read_text())
+    by_key = dict(zip(keys, rows, strict=True))
+    for audit in results["audits"]:
+        for r, seed in enumerate(results["seeds"]):
+            for g, group in enumerate(results["group_names"]):
+                row = by_key[str(seed), audit["model"], str(audit["sparsity"]), audit["split"], group]
+                assert float(row["loss"]) == pytest.approx(audit["loss"][r][g], abs=1e-6)
+                dense = by_key[str(seed), "dense", "0.0", audit["split"], group]
+                drop = float(row["loss"]) - float(dense["loss"])
+                assert float(row["excessive_loss"]) == pytest.approx(drop, abs=1e-5)
+
+
+def test_metrics_follow_from_the_checkpoint_that_is_kept(finished) -> None:
+    """Reads a pruned checkpoint with orbax alone and evaluates it in numpy: nothing of jaxprune's audit is used."""
+    import orbax.checkpoint as ocp
+
+    from jaxprune import data
+
+    folder = next((finished / "stages").glob("pruned-0.9-*")) / "network" / "arrays"
+    arrays = {k: np.asarray(v) for k, v in ocp.StandardCheckpointer().restore(folder.absolute()).items()}
+    kernels = [name for name in arrays if name.startswith("params/") and name.endswith("kernel")]
+    for r in range(2):
+        zeros = sum(int((arrays[name][r] == 0).sum()) for name in kernels)
+        assert zeros == round(0.9 * sum(arrays[name][r].size for name in kernels))
+    test = data.load("digits").test
+    hidden = np.maximum(
+        test.x.reshape(len(test.y), -1) @ arrays["params/dense_0/kernel"][1] + arrays["params/dense_0/bias"][1], 0
+    )
+    logits = hidden @ arrays["params/dense_1/kernel"][1] + arrays["params/dense_1/bias"][1]
+    results = json.loads((finished / "results.json").read_text())
+    audit = next(a for a in results["audits"] if (a["model"], a["sparsity"], a["split"]) == ("pruned", 0.9, "test"))
+    assert audit["overall_accuracy"][1] == pytest.approx(float((logits.argmax(1) == test.y).mean()), abs=1e-6)
+
+
+def test_the_config_is_resolved_and_reproduces_the_run(finished) -> None:
+    settings = config.load(str(finished / "config.toml"))
+    assert settings.data.group == "digit"
+    assert settings.data.label == "digit"
+    assert settings.model.hidden == (12,)
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["command"].startswith("jaxprune run")
+    assert environment["devices"]
+
+
+def test_the_report_needs_no_other_file(finished) -> None:
+    page = (finished / "report.html").read_text()
+    for attribute in ("src=", "href="):
+        for part in page.split(attribute)[1:]:
+            assert part.startswith(('"data:', '"#')), part[:60]
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_a_second_run_does_no_work(copied, small, capsys) -> None:
+    before = stages(copied)
+    report = (copied / "report.html").stat().st_mtime_ns
+    assert main(["run", str(small), "--out", str(copied)]) == 0
+    assert stages(copied) == before
+    assert (copied / "report.html").stat().st_mtime_ns == report
+    assert "training" not in capsys.readouterr().out
+
+
+def test_another_sparsity_reuses_the_dense_training(copied, small) -> None:
+    before = stages(copied)
+    sparsities = ["--prune.sparsities", "0.5", "0.7"]
+    assert main(["run", str(small), "--out", str(copied), *sparsities, "--mitigation.methods", "none"]) == 0
+    after = stages(copied)
+    kept = [name for name in before if name.startswith(("dense", "pruned-0.5", "none-0.5"))]
+    assert len(kept) == 3
+    assert all(after[name] == before[name] for name in kept)
+    made = {name.rsplit("-", 1)[0] for name in set(after) - set(before)}
+    assert made == {"pruned-0.7", "none-0.7", "audit", "theory", "report"}
+    with (copied / "groups.csv").open() as f:
+        assert {row["sparsity"] for row in csv.DictReader(f)} == {"0.0", "0.5", "0.7"}
+
+
+def test_a_missing_output_comes_back_without_training(copied, small) -> None:
+    before = stages(copied)
+    (copied / "report.html").unlink()
+    assert main(["run", str(small), "--out", str(copied)]) == 0
+    assert (copied / "report.html").is_file()
+    assert stages(copied) == before
+
+
+def test_report_is_written_again_from_the_folder_of_a_run(copied) -> None:
+    before = stages(copied)
+    assert main(["report", str(copied)]) == 0
+    after = stages(copied)
+    changed = {name.rsplit("-", 1)[0] for name in before if after[name] != before[name]}
+    assert changed == {"report"}
+
+
+def test_train_and_theory_stop_where_they_say(small, tmp_path) -> None:
+    arguments = [str(small), "--out", str(tmp_path / "run"), "--mitigation.methods", "none", "--quiet"]
+    assert main(["train", *arguments]) == 0
+    assert {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")} == {"dense"}
+    assert main(["theory", *arguments]) == 0
+    made = {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")}
+    assert made == {"dense", "pruned-0.5", "pruned-0.9", "theory"}
+
+
+def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_path) -> None:
+    """SIGKILL in the middle of the dense training, and again after it."""
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "jaxprune", "run", str(small), "--out", str(out), "--checkpoint-seconds", "0"]
+    for landmark in ("stages/dense-*.partial/epoch-00001", "stages/none-0.5-*.partial"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list(out.glob(landmark)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was still at work"
+        assert not (out / "report.html").exists()
+    assert main(["run", str(small), "--out", str(out), "--quiet"]) == 0
+    assert set(stages(out)) == set(stages(finished))
+    for name in ("groups.csv", "summary.csv", "results.json"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_diverging_training_names_step_seed_and_setting_and_keeps_the_last_good_state(
+    small, tmp_path, capsys
+) -> None:
+    out = tmp_path / "diverged"
+    rate = ["--train.optimizer", "sgd", "--train.learning_rate", "1e25"]
+    message = refused(capsys, "run", str(small), "--out", str(out), *rate)
+    for part in ("NaN or infinite at step", "of seed", "lower train.learning_rate (now 1e+25)", "last good state"):
+        assert part in message
+    kept = next((out / "stages").glob("dense-*.partial/epoch-*"))
+    assert str(kept) in message
+    assert not (out / "report.html").exists()
+    # The remedy works in the same folder.
+    assert main(["train", str(small), "--out", str(out), "--mitigation.methods", "none", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_checkpoint_is_named_and_its_remedy_works(copied, small, capsys, damage) -> None:
+    stage = next((copied / "stages").glob("dense-*"))
+    victim = max((stage / "network").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    if damage == "truncated":
+        victim.write_bytes(victim.read_bytes()[:-7])
+    else:
+        victim.unlink()
+    arguments = ["run", str(small), "--out", str(copied), "--prune.sparsities", "0.6"]
+    before = stages(copied)
+    message = refused(capsys, *arguments)
+    assert str(victim) in message
+    assert damage in message
+    assert f"delete {stage}" in message
+    assert stages(copied).keys() - before.keys() <= {n for n in stages(copied) if n.endswith(".partial")}
+    shutil.rmtree(stage)
+    assert main([*arguments, "--mitigation.methods", "none", "--quiet"]) == 0
+
+
+def test_a_folder_that_is_something_else_is_refused_and_left_alone(small, tmp_path, capsys) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "is a file" in refused(capsys, "run", str(small), "--out", str(file))
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.txt").write_text("mine")
+    assert "full of something else" in refused(capsys, "run", str(small), "--out", str(tmp_path / "letters"))
+    assert [p.name for p in (tmp_path / "letters").iterdir()] == ["letter.txt"]
+    assert "cannot be written" in refused(capsys, "run", str(small), "--out", str(file / "below"))
+    if os.path.isdir("/proc"):
+        assert "cannot be written" in refused(capsys, "run", str(small), "--out", "/proc/jaxprune")
+
+
+def test_a_folder_in_use_is_refused(copied, small, capsys) -> None:
+    import fcntl
+
+    with (copied / ".jaxprune-run").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "in use by another run" in refused(capsys, "run", str(small), "--out", str(copied))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["rum"], ["unknown command 'rum'", "'run'"]),
+        (["run", "--train.epoch", "3"], ["unknown flag 'train.epoch'", "'train.epochs'"]),
+        (["run", "--train.epochs", "x"], ["train.epochs = 'x'", "integer"]),
+        (["run", "--prune.sparsities", "0.5", "1.5"], ["prune.sparsities = 1.5"]),
+        (["run", "--data.name", "adlut"], ["data.name", "unknown data set 'adlut'", "'adult'"]),
+        (["run", "--data.group", "rcae"], ["data.group", "unknown group attribute 'rcae'", "'race'"]),
+        (["run", "--data.label", "incme"], ["data.label", "'income'"]),
+        (["run", "--model.name", "mpl"], ["model.name", "'mlp'"]),
+        (["run", "--model.channels", "8"], ["model.channels", "mlp has no channels"]),
+        (["run", "--model.name", "convnet"], ["convnet takes images"]),
+        (["run", "--prune.criterion", "magnitud"], ["prune.criterion", "'magnitude'"]),
+        (["run", "--prune.exclude", "dense_9*"], ["prune.exclude", "dense_0"]),
+        (["run", "--mitigation.constraint", "equal"], ["mitigation.constraint", "'equal_loss'"]),
+        (["run", "--data.imbalance", "0.5"], ["data.imbalance = 0.5"]),
+        (["run", "nosuch.toml"], ["unknown config 'nosuch.toml'"]),
+        (["run", "adult", "digits"], ["one argument too many"]),
+        (["datasets", "adlut"], ["unknown data set 'adlut'"]),
+        (["run", "--checkpoint-seconds", "soon"], ["checkpoint-seconds", "soon"]),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(
+    tmp_path, monkeypatch, capsys, arguments, parts
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, *arguments)
+    for part in parts:
+        assert part in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_data_is_refused(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    n = 90
+    rng = np.random.default_rng(0)
+    good = {"x": rng.normal(size=(n, 3)), "y": np.arange(n) % 2, "town": np.arange(n) % 3}
+    cases = {
+        "nan": (good | {"x": np.where(np.arange(3 * n).reshape(n, 3) == 7, np.nan, good["x"])}, "NaN or infinite"),
+        "inf": (good | {"x": np.where(np.arange(3 * n).reshape(n, 3) == 7, np.inf, good["x"])}, "NaN or infinite"),
+        "label": (good | {"y": good["y"] - 1, "y_names": np.array(["no", "yes"])}, "label -1"),
+        "group": (good | {"town": good["town"] + 1, "town_names": np.array(["a", "b", "c"])}, "group 3"),
+        "empty": (good | {"town_names": np.array(["a", "b", "c", "d"])}, "group 'd' without examples"),
+    }
+    for name, (arrays, part) in cases.items():
+        np.savez(f"{name}.npz", **arrays)
+        message = refused(capsys, "run", "--data.name", f"{name}.npz")
+        assert part in message, name
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npz"}
+
+
+def test_lists(capsys) -> None:
+    assert main(["datasets"]) == 0
+    assert "adult" in capsys.readouterr().out
+    assert main(["datasets", "adult", "--data.group", "race*sex"]) == 0
+    assert "Other, Female" in capsys.readouterr().out
+    assert main(["configs"]) == 0
+    assert "digits" in capsys.readouterr().out
+    assert main(["configs", "digits"]) == 0
+    assert 'name = "digits"' in capsys.readouterr().out
+
+
+def test_help_is_complete(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for path in config.paths():
+        assert f"--{path} " in text
