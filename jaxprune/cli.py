@@ -191,7 +191,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if not Path(source).is_file():
             raise UserError(f"{out} holds no config.toml; give a config, and the folder as --out")
     settings = config.load(source, overrides)
-    out = out or Path("runs") / settings.name
+    return _compute(settings, out or Path("runs") / settings.name, options, arguments)
+
+
+def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console  # rich, and jax below it: only now is there something to compute
 
     console.start_jax()

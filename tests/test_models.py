@@ -1,0 +1,320 @@
+"""The networks, their layers against lax, and adapters against flax itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxprune import auditing, losses, models, training
+from jaxprune.auditing import metrics
+from jaxprune.errors import UserError
+from jaxprune.models.layers import Conv, max_pool
+from jaxprune.types import Batch, Network, as_network
+
+IMAGES = (8, 8, 1)
+SMALL = {"mlp": {"hidden": (6, 5)}, "convnet": {"channels": (3, 4), "hidden": (6,)}}  # quick to compile
+
+
+def count(params) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def images(n, shape=IMAGES, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(n, *shape)), jnp.float32)
+
+
+# --- what holds for every model ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_keeps_the_contract(name):
+    options, x = SMALL[name], images(5)
+    keys = jax.random.split(jax.random.key(1), 3)
+    network, params, stats = models.create(name, keys[0], x[0], num_classes=4, **options)
+
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    logits, after = network.apply(params, stats, x, True)
+    assert logits.shape == (5, 4)
+    assert logits.dtype == jnp.float32
+    assert jax.tree.structure(after) == jax.tree.structure(stats)
+    np.testing.assert_array_equal(network.freeze(stats)(params, x), network.apply(params, stats, x, False)[0])
+    # Each example by itself: the others in the batch are no matter.
+    np.testing.assert_allclose(network.freeze(stats)(params, x[2:3]), logits[2:3], rtol=1e-5, atol=1e-6)
+
+    # R keys give what R single creations give.
+    _, stacked, _ = models.create(name, keys, x[0], num_classes=4, **options)
+    singles = [models.create(name, key, x[0], num_classes=4, **options)[1] for key in keys]
+    jax.tree.map(lambda a, *b: np.testing.assert_allclose(a, np.stack(b), rtol=1e-6, atol=1e-7), stacked, *singles)
+    kernels = [leaf for leaf in jax.tree.leaves(stacked) if leaf.ndim > 2]
+    assert all(not np.array_equal(kernel[0], kernel[1]) for kernel in kernels), "replicas begin alike"
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_learns(name):
+    x = images(64)
+    y = (x.mean((1, 2, 3)) > 0).astype(jnp.int32)
+    network, params, stats = models.create(name, jax.random.key(0), x[0], num_classes=2, **SMALL[name])
+    tx = optax.adam(1e-2)
+    step = training.make_step(network, losses.cross_entropy, tx)
+    batch = Batch(x, y, y, jnp.ones(64))
+    state = training.init_state(params, tx, stats)
+    _, logs = training.fit(step, state, batch, key=jax.random.key(2), epochs=60, batch_size=64)
+    assert logs["loss"][-1] < 0.5 * logs["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "classes", "options", "parameters"),
+    [
+        ("mlp", (100,), 2, {}, (100 * 64 + 64) + (64 * 64 + 64) + (64 * 2 + 2)),
+        ("mlp", (3, 4, 2), 5, {"hidden": (7,)}, (24 * 7 + 7) + (7 * 5 + 5)),
+        ("mlp", (10,), 3, {"hidden": ()}, 10 * 3 + 3),
+        (
+            "convnet",
+            IMAGES,
+            10,
+            {},
+            # Two convolutions of 3x3; two poolings leave 2x2 pixels of 32 channels; dense 64, 32, 10.
+            (9 * 16 + 16) + (9 * 16 * 32 + 32) + (128 * 64 + 64) + (64 * 32 + 32) + (32 * 10 + 10),
+        ),
+        # 7 -> 3 and 5 -> 2 pixels.
+        ("convnet", (7, 5, 2), 3, {"channels": (4,), "hidden": ()}, (9 * 2 * 4 + 4) + (3 * 2 * 4 * 3 + 3)),
+    ],
+)
+def test_parameters_are_as_many_as_the_layers_have(name, sample, classes, options, parameters):
+    network = models.build(name, np.zeros(sample), classes, **options)
+    params, _ = jax.eval_shape(network.init, jax.random.key(0))
+    assert count(params) == parameters
+
+
+def test_an_mlp_is_products_and_relus():
+    x = images(3, (6,))
+    network, params, stats = models.create("mlp", jax.random.key(0), x[0], num_classes=2, hidden=(5, 4))
+    params = jax.tree.map(lambda p: p + 0.1, params)  # biases begin at 0, and would not be seen
+    expected = np.asarray(x, np.float64)
+    for i in range(3):
+        layer = params[f"dense_{i}"]
+        expected = np.maximum(expected, 0) if i else expected
+        expected = expected @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+    np.testing.assert_allclose(network.freeze(stats)(params, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_convnet_is_convolutions_poolings_and_an_mlp():
+    x = images(3, (9, 6, 2))
+    network, params, stats = models.create(
+        "convnet", jax.random.key(0), x[0], num_classes=3, channels=(3, 4), hidden=(5,)
+    )
+    params = jax.tree.map(lambda p: p + 0.05, params)
+    z = x
+    for i in range(2):
+        layer = params[f"conv_{i}"]
+        z = jax.nn.relu(same_convolution(z, layer["kernel"]) + layer["bias"])
+        z = jax.lax.reduce_window(z, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    z = z.reshape(3, -1)
+    z = jax.nn.relu(z @ params["head"]["dense_0"]["kernel"] + params["head"]["dense_0"]["bias"])
+    expected = z @ params["head"]["dense_1"]["kernel"] + params["head"]["dense_1"]["bias"]
+    np.testing.assert_allclose(network.freeze(stats)(params, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_begin_with_the_variance_of_he():
+    _, params, _ = models.create("mlp", jax.random.key(0), np.zeros(400), num_classes=300, hidden=(300,))
+    for name, fan_in in (("dense_0", 400), ("dense_1", 300)):
+        kernel = np.asarray(params[name]["kernel"], np.float64)
+        # The sample variance of n numbers of kurtosis below 3 is right to sqrt(2 / n), here 0.5 %; five of them.
+        assert kernel.var() == pytest.approx(2 / fan_in, rel=5 * np.sqrt(2 / kernel.size))
+        np.testing.assert_array_equal(params[name]["bias"], 0)
+
+
+# --- compiled once -------------------------------------------------------------------------------------------------
+
+
+def test_freezing_again_compiles_nothing_again():
+    x = images(4)
+    network, params, stats = models.create("mlp", jax.random.key(0), x[0], num_classes=2, hidden=(3,))
+    traced = []
+
+    @jax.jit
+    def logits(apply, params, x):
+        traced.append(1)
+        return apply(params, x)
+
+    for scale in (1.0, 2.0):
+        logits(network.freeze(stats), jax.tree.map(lambda p, s=scale: s * p, params), x)
+    assert len(traced) == 1
+
+    labels = jnp.zeros(4, jnp.int32)
+    batch = Batch(x, labels, labels, jnp.ones(4))
+    auditing.evaluate(network.freeze(stats), params, batch, num_groups=1)
+    before = metrics._evaluate._cache_size()
+    auditing.evaluate(network.freeze(stats), params, batch, num_groups=1)
+    assert metrics._evaluate._cache_size() == before
+
+
+def test_frozen_statistics_are_arguments_and_not_constants():
+    """With other statistics the same compiled program gives another result."""
+    network = Network(init=None, apply=lambda params, stats, x, train: (params * x + stats["shift"], stats))
+    logits = jax.jit(lambda apply, params, x: apply(params, x))
+    for shift in (0.0, 3.0):
+        found = logits(network.freeze({"shift": jnp.float32(shift)}), jnp.float32(2), jnp.ones((1, 1)))
+        np.testing.assert_array_equal(found, [[2 + shift]])
+
+
+# --- layers --------------------------------------------------------------------------------------------------------
+
+
+def same_convolution(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("size", "window"), [((1, 1), 3), ((5, 7), 3), ((8, 8), 3), ((6, 3), 5), ((5, 4), 2), ((3, 3), 1)]
+)
+def test_a_convolution_is_that_of_lax_in_value_gradient_and_curvature(size, window):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *size, 3)))
+    kernel, bias = jnp.asarray(rng.normal(size=(window, window, 3, 4))), jnp.asarray(rng.normal(size=4))
+    graph, _ = nnx.split(Conv(3, 4, window, rngs=nnx.Rngs(0)))
+
+    def ours(kernel, x):
+        return nnx.merge(graph, {"kernel": kernel, "bias": bias})(x)
+
+    def theirs(kernel, x):
+        return same_convolution(x, kernel) + bias
+
+    np.testing.assert_allclose(ours(kernel, x), theirs(kernel, x), rtol=1e-12, atol=1e-12)
+
+    # A smooth function of the result whose Hessian is not constant.
+    both = [lambda k, x, f=f: jnp.sum(jnp.tanh(f(k, x)) ** 2) for f in (ours, theirs)]
+    direction = (jnp.asarray(rng.normal(size=kernel.shape)), jnp.asarray(rng.normal(size=x.shape)))
+    results = [jax.jvp(jax.grad(f, argnums=(0, 1)), (kernel, x), direction) for f in both]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), *results)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (8, 8), (7, 4)])
+def test_max_pooling_is_that_of_lax(size):
+    x = images(2, (*size, 3))
+    expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    np.testing.assert_array_equal(max_pool(x), expected)
+
+
+# --- adapters ------------------------------------------------------------------------------------------------------
+
+
+class Normalised(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(4, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=0.8, rngs=rngs)
+        self.last = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(jax.nn.relu(self.norm(self.first(x))))
+
+
+class Dropped(nnx.Module):
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.last = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.drop(x))
+
+
+def used(module):
+    """A module whose running moments are no longer those of the start."""
+    module.train()
+    module(images(9, (4,), seed=4) * 2 + 1)
+    return module
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_nnx_module_with_running_moments_gives_what_flax_gives(mode):
+    module, x = used(Normalised(nnx.Rngs(0))), images(7, (4,))
+    getattr(module, mode)()  # whatever mode it is handed over in
+    network, params, stats = models.from_nnx(module)
+    assert set(params) == {"first", "norm", "last"}
+    assert set(stats) == {"norm"}
+
+    reference = nnx.clone(module)
+    reference.eval()
+    logits, unchanged = network.apply(params, stats, x, False)
+    np.testing.assert_allclose(logits, reference(x), rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, unchanged, stats)
+
+    reference.train()
+    logits, changed = network.apply(params, stats, x, True)
+    np.testing.assert_allclose(logits, reference(x), rtol=1e-6)
+    for name, moment in (("mean", reference.norm.mean), ("var", reference.norm.var)):
+        np.testing.assert_allclose(changed["norm"][name], moment[...], rtol=1e-6)
+        assert not np.array_equal(changed["norm"][name], stats["norm"][name])
+
+
+def test_the_module_of_the_caller_stays_as_it_is():
+    module = used(Normalised(nnx.Rngs(0)))
+    before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(module)))
+    network, params, stats = models.from_nnx(module)
+    tx = optax.sgd(0.1)
+    batch = Batch(images(6, (4,)), jnp.zeros(6, jnp.int32), jnp.zeros(6, jnp.int32), jnp.ones(6))
+    state = training.init_state(params, tx, stats)
+    step = training.make_step(network, losses.cross_entropy, tx)
+    fitted, _ = training.fit(step, state, batch, key=jax.random.key(0), epochs=2, batch_size=3)
+    jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(module)), before)
+    assert not module.norm.use_running_average, "it was handed over in training mode"
+    # And the training did something: to the parameters, and to the moments.
+    for now, then in ((fitted.params, params), (fitted.stats, stats)):
+        assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(now), jax.tree.leaves(then), strict=True))
+
+
+def test_init_of_an_adapted_module_gives_the_parameters_it_came_with():
+    network, params, stats = models.from_nnx(Normalised(nnx.Rngs(3)))
+    jax.tree.map(np.testing.assert_array_equal, network.init(jax.random.key(0)), (params, stats))
+
+
+def test_dropout_draws_anew_at_every_training_step_and_not_in_evaluation():
+    network, params, stats = models.from_nnx(Dropped(nnx.Rngs(0)))
+    x = jnp.ones((200, 4))
+    frozen = network.freeze(stats)(params, x)
+    np.testing.assert_allclose(frozen, np.tile(frozen[:1], (200, 1)), rtol=1e-6)
+    first, later = network.apply(params, stats, x, True)
+    second, _ = network.apply(params, later, x, True)
+    again, _ = network.apply(params, stats, x, True)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_plain_function_is_a_network():
+    network = as_network(lambda params, x: x @ params)
+    logits, stats = network.apply(jnp.full((4, 2), 2.0), (), jnp.ones((3, 4)), True)
+    np.testing.assert_array_equal(logits, np.full((3, 2), 8.0))
+    assert stats == ()
+    assert network.init is None
+    assert as_network(network) is network
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "said"),
+    [
+        ("mpl", (4,), {}, ["model.name", "'mpl'", "'mlp'"]),
+        ("mlp", (4,), {"channels": (3,)}, ["model.channels", "mlp", "hidden"]),
+        ("convnet", IMAGES, {"depth": 3}, ["model.depth", "convnet", "channels, hidden"]),
+        ("convnet", (100,), {}, ["convnet", "[100]", "images"]),
+        ("convnet", (8, 8), {}, ["convnet", "[8, 8]"]),
+        ("convnet", (3, 8, 1), {}, ["convnet", "at least 4 pixels", "[3, 8, 1]"]),
+        ("convnet", (8, 8, 1), {"channels": (1, 1, 1, 1)}, ["at least 16 pixels"]),
+    ],
+)
+def test_wrong_models_are_errors_that_help(name, shape, options, said):
+    with pytest.raises(UserError) as error:
+        models.create(name, jax.random.key(0), np.zeros(shape), num_classes=2, **options)
+    assert "\n" not in str(error.value)
+    for words in said:
+        assert words in str(error.value)
+
+
+def test_an_option_that_is_none_is_the_default():
+    assert models.options_of("mlp", {"hidden": None, "channels": None}) == {"hidden": (64, 64)}
+    assert models.options_of("convnet", {"hidden": (5,)}) == {"channels": (16, 32), "hidden": (5,)}
