@@ -121,8 +121,8 @@ def fit(
       TrainingDiverged: A logged loss became NaN or infinite; `on_epoch` was not called for that epoch.
     """
     replicated = key.ndim == 1
+    state, data, key = _placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
-    data = Batch(*map(jnp.asarray, data))
     collected: list[Logs] = []
     for epoch in range(start, epochs):
         at = jnp.int32(epoch)
@@ -137,6 +137,17 @@ def fit(
     axis = 1 if replicated else 0
     joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
     return state, joined
+
+
+def _placed_alike(arguments: PyTree) -> PyTree:
+    """Device arrays that are all bound to their device, where they lie on one.
+
+    A state of which some leaves are bound (restored ones, say) and others are not comes out of the first epoch with all
+    of them bound, and jit would compile the second epoch anew.
+    """
+    arguments = jax.tree.map(jnp.asarray, arguments)
+    devices = {device for leaf in jax.tree.leaves(arguments) for device in leaf.devices()}
+    return jax.device_put(arguments, devices.pop()) if len(devices) == 1 else arguments
 
 
 def num_steps(data: Batch, batch_size: int) -> int:

@@ -50,7 +50,8 @@ def read_npz(path: Path) -> Table:
     attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
     split = arrays.get("split")
     if split is None:
-        split = stratified(columns["y"][0], _TEST_SHARE).astype(np.uint8)
+        cells = np.unique(np.stack([values for values, _ in columns.values()]), axis=1, return_inverse=True)[1]
+        split = stratified(cells.reshape(-1), _TEST_SHARE).astype(np.uint8)
     if len(split) != n:
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
     return Table(

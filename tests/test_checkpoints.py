@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxprune import checkpoints, mitigation, pruning, training
+from jaxprune.errors import UserError
+from jaxprune.files import check_seal, seal, whole_folder, write_atomically
+
+
+def tree() -> dict:
+    return {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": [jnp.ones(4, jnp.int32), jnp.zeros((), bool)]}
+
+
+def equal(one, other) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def test_what_is_saved_comes_back(tmp_path) -> None:
+    checkpoints.save(tmp_path / "c", tree())
+    equal(checkpoints.restore(tmp_path / "c", jax.eval_shape(tree)), tree())
+
+
+def test_a_training_state_with_masks_and_multipliers_comes_back(tmp_path) -> None:
+    params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+    masks = pruning.global_masks(pruning.magnitude(params), 0.5, pruning.prunable(params))
+    primal = optax.chain(optax.adam(0.1), pruning.keep_masked(masks))
+    tx = mitigation.lagrangian(primal, mitigation.equal_loss(3), optax.sgd(0.1))
+    state = training.init_state(params, tx)
+    checkpoints.save(tmp_path / "c", state)
+    equal(checkpoints.restore(tmp_path / "c", jax.eval_shape(lambda: state)), state)
+
+
+def test_saving_again_replaces(tmp_path) -> None:
+    checkpoints.save(tmp_path / "c", {"a": jnp.zeros(2)})
+    checkpoints.save(tmp_path / "c", {"a": jnp.ones(3)})
+    equal(checkpoints.restore(tmp_path / "c", {"a": jnp.zeros(3)}), {"a": jnp.ones(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("like", "parts"),
+    [
+        ({"a": {"kernel": jnp.zeros((2, 3))}}, ["surplus b/0", "surplus b/1"]),
+        (tree() | {"c": jnp.zeros(1)}, ["lacks c"]),
+        (tree() | {"a": {"kernel": jnp.zeros((3, 2))}}, ["a/kernel has shape (2, 3), not (3, 2)"]),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, like, parts) -> None:
+    checkpoints.save(tmp_path / "c", tree())
+    with pytest.raises(UserError) as caught:
+        checkpoints.restore(tmp_path / "c", like)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint at .*/nowhere"):
+        checkpoints.restore(tmp_path / "nowhere", tree())
+
+
+def test_every_damage_to_any_file_is_seen(tmp_path) -> None:
+    """Truncates each file of a checkpoint in turn: none may pass as whole."""
+    checkpoints.save(tmp_path / "c", tree())
+    for path in sorted(p for p in (tmp_path / "c").rglob("*") if p.is_file() and p.stat().st_size):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(UserError, match="truncated or altered"):
+            checkpoints.restore(tmp_path / "c", tree())
+        path.write_bytes(content)
+    equal(checkpoints.restore(tmp_path / "c", tree()), tree())
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path) -> None:
+    attempt = whole_folder(tmp_path / "f")
+    (attempt.__enter__() / "half").write_text("half")
+    error = RuntimeError("killed")
+    with pytest.raises(RuntimeError, match="killed"):
+        attempt.__exit__(RuntimeError, error, None)
+    assert not (tmp_path / "f").exists()
+    with whole_folder(tmp_path / "f", resume=True) as aside:
+        assert (aside / "half").read_text() == "half"
+    with whole_folder(tmp_path / "f") as aside:
+        assert not list(aside.iterdir())
+        (aside / "new").write_text("new")
+    assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["new", "sha256.json"]
+
+
+def test_a_file_is_replaced_whole(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("jaxprune.files.os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_sealed_folder_tells_a_missing_file_from_an_altered_one(tmp_path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    seal(tmp_path)
+    check_seal(tmp_path, "remedy")
+    (tmp_path / "a").write_text("A")
+    with pytest.raises(UserError, match=r"/a is truncated or altered; remedy"):
+        check_seal(tmp_path, "remedy")
+    (tmp_path / "a").unlink()
+    with pytest.raises(UserError, match=r"/a is missing; remedy"):
+        check_seal(tmp_path, "remedy")

@@ -1,0 +1,113 @@
+"""Addresses of stages, and the experiment that settings become."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxprune import config, pipeline, pruning
+from jaxprune.errors import UserError
+from jaxprune.pipeline.audits import audit_stage, networks
+from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
+from jaxprune.pipeline.stage import Workspace, open_workspace
+from jaxprune.pipeline.theories import theory_stage
+
+SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsities": (0.5, 0.9)}
+
+
+def context(tmp_path, **changes) -> Context:
+    overrides = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    return Context(resolve(config.load(None, overrides)), Workspace(tmp_path), Silent(), 30)
+
+
+def addresses(c: Context) -> dict[str, str]:
+    return {
+        "dense": dense_stage(c, False).address,
+        "fair_dense": dense_stage(c, True).address,
+        "pruned": pruned_stage(c, False, 0.5).address,
+        "fair_after": retrained_stage(c, "fair_after", 0.5).address,
+        "none": retrained_stage(c, "none", 0.5).address,
+        "audit": audit_stage(c).address,
+        "theory": theory_stage(c).address,
+    }
+
+
+EVERYTHING = {"dense", "fair_dense", "pruned", "fair_after", "none", "audit", "theory"}
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        ({"name": "other"}, set()),
+        ({"audit__confidence": 0.9}, set()),
+        ({"data__group": "digit"}, set()),  # the default by its name
+        ({"model__hidden": (9,)}, EVERYTHING),
+        ({"train__epochs": 16}, EVERYTHING),
+        ({"first_seed": 1}, EVERYTHING),
+        ({"data__imbalance": 2.0}, EVERYTHING),
+        ({"prune__scope": "layerwise"}, EVERYTHING - {"dense", "fair_dense"}),
+        ({"prune__sparsities": (0.5, 0.7)}, {"audit", "theory"}),
+        ({"retrain__epochs": 6}, {"fair_after", "none", "audit"}),
+        ({"mitigation__dual_rate": 0.1}, {"fair_dense", "fair_after", "audit"}),
+        ({"mitigation__methods": ("none",)}, {"audit"}),
+        ({"audit__splits": ("test",)}, {"audit"}),
+        ({"theory__split": "test"}, {"theory"}),
+    ],
+)
+def test_a_stage_moves_exactly_when_its_settings_or_those_before_it_change(tmp_path, change, moved) -> None:
+    before, after = addresses(context(tmp_path)), addresses(context(tmp_path, **change))
+    assert {name for name in before if before[name] != after[name]} == moved
+
+
+def test_the_address_follows_the_data_not_the_file(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(60, 3)), "y": np.arange(60) % 2, "town": np.arange(60) % 3}
+    np.savez(tmp_path / "a.npz", **arrays)
+    first = addresses(context(tmp_path, data__name=str(tmp_path / "a.npz")))
+    arrays["x"][0, 0] += 1
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert addresses(context(tmp_path, data__name=str(tmp_path / "a.npz")))["dense"] != first["dense"]
+
+
+def test_every_network_is_listed_once(tmp_path) -> None:
+    listed = [(model, sparsity) for model, sparsity, _, _ in networks(context(tmp_path))]
+    methods = ("pruned", "none", "fair_before", "fair_after", "fair_both")
+    assert listed == [("dense", 0.0), ("fair_dense", 0.0), *((m, s) for s in (0.5, 0.9) for m in methods)]
+    without = context(tmp_path, retrain__epochs=0)
+    assert {model for model, *_ in networks(without)} == {"dense", "fair_dense", "pruned"}
+
+
+def test_replicas_are_pruned_each_by_its_own_threshold(tmp_path) -> None:
+    experiment = resolve(config.load(None, SMALL))
+    params, _ = experiment.initialise()
+    pruned, masks = experiment.prune(params, 0.9)
+    for r in range(2):
+        mine = jax.tree.map(lambda leaf, r=r: leaf[r], (params, masks, pruned))
+        alone = pruning.global_masks(pruning.magnitude(mine[0]), 0.9, experiment.prunable)
+        jax.tree.map(np.testing.assert_array_equal, alone, mine[1])
+        jax.tree.map(np.testing.assert_array_equal, pruning.apply_masks(mine[0], alone), mine[2])
+
+
+def test_seeds_do_not_depend_on_how_many_run_together(tmp_path) -> None:
+    """Seed 1 of two starts with the same parameters as seed 1 alone."""
+    both = resolve(config.load(None, SMALL)).initialise()[0]
+    alone = resolve(config.load(None, SMALL | {"seeds": 1, "first_seed": 1})).initialise()[0]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[0]), both, alone)
+
+
+def test_the_same_steps_serve_every_sparsity(tmp_path) -> None:
+    """One compilation for the dense phase and one for the retraining of all sparsities."""
+    from jaxprune import training
+
+    before = training._epoch._cache_size()
+    settings = config.load(None, SMALL | {"train.epochs": 2, "retrain.epochs": 2, "mitigation.methods": ("none",)})
+    pipeline.run(settings, tmp_path / "run", until="prune")
+    assert training._epoch._cache_size() - before == 2
+
+
+def test_a_workspace_is_for_one_run_at_a_time(tmp_path) -> None:
+    with open_workspace(tmp_path / "run"), pytest.raises(UserError, match="in use by another run"):
+        open_workspace(tmp_path / "run").__enter__()
+    with open_workspace(tmp_path / "run") as again:
+        assert again.root == tmp_path / "run"
