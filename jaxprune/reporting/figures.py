@@ -151,10 +151,12 @@ def bound(results: Results) -> Figure | None:
         return None
     taylor = theory.first_order + theory.second_order
     observed = interval(results, theory.observed, axis=1).mean
+    positive = observed > 0
+    if not positive.any():
+        return None  # pruning hurt no group: nothing has a place on a logarithmic axis
     figure = Figure((_WIDTH, 4.0))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shades = mpl.colormaps["YlOrRd"](np.linspace(0.3, 1, len(theory.sparsities)))
-    positive = observed > 0
     for axes, values, title in (
         (panels[0], theory.bound, "bound of Theorem 1, without remainder"),
         (panels[1], taylor, "exact second-order value gᵀΔ + ½ΔᵀHΔ"),

@@ -1,0 +1,229 @@
+"""Tables, findings, figures and the page, on results made by hand, whose right reading is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxprune.auditing import GroupMetrics, SamplingError
+from jaxprune.reporting import findings
+from jaxprune.reporting.figures import FIGURES, draw
+from jaxprune.reporting.page import render_page
+from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.tables import groups_rows, overall_figures, summary_rows, write_csv
+
+SETTINGS = {
+    "name": "made",
+    "seeds": 5,
+    "data": {"name": "made", "group": "town", "label": "y"},
+    "model": {"name": "mlp", "hidden": [4], "channels": None},
+    "train": {"epochs": 1, "optimizer": "adam"},
+    "prune": {"criterion": "magnitude", "scope": "global", "sparsities": [0.5, 0.9]},
+    "retrain": {"epochs": 2},
+    "mitigation": {"constraint": "equal_loss"},
+    "audit": {"confidence": 0.95},
+}
+
+
+def results(
+    harm=(0.1, 0.5), fair=None, seeds=5, noise=0.01, people=0.01, sparsities=(0.5, 0.9), theory=True
+) -> Results:
+    """Groups whose loss rises by `harm` at 90 % (half of it below), with noise over seeds; accuracies fall likewise.
+
+    `fair` is the harm of the model "fair_after"; "none" is as the pruned network.
+    """
+    rng = np.random.default_rng(0)
+    harm = np.array(harm)
+    groups = len(harm)
+    size = np.full((seeds, groups), 100.0)
+    metrics, sampling, layers = {}, {}, {}
+
+    def add(model: str, sparsity: float, rise: np.ndarray) -> None:
+        rise = rise + noise * rng.normal(size=(seeds, groups))
+        loss, accuracy = 0.3 + rise, 0.9 - 0.3 * rise
+        metrics[model, sparsity, "test"] = GroupMetrics(size, loss, accuracy, loss.mean(1), accuracy.mean(1))
+        error = np.full((seeds, groups), people / 1.96)
+        sampling[model, sparsity, "test"] = SamplingError(error, error)
+        kept = [round(40 * (1 - sparsity))] * seeds
+        layers[model, sparsity] = [{"path": "dense_0/kernel", "size": 40, "kept": kept}]
+
+    add("dense", 0.0, np.zeros(groups))
+    for s in sparsities:
+        scale = 1 if s >= 0.9 else 0.5
+        add("pruned", s, scale * harm)
+        add("none", s, scale * harm)
+        add("fair_after", s, scale * (harm if fair is None else np.array(fair)))
+    shape = (len(sparsities), seeds, groups)
+    observed = np.broadcast_to(harm, shape) + 0.001 * rng.normal(size=shape)
+    measured = TheoryResults(
+        split="train",
+        gradient_norm=np.broadcast_to(harm, shape[1:]) + 0.0,
+        overall_gradient_norm=np.full(seeds, 0.01),
+        eigenvalue=np.broadcast_to(harm[::-1], shape[1:]) + 1.0,
+        residual=np.full(shape[1:], 1e-4),
+        converged=np.ones(shape[1:]),
+        matvecs=np.full(shape[1:], 7.0),
+        margin=np.full(shape[1:], 0.5),
+        closeness=np.broadcast_to(np.linspace(0.1, 0.4, groups), shape[1:]),
+        sparsities=np.array(sparsities),
+        distance=np.broadcast_to(np.linspace(1, 2, len(sparsities))[:, None], shape[:2]),
+        first_order=observed / 2,
+        second_order=observed / 2,
+        observed=observed,
+    )
+    return Results(
+        settings=SETTINGS | {"seeds": seeds},
+        provenance="made by hand",
+        label_names=["no", "yes"],
+        group_names=[f"town {g}" for g in range(groups)],
+        seeds=list(range(seeds)),
+        group_sizes={"train": [400] * groups, "validation": [50] * groups, "test": [100] * groups},
+        majority={"train": 0.6, "validation": 0.6, "test": 0.6},
+        warnings=[],
+        metrics=metrics,
+        sampling=sampling,
+        layers=layers,
+        multipliers={("fair_after", s): np.ones((seeds, 9, groups)) for s in sparsities},
+        theory=measured if theory else None,
+    )
+
+
+def test_json_holds_everything() -> None:
+    before = results(harm=(0.1, 0.2, 0.5))
+    after = Results.from_json(json.loads(json.dumps(before.to_json(), allow_nan=False)))
+    assert list(groups_rows(after)) == list(groups_rows(before))
+    assert after.group_sizes == before.group_sizes
+    assert after.theory is not None
+    assert before.theory is not None
+    np.testing.assert_array_equal(after.theory.bound, before.theory.bound)
+    for key, value in before.multipliers.items():
+        np.testing.assert_array_equal(after.multipliers[key], value)
+
+
+def test_figures_that_speak_of_all_groups_follow_their_formulas() -> None:
+    made = results(harm=(0.1, 0.2, 0.5), noise=0.0)
+    found = overall_figures(made, "pruned", 0.9, "test")
+    for name, value in {
+        "excessive_loss_spread": 0.4,
+        "max_excessive_loss": 0.5,
+        "accuracy_spread": 0.3 * 0.4,
+        "worst_group_accuracy": 0.9 - 0.15,
+        "loss_gap": 0.5 - (0.8 / 3),
+        "max_excess_accuracy_gap": 0.3 * (0.5 - 0.8 / 3),
+    }.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)  # float32
+
+
+def test_own_dense_is_the_network_that_was_pruned() -> None:
+    made = results(noise=0.0)
+    other = {("fair_dense", 0.0, "test"): made.metrics["pruned", 0.5, "test"]}
+    other |= {("fair_both", 0.9, "test"): made.metrics["pruned", 0.9, "test"]}
+    made = Results(**vars(made) | {"metrics": made.metrics | other, "sampling": made.sampling | dict.fromkeys(
+        other, made.sampling["pruned", 0.5, "test"])})  # fmt: skip
+    audit = made.audit("fair_both", 0.9, "test")
+    np.testing.assert_allclose(audit.impact.excessive_loss[0], (0.1, 0.5))
+    np.testing.assert_allclose(audit.own_impact.excessive_loss[0], (0.05, 0.25))
+
+
+def test_a_clear_effect_is_called_clear_and_names_the_group() -> None:
+    text = findings.who_is_hurt(results(harm=(0.1, 0.5, 0.2)))
+    assert "most for town 1 (+0.5" in text
+    assert "in 5 of 5 seeds" in text
+    assert "clear here" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"harm": (0.3, 0.3, 0.3), "noise": 0.2}, "the interval over seeds includes zero"),
+        ({"harm": (0.29, 0.31, 0.30), "noise": 0.0005, "people": 0.5}, "so few examples could do that by chance"),
+    ],
+)
+def test_a_weak_effect_is_called_weak_with_the_reason(changes, reason) -> None:
+    text = findings.who_is_hurt(results(**changes))
+    assert "weak here" in text
+    assert reason in text
+
+
+def test_one_seed_claims_nothing() -> None:
+    made = results(seeds=1)
+    assert "One seed gives no interval" in findings.who_is_hurt(made)
+    assert "With one seed" in findings.what_helps(made)
+    assert any("no intervals" in note for note in findings.caveats(made))
+
+
+def test_what_helps_is_said_only_where_it_helps() -> None:
+    helps = findings.what_helps(results(fair=(0.28, 0.32)))
+    assert "“fair after pruning” narrows the loss gap" in helps
+    assert "No constrained model" not in helps
+    fails = findings.what_helps(results(fair=(0.0, 0.9)))
+    assert "No constrained model clearly narrows the loss gap" in fails
+    assert "“fair after pruning” narrows" not in fails
+
+
+def test_predictors_are_scored_with_their_sign() -> None:
+    """In the made results the gradient norm rises with the harm and the eigenvalue falls with it."""
+    rho = findings.rank_correlations(results(harm=(0.1, 0.2, 0.5)))
+    np.testing.assert_allclose(rho["gradient_norm"], 1)
+    np.testing.assert_allclose(rho["eigenvalue"], -1)
+    assert np.isnan(rho["smallness"]).all(), "all groups are equally large"
+
+
+def test_caveats_tell_of_broken_networks_dead_layers_and_missed_eigenvalues() -> None:
+    made = results(harm=(1.2, 1.4))
+    assert made.theory is not None
+    theory = TheoryResults(**vars(made.theory) | {"converged": np.zeros((5, 2)), "eigenvalue": -np.ones((5, 2))})
+    layers = dict(made.layers) | {("pruned", 0.9): [{"path": "dense_0/kernel", "size": 40, "kept": [4, 4, 0, 4, 4]}]}
+    notes = " ".join(findings.caveats(Results(**vars(made) | {"theory": theory, "layers": layers})))
+    for part in ("commonest label", "dense_0/kernel was cut to nothing", "10 of 10 eigenvalues", "negative"):
+        assert part in notes
+    assert "commonest label" not in " ".join(findings.caveats(results()))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        results(),
+        results(harm=np.linspace(0, 1, 12)),
+        results(seeds=1, sparsities=(0.9,)),
+        results(harm=(-0.2, -0.1)),
+        results(theory=False),
+    ],
+    ids=["two groups", "twelve groups", "one seed and sparsity", "pruning helps", "no theory"],
+)
+def test_every_figure_and_the_page_are_made_for_every_shape_of_results(made, tmp_path) -> None:
+    drawn = [name for name in FIGURES if draw(name, made, tmp_path)]
+    missing = {"causes", "bound"} if made.theory is None else {"bound"} if made.theory.observed.max() < 0 else set()
+    assert set(drawn) == set(FIGURES) - missing
+    page = render_page(made, tmp_path, {"jaxprune": "0", "time": "2026-01-01T00:00:00", "packages": {"jax": "0"}})
+    assert page.count("<img ") == len(drawn)
+    assert "nan" not in page.replace("nanmax", "").lower().split('<h2 id="reproduce">')[0].replace("governance", "")
+    for group in made.group_names:
+        assert group in page
+
+
+def test_names_are_escaped_in_the_page(tmp_path) -> None:
+    made = results()
+    page = render_page(
+        Results(**vars(made) | {"group_names": ["<b>bold</b>", "x & y"]}), tmp_path, {"jaxprune": "0", "time": "0"}
+    )
+    assert "<b>bold</b>" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+
+
+def test_figures_are_the_same_bytes_each_time(tmp_path) -> None:
+    made = results()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in ("a", "b"):
+        draw("harm", made, tmp_path / folder)
+    assert (tmp_path / "a" / "harm.svg").read_bytes() == (tmp_path / "b" / "harm.svg").read_bytes()
+
+
+def test_summary_has_one_row_for_each_network_and_finite_intervals(tmp_path) -> None:
+    rows = list(summary_rows(results()))
+    assert len(rows) == 1 + 2 * 3
+    for row in rows:
+        assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+    write_csv(tmp_path / "summary.csv", rows)
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 8
