@@ -6,6 +6,7 @@ for (`empty`), never 0/0 by accident.
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,9 +17,10 @@ from jaxprune.types import Array
 def group_sum(values: Array, group: Array, num_groups: int, weight: Array | None = None) -> Array:
     """Sums of `values` over the examples of each group.
 
-    A masked reduction rather than a scatter or a product with one-hot rows: it fuses, keeps float32 on every backend
-    (a matrix product is rounded to bfloat16 on a TPU), works under vmap and on sharded axes, and a NaN of one group
-    stays in that group. Examples of weight 0 are left out even when their value is not finite.
+    On a CPU a scatter, which costs the same for any number of groups; elsewhere a masked reduction, which fuses and,
+    unlike a scatter on a GPU, adds in one order every time. Neither is a product with one-hot rows, which a TPU would
+    round to bfloat16 and through which a NaN of one group would reach all. Examples of weight 0 are left out even when
+    their value is not finite.
 
     Args:
       values: [B, ...] numbers.
@@ -29,12 +31,20 @@ def group_sum(values: Array, group: Array, num_groups: int, weight: Array | None
     Returns:
       [G, ...] sums.
     """
-    member = group[:, None] == jnp.arange(num_groups)
+    values, group = jnp.asarray(values), jnp.asarray(group)
+    values = values.astype(jnp.int32) if values.dtype == bool else values
     if weight is not None:
-        member &= weight[:, None] != 0
-        values = values * _expand(weight, values.ndim)
-    values = values[:, None]
-    return jnp.sum(jnp.where(_expand(member, values.ndim), values, jnp.zeros_like(values)), axis=0)
+        weight = _expand(jnp.asarray(weight), values.ndim)
+        values = jnp.where(weight != 0, values * weight, 0)
+
+    def scatter(values: Array, group: Array) -> Array:
+        return jax.ops.segment_sum(values, group, num_groups)
+
+    def reduction(values: Array, group: Array) -> Array:
+        member = _expand(group[:, None] == jnp.arange(num_groups), values.ndim + 1)
+        return jnp.sum(jnp.where(member, values[:, None], 0), axis=0)
+
+    return jax.lax.platform_dependent(values, group, cpu=scatter, default=reduction)
 
 
 def group_count(group: Array, num_groups: int, weight: Array | None = None) -> Array:
