@@ -1,6 +1,7 @@
 """The command line. jax is imported only once there is something to compute."""
 
 import argparse
+import contextlib
 import os
 import sys
 import typing
@@ -200,17 +201,19 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     console.start_jax()
     from jaxprune import pipeline
 
-    display = console.Quiet() if options.quiet else console.Display()
-    with display:
+    display = None if options.quiet else console.Display()
+    with display or contextlib.nullcontext():
         result = pipeline.run(
-            settings, out,
+            settings,
+            out,
             until="report" if options.command in ("run", "report") else options.command,
             write_again=options.command == "report",
             progress=display,
             checkpoint_seconds=options.checkpoint_seconds,
             command=" ".join(["jaxprune", *arguments]),
-        )  # fmt: skip
-    display.conclude(result)
+        )
+    if display is not None:
+        display.conclude(result)
     return 0
 
 

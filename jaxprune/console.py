@@ -28,31 +28,6 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-class Quiet:
-    """Shows nothing."""
-
-    def __enter__(self) -> "Quiet":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def start(self, description: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, note: str = "") -> None:
-        """Nothing."""
-
-    def finish(self) -> None:
-        """Nothing."""
-
-    def say(self, message: str) -> None:
-        """Nothing."""
-
-    def conclude(self, result: "RunResult") -> None:
-        """Nothing."""
-
-
 class Display:
     """Progress bars in a terminal; one line for each piece of work where the output is a file or a pipe."""
 

@@ -14,6 +14,7 @@ from jaxprune import checkpoints, sharding, training
 from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage
+from jaxprune.reporting.results import MODEL_NAMES
 from jaxprune.types import Logs, Masks, Params, Stats, TrainState
 
 # The paper's four models: whether the dense training and the retraining are constrained.
@@ -72,7 +73,7 @@ def dense(context: Context, fair: bool) -> Trained:
         params, stats = context.experiment.initialise()
         return params, stats, context.experiment.all_kept(params)
 
-    label = "training under the constraint" if fair else "training"
+    label = "training, fair" if fair else "training"
     return _trained(context, dense_stage(context, fair), "dense", fair, begin, label)
 
 
@@ -101,7 +102,7 @@ def retrained(context: Context, method: str, sparsity: float) -> Trained:
         source = pruned(context, before, sparsity)
         return source.params, source.stats, source.masks
 
-    label = f"retraining at {sparsity:.0%}" + (" under the constraint" if after else "")
+    label = f"retraining, {100 * sparsity:.4g}% pruned: {MODEL_NAMES[method].lower()}"
     return _trained(context, stage, "retrain", after, begin, label)
 
 

@@ -43,13 +43,12 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Ch
     x, y, group, weight = (np.asarray(a) for a in batch)
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
-    if chunk_size is None:
-        chunk_size = min((2**k for k in range(10)), key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
+    length = chunk_size or min((2**k for k in range(10)), key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
     parts: list[tuple[int, np.ndarray]] = []
     for a, members in enumerate(of_group):
-        parts += [(a, members[i : i + chunk_size]) for i in range(0, len(members), chunk_size)]
-    index = np.zeros((len(parts), chunk_size), int)
-    kept = np.zeros((len(parts), chunk_size), weight.dtype)
+        parts += [(a, members[i : i + length]) for i in range(0, len(members), length)]
+    index = np.zeros((len(parts), length), int)
+    kept = np.zeros((len(parts), length), weight.dtype)
     for row, (_, members) in enumerate(parts):
         index[row, : len(members)] = members
         kept[row, : len(members)] = weight[members]
