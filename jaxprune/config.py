@@ -28,6 +28,9 @@ class Data(_Section):
     label: str = Field(default="", description="what is predicted; empty for the data set's own")
     group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
+    sizes: tuple[int, ...] | None = Field(default=None, description="group sizes (synthetic)")
+    margins: tuple[float, ...] | None = Field(default=None, description="distances to the boundary (synthetic)")
+    noise: tuple[float, ...] | None = Field(default=None, description="shares of flipped labels (synthetic)")
     imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
 
 

@@ -130,11 +130,9 @@ def list_datasets() -> None:
 def show_dataset(settings: Data) -> None:
     """Counts of one data set by split, group and label."""
     from jaxprune import data
+    from jaxprune.pipeline.experiment import load_data
 
-    loaded = data.load(
-        settings.name, group=settings.group or None, label=settings.label or None,
-        validation=settings.validation, imbalance=settings.imbalance,
-    )  # fmt: skip
+    loaded = load_data(settings)
     table = Table(title=f"{loaded.name}: {loaded.label_by} by {loaded.group_by}", title_justify="left")
     table.add_column("group")
     for split in data.SPLITS:

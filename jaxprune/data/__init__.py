@@ -3,6 +3,18 @@
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.sources import SOURCES, load
+from jaxprune.data.synthetic import SyntheticDesign
 from jaxprune.data.table import Table
 
-__all__ = ["SOURCES", "SPLITS", "Dataset", "Table", "check_split", "epoch_indices", "from_arrays", "load", "take"]
+__all__ = [
+    "SOURCES",
+    "SPLITS",
+    "Dataset",
+    "SyntheticDesign",
+    "Table",
+    "check_split",
+    "epoch_indices",
+    "from_arrays",
+    "load",
+    "take",
+]

@@ -1,8 +1,9 @@
 """From a name to a data set: the registry of sources, and what is done alike to all of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from jaxprune.data.bundled import adult, digits
 from jaxprune.data.dataset import Dataset, check_split, from_arrays
 from jaxprune.data.resampling import long_tail
 from jaxprune.data.splitting import stratified
+from jaxprune.data.synthetic import synthetic
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import intersect
+from jaxprune.options import fill
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,26 @@ class Source:
     """A data set that can be loaded by name.
 
     Attributes:
-      read: Yields the raw examples.
+      read: Yields the raw examples, given the options.
       summary: One line for the list of data sets.
       licence: Its licence.
+      options: What can be chosen, with the defaults.
     """
 
-    read: Callable[[], Table]
+    read: Callable[..., Table]
     summary: str
     licence: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 SOURCES = {
     "adult": Source(adult, "census income of 48,842 people; groups race, sex, race*sex, ...", "CC BY 4.0"),
+    "synthetic": Source(
+        synthetic,
+        "made data: group size, difficulty and label noise set independently",
+        "none needed",
+        {"sizes": (8000, 800), "margins": (2.0, 1.0), "noise": (0.0,)},
+    ),
     "digits": Source(digits, "1,797 handwritten digits, 8x8; groups are the classes", "CC BY 4.0"),
 }
 
@@ -44,6 +55,7 @@ def load(
     label: str | None = None,
     validation: float = 0.2,
     imbalance: float = 1.0,
+    **options: Any,
 ) -> Dataset:
     """A data set by name, grouped, split and normalised.
 
@@ -57,6 +69,7 @@ def load(
       validation: The share of the training part that becomes the validation split.
       imbalance: Above 1, the training split is thinned to a long tail over the groups, the last group becoming
         `imbalance` times smaller than the largest.
+      **options: Options of the source; None means its default.
 
     Returns:
       The data set.
@@ -64,7 +77,7 @@ def load(
     Raises:
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
-    table = _read(name)
+    table = _read(name, options)
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
     label_by = label or next(iter(table.labels))
@@ -89,10 +102,11 @@ def load(
     )  # fmt: skip
 
 
-def _read(name: str) -> Table:
+def _read(name: str, options: Mapping[str, Any]) -> Table:
     if name in SOURCES:
-        return SOURCES[name].read()
+        return SOURCES[name].read(**fill("data", name, SOURCES[name].options, options))
     if name.endswith(".npz"):
+        fill("data", name, {}, options)
         return read_npz(Path(name))
     raise unknown("data set", name, SOURCES, where="data.name")
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
 from jaxprune.models.mlp import MLP
+from jaxprune.options import fill
 from jaxprune.types import Array, Network, Params, Stats
 
 # Name -> (constructor, default options). A constructor takes (sample, num_classes, *, rngs, **options).
@@ -32,11 +33,7 @@ def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS, where="model.name")
-    defaults = MODELS[name][1]
-    for option, value in given.items():
-        if value is not None and option not in defaults:
-            raise UserError(f"model.{option}: {name} has no {option}; leave it out (it has {', '.join(defaults)})")
-    return {option: default if given.get(option) is None else given[option] for option, default in defaults.items()}
+    return fill("model", name, MODELS[name][1], given)
 
 
 def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network:

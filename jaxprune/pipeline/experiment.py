@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
-from jaxprune.config import Settings
+from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
 from jaxprune.errors import unknown
 from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
@@ -124,6 +124,19 @@ class Experiment:
         return optax.adam(schedule)
 
 
+def load_data(wanted: Data) -> Dataset:
+    """The data set that the settings ask for."""
+    options = wanted.model_dump(exclude={"name", "label", "group", "validation", "imbalance"})
+    return data.load(
+        wanted.name,
+        group=wanted.group or None,
+        label=wanted.label or None,
+        validation=wanted.validation,
+        imbalance=wanted.imbalance,
+        **options,
+    )
+
+
 def resolve(settings: Settings) -> Experiment:
     """Loads the data and builds the network that the settings name.
 
@@ -142,10 +155,7 @@ def resolve(settings: Settings) -> Experiment:
             raise unknown(setting.split(".")[1], name, known, where=setting)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude={"name"}))
     wanted = settings.data
-    dataset = data.load(
-        wanted.name, group=wanted.group or None, label=wanted.label or None,
-        validation=wanted.validation, imbalance=wanted.imbalance,
-    )  # fmt: skip
+    dataset = load_data(wanted)
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
