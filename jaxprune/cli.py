@@ -19,7 +19,7 @@ _COMMANDS = {
     "audit": "measure every network on every group",
     "theory": "measure gradients and curvature at the dense networks (no retraining)",
     "report": "write the report again from a run's folder, or make it, training what is missing",
-    "datasets": "list the data sets, or show one: counts by label and group",
+    "datasets": "list the data sets, show one (counts by label and group), or prepare one",
     "configs": "list the shipped configs, or print one",
 }
 _EXAMPLES = """examples:
@@ -96,9 +96,15 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if name in ("datasets", "configs"):
-            parser.add_argument("name", nargs="?", help="the one to show; all are listed without it")
-            parser.set_defaults(function=_show_datasets if name == "datasets" else _show_configs)
-            if name == "datasets":
+            if name == "configs":
+                parser.add_argument("name", nargs="?", help="the one to print; all are listed without it")
+                parser.set_defaults(function=_show_configs)
+            else:
+                parser.add_argument(
+                    "words", nargs="*", metavar="[show | prepare] NAME", help="all are listed without it"
+                )
+                parser.add_argument("--directory", type=Path, help="the published files of the set to prepare")
+                parser.set_defaults(function=_datasets)
                 _add_settings(parser, sections=("data",))
         else:
             _add_run_options(parser)
@@ -217,13 +223,24 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     return 0
 
 
-def _show_datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    words = options.words
+    if not words:
+        from jaxprune import console
+
+        console.list_datasets()
+        return 0
+    action, names = (words[0], words[1:]) if words[0] in ("show", "prepare") else ("show", words)
+    if len(names) != 1:
+        raise UserError(f"datasets {action}: give the name of one data set")
+    settings = config.load(None, _overrides(options) | {"data.name": names[0]})
+    if action == "prepare" and options.directory is None:
+        raise UserError("datasets prepare: --directory is missing; give the folder of the published files")
     from jaxprune import console
 
-    if options.name is None:
-        console.list_datasets()
+    if action == "prepare":
+        console.prepare_dataset(names[0], options.directory, settings.data)
     else:
-        settings = config.load(None, _overrides(options) | {"data.name": options.name})
         console.show_dataset(settings.data)
     return 0
 

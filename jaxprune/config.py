@@ -31,6 +31,9 @@ class Data(_Section):
     sizes: tuple[int, ...] | None = Field(default=None, description="group sizes (synthetic)")
     margins: tuple[float, ...] | None = Field(default=None, description="distances to the boundary (synthetic)")
     noise: tuple[float, ...] | None = Field(default=None, description="shares of flipped labels (synthetic)")
+    directory: str | None = Field(default=None, description="folder of prepared sets (tensorflow-datasets' own)")
+    bins: tuple[float, ...] | None = Field(default=None, description="edges that bin a numeric attribute")
+    image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")
     imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from jaxprune.config import Data
+from jaxprune.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from jaxprune.pipeline import RunResult
@@ -116,15 +117,47 @@ def summary_table(results: "Results") -> Table:
 
 def list_datasets() -> None:
     """The data sets that can be loaded by name."""
-    from jaxprune.data import SOURCES
+    from jaxprune.data import KNOWN_SETS, SOURCES
+    from jaxprune.data.prepared import find_prepared
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "licence", "what it is"):
         table.add_column(heading)
     for name, source in SOURCES.items():
         table.add_row(name, source.licence, source.summary)
+    for name, known in KNOWN_SETS.items():
+        table.add_row(name, known.licence, f"{known.summary}; {'prepared' if find_prepared(name) else 'not prepared'}")
     table.add_row("FILE.npz", "yours", "your own arrays: x, y and one array for each attribute (docs/data.md)")
     Console(highlight=False).print(table)
+
+
+def prepare_dataset(name: str, source: Path, settings: Data) -> None:
+    """Builds a data set from its published files, and tells what was found.
+
+    Raises:
+      UserError: The set is none that can be built from files, or the files are not fit.
+    """
+    from jaxprune.data import prepare_utkface
+    from jaxprune.data.prepared import data_directory, find_prepared
+
+    if name != "utkface":
+        raise unknown("data set to prepare", name, ["utkface"])
+    destination = data_directory(settings.directory or "")
+    if (there := find_prepared(name, str(destination))) is not None:
+        raise UserError(f"{name} is prepared already, in {there}; delete that folder to build it anew")
+    console = Console(highlight=False)
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task(f"preparing {name}", total=None)
+        report = prepare_utkface(source, destination, advance=lambda total: bars.update(task, total=total, advance=1))
+    console.print(f"{report.used:,} images in {find_prepared(name, str(destination))}", soft_wrap=True)
+    console.print(f"{report.repeats:,} are copies of another one; copies are on one side of every split")
+    for what, names in (
+        ("occur with different labels", report.contradictory),
+        ("have names without labels and were left out", report.malformed),
+    ):
+        more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+        listed = f": {', '.join(names[:3])}{more}" if names else ""
+        console.print(f"{len(names):,} {what}{listed}", soft_wrap=True)
 
 
 def show_dataset(settings: Data) -> None:
@@ -137,7 +170,8 @@ def show_dataset(settings: Data) -> None:
     table.add_column("group")
     for split in data.SPLITS:
         table.add_column(split, justify="right")
-    for label in loaded.label_names[:12]:
+    labels = () if loaded.label_by == loaded.group_by else loaded.label_names[:6]
+    for label in labels:
         table.add_column(f"{label} %", justify="right")
     sizes = {split: loaded.group_sizes(split) for split in data.SPLITS}
     y = np.concatenate([loaded.split(split).y for split in data.SPLITS])
@@ -145,7 +179,7 @@ def show_dataset(settings: Data) -> None:
     for g, name in enumerate(loaded.group_names):
         shares = np.bincount(y[group == g], minlength=loaded.num_classes) / max(1, np.sum(group == g))
         counts = [f"{sizes[split][g]:,}" for split in data.SPLITS]
-        table.add_row(name, *counts, *(f"{100 * share:.1f}" for share in shares[:12]))
+        table.add_row(name, *counts, *(f"{100 * share:.1f}" for share in shares[: len(labels)]))
     console = Console(highlight=False)
     console.print(table)
     console.print(loaded.provenance, style="dim")

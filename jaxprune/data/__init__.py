@@ -2,19 +2,23 @@
 
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
-from jaxprune.data.sources import SOURCES, load
+from jaxprune.data.faces import FolderReport, prepare_utkface
+from jaxprune.data.sources import KNOWN_SETS, SOURCES, load
 from jaxprune.data.synthetic import SyntheticDesign
 from jaxprune.data.table import Table
 
 __all__ = [
+    "KNOWN_SETS",
     "SOURCES",
     "SPLITS",
     "Dataset",
+    "FolderReport",
     "SyntheticDesign",
     "Table",
     "check_split",
     "epoch_indices",
     "from_arrays",
     "load",
+    "prepare_utkface",
     "take",
 ]

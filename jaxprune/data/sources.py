@@ -10,6 +10,7 @@ import numpy as np
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.bundled import adult, digits
 from jaxprune.data.dataset import Dataset, check_split, from_arrays
+from jaxprune.data.prepared import data_directory, find_prepared, read_prepared
 from jaxprune.data.resampling import long_tail
 from jaxprune.data.splitting import stratified
 from jaxprune.data.synthetic import synthetic
@@ -48,6 +49,45 @@ SOURCES = {
 }
 
 
+PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0}
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A data set that is not bundled, and how to get it."""
+
+    summary: str
+    licence: str
+    how: str
+
+
+def _with_tensorflow(name: str) -> str:
+    return (
+        f'prepare it once where TensorFlow is installed: python -c "import tensorflow_datasets as t; '
+        f"t.builder('{name}', file_format='array_record').download_and_prepare()\""
+    )
+
+
+KNOWN_SETS = {
+    "utkface": KnownSet(
+        "23,704 faces; race, gender, age (nine bins)",
+        "research only",
+        "run: jaxprune datasets prepare utkface --directory FOLDER_OF_ITS_FILES",
+    ),
+    **{
+        name: KnownSet(f"{summary} (tensorflow-datasets)", licence, _with_tensorflow(name))
+        for name, summary, licence in (
+            ("cifar10", "60,000 images, 10 classes", "none given"),
+            ("cifar100", "60,000 images, 100 classes", "none given"),
+            ("svhn_cropped", "600,000 house numbers, 10 classes", "non-commercial"),
+            ("mnist", "70,000 digits, 10 classes", "CC BY-SA 3.0"),
+            ("fashion_mnist", "70,000 articles of clothing, 10 classes", "MIT"),
+            ("celeb_a", "202,599 faces, 40 attributes", "research only"),
+        )
+    },
+}
+
+
 def load(
     name: str,
     *,
@@ -63,7 +103,8 @@ def load(
     call. Inputs are normalised with the moments of the training split.
 
     Args:
-      name: A name in `SOURCES`, or the path of an npz file (docs/data.md describes its arrays).
+      name: A name in `SOURCES`, the path of an npz file (docs/data.md describes its arrays), or the name of a set that
+        tensorflow-datasets has prepared.
       group: What forms the groups: an attribute, or several crossed ("race*sex"); None for the source's default.
       label: What is predicted; None for the source's default.
       validation: The share of the training part that becomes the validation split.
@@ -108,7 +149,16 @@ def _read(name: str, options: Mapping[str, Any]) -> Table:
     if name.endswith(".npz"):
         fill("data", name, {}, options)
         return read_npz(Path(name))
-    raise unknown("data set", name, SOURCES, where="data.name")
+    chosen = fill("data", name, PREPARED_OPTIONS, options)
+    folder = find_prepared(name, chosen["directory"])
+    if folder is not None:
+        return read_prepared(folder, bins=chosen["bins"], image_size=chosen["image_size"])
+    if name in KNOWN_SETS:
+        raise UserError(
+            f"data.name: {name} is not prepared in {data_directory(chosen['directory'])}; "
+            f"{KNOWN_SETS[name].how}, or copy a prepared folder there"
+        )
+    raise unknown("data set", name, [*SOURCES, *KNOWN_SETS], where="data.name")
 
 
 def _members(table: Table, y: np.ndarray, validation: float) -> dict[str, np.ndarray]:
@@ -122,7 +172,10 @@ def _members(table: Table, y: np.ndarray, validation: float) -> dict[str, np.nda
     for attribute in table.stratify:
         codes, names = table.attributes[attribute]
         cells = cells * len(names) + codes
-    chosen = stratified(cells[train], validation)
+    unit = np.arange(len(y)) if table.unit is None else table.unit
+    # Whole units are chosen, each in the cell of its first example, so that copies stay together.
+    _, first, of_unit = np.unique(unit[train], return_index=True, return_inverse=True)
+    chosen = stratified(cells[train][first], validation)[of_unit.reshape(-1)]
     return {"train": train[~chosen], "validation": train[chosen], "test": test}
 
 

@@ -22,6 +22,8 @@ class Table:
       standardise: [F] bool, the columns that are scaled to mean 0 and deviation 1; None scales all values alike, as
         for images.
       provenance: Where it comes from and under which licence.
+      unit: [N] int, equal for copies of one example, which must stay on one side of a split; None where there are
+        no copies.
     """
 
     x: np.ndarray
@@ -31,3 +33,4 @@ class Table:
     split: np.ndarray
     standardise: np.ndarray | None
     provenance: str
+    unit: np.ndarray | None = None

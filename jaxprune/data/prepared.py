@@ -1,0 +1,131 @@
+"""Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxprune.data.table import Column, Table
+from jaxprune.errors import UserError
+
+# The paper's nine age bins; other numeric attributes need data.bins.
+AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
+_SPLITS = {"train": 0, "test": 1, "validation": 2}
+
+
+def data_directory(directory: str = "") -> Path:
+    """Where prepared data sets lie: the folder given, or tensorflow-datasets' own."""
+    return Path(directory or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+
+
+def find_prepared(name: str, directory: str = "") -> Path | None:
+    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none."""
+    versions = sorted((data_directory(directory) / name).glob("**/dataset_info.json"))
+    whole = [path.parent for path in versions if not path.parent.name.startswith("incomplete")]
+    return whole[-1] if whole else None
+
+
+def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0) -> Table:
+    """Reads a prepared data set into memory.
+
+    Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
+    numbers of few kinds are taken as they are; other numbers are binned.
+
+    Args:
+      folder: The folder of a version, holding `dataset_info.json` and array_record files.
+      bins: Edges of the bins of numeric attributes; empty for the paper's nine age bins (of a feature named age).
+      image_size: Pixels a side to resize images to; 0 leaves them as they are, and they must then be of one size.
+
+    Raises:
+      UserError: The set is stored in another format, has no image, or its images differ in size.
+    """
+    import tensorflow_datasets as tfds
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
+    if not list(folder.glob("*.array_record-*")):
+        raise UserError(
+            f"data.name: {folder} is not stored as array_record; prepare it again with "
+            f'tfds.builder("{folder.parent.name}", file_format="array_record").download_and_prepare()'
+        )
+    builder = tfds.builder_from_directory(str(folder))
+    features = dict(_flatten(builder.info.features))
+    images = [path for path, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    if not images:
+        raise UserError(f"data.name: {folder} has no image among its features: {', '.join(features)}")
+    x, split, rows = [], [], []
+    for name in [name for name in _SPLITS if name in builder.info.splits]:
+        for example in _examples(builder, name):
+            flat = dict(_flatten(example))
+            x.append(_sized(flat[images[0]], image_size))
+            rows.append(flat)
+            split.append(_SPLITS[name])
+    shapes = {image.shape for image in x}
+    if len(shapes) > 1:
+        raise UserError(f"data.image_size: the images of {folder} differ in size; give the pixels a side to resize to")
+    columns = {}
+    for path, feature in features.items():
+        if path not in images and getattr(feature, "shape", None) == ():
+            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
+            if column is not None:
+                columns[path] = column
+    usual = str((builder.info.supervised_keys or ("", ""))[1])
+    if usual in columns:  # what the set is usually used for comes first, and so is the default
+        columns = {usual: columns.pop(usual), **columns}
+    unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
+    columns.pop("copy_of", None)
+    return Table(
+        x=np.stack(x).astype(np.float32),
+        labels=columns,
+        attributes=columns,
+        stratify=(),
+        split=np.array(split, np.uint8),
+        standardise=None,
+        provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
+        unit=unit,
+    )
+
+
+def _examples(builder: Any, split: str) -> Iterator[Mapping[str, Any]]:
+    source = builder.as_data_source(split=split)
+    for i in range(len(source)):
+        yield source[i]
+
+
+def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested features or of an example, by path."""
+    for name, value in features.items():
+        if hasattr(value, "items"):
+            yield from _flatten(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _sized(image: np.ndarray, size: int) -> np.ndarray:
+    if not size or image.shape[:2] == (size, size):
+        return image
+    from PIL import Image
+
+    squeezed = image[..., 0] if image.shape[-1] == 1 else image
+    resized = np.asarray(Image.fromarray(squeezed).resize((size, size), Image.Resampling.LANCZOS))
+    return resized.reshape(size, size, image.shape[-1])
+
+
+def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | None:
+    """A feature as codes with names; None for one that is neither of few kinds nor binned."""
+    names = getattr(feature, "names", None)
+    if names:
+        return values.astype(np.int32), tuple(names)
+    if values.dtype == bool:
+        return values.astype(np.int32), (f"not {path}", path)
+    if values.dtype.kind not in "iuf":
+        return None
+    edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
+    if edges:
+        named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
+        return np.digitize(values, edges).astype(np.int32), tuple(named)
+    kinds, codes = np.unique(values, return_inverse=True)
+    return (codes.astype(np.int32), tuple(f"{kind:g}" for kind in kinds)) if len(kinds) <= 20 else None
