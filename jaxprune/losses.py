@@ -20,7 +20,9 @@ def cross_entropy(logits: Array, y: Array) -> Array:
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """The mean of `values` [B] with weights [B]; examples of weight 0 are left out even when not finite.
+    """The mean of `values` [B] with weights [B]; values of weight 0 are left out even when they are not finite.
+
+    That holds for the mean, not for its gradient with respect to what made the values: padding must be of real inputs.
 
     Returns:
       [] mean; 0 when every weight is 0.

@@ -164,8 +164,8 @@ def test_other_parameters_and_statistics_are_not_compiled_again():
 def test_replicas_are_evaluated_under_vmap():
     batch = examples(weighted=True)
     each = [weights(seed) for seed in range(3)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    found = jax.vmap(lambda p: evaluate(linear, p, batch, num_groups=G))(stacked)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    found = jax.tree.map(np.asarray, jax.vmap(lambda p: evaluate(linear, p, batch, num_groups=G))(stacked))
     assert found.loss.shape == (3, G)
     assert found.overall_loss.shape == (3,)
     for r, params in enumerate(each):
@@ -376,8 +376,9 @@ def test_pairing_makes_a_common_shift_cost_little():
 
 def test_replicas_have_sampling_errors_under_vmap():
     batch = examples(40)
-    stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), weights(s), weights(s + 1)) for s in (1, 5)]
+    stacked = [jax.tree.map(lambda *leaves: np.stack(leaves), weights(s), weights(s + 1)) for s in (1, 5)]
     found = jax.vmap(lambda p, q: sampling_error(linear, p, q, batch, num_groups=G))(*stacked)
+    found = jax.tree.map(np.asarray, found)
     for r in range(2):
         alone = sampling_error(linear, weights(1 + r), weights(5 + r), batch, num_groups=G)
         assert_same(jax.tree.map(lambda leaf, r=r: leaf[r], found), alone, rtol=1e-4)

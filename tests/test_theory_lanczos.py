@@ -147,7 +147,7 @@ def random_problems(count, size, seed):
     return np.stack([symmetric(s, seed=i) for i, s in enumerate(spectra)])
 
 
-@pytest.mark.parametrize("max_iterations", [1, 3, 6])
+@pytest.mark.parametrize("max_iterations", [1, 6])
 def test_an_eigenvalue_lies_within_the_residual(x64, max_iterations):
     matrices = random_problems(60, 12, seed=5)
     found = jax.tree.map(np.asarray, solve(matrices, starts(60, 12), 0.05, max_iterations))
@@ -189,26 +189,23 @@ def test_too_few_iterations_are_owned_up_to(x64):
 
 
 def test_lockstep_gives_what_each_operator_gives_alone(x64):
-    """Operators of unlike difficulty and scale: the easy ones must stay as they were when they were done."""
+    """Operators of unlike difficulty and scale: the easy ones must stay as they were when they were done.
+
+    Nor may they feel the last one, of a network that diverged.
+    """
     names = ["twice the identity", "gap of a thousandth", "indefinite", "rank three"]
-    matrices = np.stack([symmetric(SPECTRA[n]) for n in names] + [np.zeros((P, P))])
-    matrices *= np.array([1.0, 1e-6, 1e6, 1.0, 1.0])[:, None, None]
-    start = starts(5, P)
-    together = solve(matrices, start, 1e-4, P)
-    alone = [solve(matrices[i : i + 1], start[i : i + 1], 1e-4, P) for i in range(5)]
-    assert len(set(np.asarray(together.matvecs).tolist())) >= 4  # of unlike difficulty indeed
-    for i, one in enumerate(alone):
+    matrices = np.stack([symmetric(SPECTRA[n]) for n in names] + [np.zeros((P, P)), np.full((P, P), np.nan)])
+    matrices *= np.array([1.0, 1e-6, 1e6, 1.0, 1.0, 1.0])[:, None, None]
+    start = starts(6, P)
+    together = jax.tree.map(np.asarray, solve(matrices, start, 1e-4, P))
+    assert len(set(together.matvecs.tolist())) >= 4  # of unlike difficulty indeed
+    np.testing.assert_array_equal(together.converged, [True] * 5 + [False])
+    for i in range(5):
+        one = jax.tree.map(np.asarray, solve(matrices[i : i + 1], start[i : i + 1], 1e-4, P))
         np.testing.assert_allclose(together.value[i], one.value[0], rtol=1e-12)
         np.testing.assert_allclose(together.residual[i], one.residual[0], rtol=1e-6, atol=1e-12 * abs(one.value[0]))
         assert together.matvecs[i] == one.matvecs[0]
         assert together.converged[i] == one.converged[0]
-
-
-def test_an_operator_that_is_not_finite_does_not_spoil_the_others(x64):
-    matrices = np.stack([symmetric(SPECTRA["indefinite"]), np.full((P, P), np.nan)])
-    found = solve(matrices, starts(2, P), 1e-6, P)
-    np.testing.assert_allclose(found.value[0], 3.0, rtol=1e-6)
-    np.testing.assert_array_equal(found.converged, [True, False])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -221,7 +218,7 @@ def test_what_is_not_finite_has_not_converged(x64, bad):
     assert found.residual != 0
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 3])
 def test_fewer_parameters_than_iterations(x64, size):
     matrix = symmetric(np.linspace(-2.0, 5.0, size), seed=2)
     found = solve_one(matrix, max_iterations=50)
@@ -231,26 +228,25 @@ def test_fewer_parameters_than_iterations(x64, size):
 
 
 def test_counted_products_are_the_products_taken(x64):
-    """Without compilation every product is a call of this function."""
-    matrices = np.stack([symmetric(SPECTRA["twice the identity"]), symmetric(SPECTRA["indefinite"])])
+    """Every product calls back."""
+    matrices = np.stack([symmetric(np.full(6, 2.0)), symmetric([3.0, 2.0, 1.0, -0.5, -1.0, -4.0])])
     calls = []
 
     def matvec(v):
-        calls.append(v.shape)
+        jax.debug.callback(lambda: calls.append(1))
         return jnp.einsum("gpq,gq->gp", matrices, v)
 
-    with jax.disable_jit():
-        found = top_eigenvalue(matvec, jnp.asarray(starts(2, P)), tolerance=0.2)
-    assert calls == [(2, P)] * int(found.matvecs.max())
-    np.testing.assert_array_equal(found.matvecs, solve(matrices, starts(2, P), 0.2, 50).matvecs)
+    found = jax.tree.map(np.asarray, jax.jit(lambda start: top_eigenvalue(matvec, start, tolerance=0.05))(starts(2, 6)))
+    jax.effects_barrier()
+    assert len(calls) == found.matvecs.max()
     assert found.matvecs[0] == 1
     assert found.matvecs[1] > 2
 
 
 def test_a_hard_spectrum_takes_few_products(x64):
-    """λ₂/λ₁ = 0.98 among 300: power iteration needs about 86 products to a thousandth, Lanczos a few."""
-    matrix = symmetric(np.concatenate([[1.0, 0.98], np.linspace(-0.9, 0.9, 298)]))
-    found = solve_one(matrix, tolerance=1e-2, max_iterations=50)
+    """λ₂/λ₁ = 0.98 among 100: power iteration needs about 86 products to a thousandth, Lanczos a few."""
+    matrix = symmetric(np.concatenate([[1.0, 0.98], np.linspace(-0.9, 0.9, 98)]))
+    found = solve_one(matrix, tolerance=1e-2, max_iterations=100)
     assert found.converged
     assert found.matvecs <= 25
     np.testing.assert_allclose(found.value, 1.0, rtol=1e-3)
@@ -279,6 +275,7 @@ def test_replicas_search_under_vmap(x64):
     matrices = np.stack([symmetric(SPECTRA[n]) for n in ("twice the identity", "indefinite")])[:, None]
     start = starts(2, P)[:, None]
     found = jax.vmap(lambda a, s: solve(a, s, 1e-4, P))(matrices, start)
+    found = jax.tree.map(np.asarray, found)
     for r in range(2):
         alone = solve(matrices[r], start[r], 1e-4, P)
         np.testing.assert_allclose(found.value[r], alone.value, rtol=1e-12)

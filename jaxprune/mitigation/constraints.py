@@ -52,8 +52,9 @@ def equal_loss(num_groups: int, *, absolute: bool = True) -> Constraint:
     """J(θ; D_a) = J(θ; D) for every group a: program (8) of Tran et al. 2022.
 
     The paper writes no Lagrangian. Absolute is the form of its authors' code, v_a = |J_a - J|: multipliers never
-    fall, and the term is a penalty with a growing weight. Signed, v_a = J_a - J, is the textbook form: a multiplier
-    falls again, below 0 too, once its group does better than the rest.
+    fall, and the term is a penalty with a growing weight; near its kink the parameters oscillate, which makes the
+    multiplier grow further, and with large rates of both that can diverge even on a convex problem. Signed,
+    v_a = J_a - J, is the textbook form: a multiplier falls again, below 0 too, once its group does better than the rest.
 
     Args:
       num_groups: G.

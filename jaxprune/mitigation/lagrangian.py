@@ -41,6 +41,11 @@ def lagrangian(
     the caller's concern. Both updates use the old state (simultaneous), and multipliers of inequalities are projected
     onto λ >= 0.
 
+    It composes with `optax.chain`, schedules and `keep_masked`. Inside `optax.MultiSteps`, which drops named arguments,
+    wrap it again as `optax.GradientTransformationExtraArgs(steps.init, steps.update)`; the multipliers then see the
+    violation of the last small batch only. A dual optimiser with momentum moves the multiplier of a group on while that
+    group is absent; plain `optax.sgd` does not.
+
     Args:
       primal_tx: The optimiser of the parameters.
       constraint: What is to hold for every group.

@@ -16,7 +16,7 @@ def make_lagrangian_step(network: Network | Apply, loss: ExampleLoss, tx: optax.
     """A training step on J + Σ_a λ_a s_a(J_1, ..., J_G), with the multipliers and the constraint in the tx's state.
 
     Group losses are means over the members of each group in the batch; a group that is absent from it contributes
-    nothing, to the gradient or to its multiplier.
+    nothing to the gradient, and its violation is 0.
 
     Args:
       network: A `Network`, or a function `apply(params, x) -> logits [B, C]`.

@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 
     @property
     def holds(self) -> Array:
-        """Whether R(a) <= the two terms. It may fail: the theorem's third-order remainder is not bounded."""
+        """Whether R(a) <= the two terms, which may fail: the remainder is left open. False for a group without numbers."""
         return self.observed <= self.value
 
     @property

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxprune.errors import UserError
 from jaxprune.types import Array, Batch
 
 
@@ -39,8 +40,13 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Ch
 
     Returns:
       The chunks, numpy arrays. A group without examples has none.
+
+    Raises:
+      UserError: A group is out of range.
     """
     x, y, group, weight = (np.asarray(a) for a in batch)
+    if len(group) and not 0 <= group.min() <= group.max() < num_groups:
+        raise UserError(f"groups run from {group.min()} to {group.max()}; num_groups is {num_groups}")
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
     length = chunk_size or min((2**k for k in range(10)), key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
@@ -50,6 +56,7 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Ch
     index = np.zeros((len(parts), length), int)
     kept = np.zeros((len(parts), length), weight.dtype)
     for row, (_, members) in enumerate(parts):
+        index[row] = members[0]  # padding repeats a member: an example that is left out may not be finite
         index[row, : len(members)] = members
         kept[row, : len(members)] = weight[members]
     size = np.bincount(group, weights=weight, minlength=num_groups).astype(weight.dtype)

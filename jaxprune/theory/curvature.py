@@ -30,7 +30,7 @@ def group_hvp(
     Returns:
       [G, P] products with H_a = ∇²_θ J(θ; D_a); 0 for a group without examples.
     """
-    unravel = ravel_pytree(params)[1]
+    unravel, vectors = ravel_pytree(params)[1], jnp.asarray(vectors)
 
     def add(sums: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
         x, y, weight, group = chunk

@@ -14,7 +14,7 @@ class Eigenvalue(NamedTuple):
 
     Attributes:
       value: [G] the largest Ritz value; never above the largest eigenvalue but for rounding.
-      residual: [G] ‖Av - θv‖ of its Ritz pair: an eigenvalue lies within this distance of `value`.
+      residual: [G] ‖Av - θv‖ of its Ritz pair: an eigenvalue lies within this distance of `value`, but for rounding.
       converged: [G] whether residual <= tolerance * |value|.
       matvecs: [G] int32, products that were taken.
     """
@@ -54,7 +54,7 @@ def top_eigenvalue(
     num, size = start.shape
     m = min(max_iterations, size)
     dtype = start.dtype
-    first = start / jnp.linalg.norm(start, axis=1, keepdims=True)
+    first = start / _norm(start)[:, None]
     initial = _Lanczos(
         basis=jnp.zeros((num, m + 1, size), dtype).at[:, 0].set(first),
         alpha=jnp.zeros((num, m), dtype),
@@ -75,7 +75,7 @@ def top_eigenvalue(
         alpha = jnp.sum(q * w, 1)
         for _ in range(2):
             w = w - jnp.einsum("gmp,gm->gp", state.basis, jnp.einsum("gmp,gp->gm", state.basis, w))
-        beta = jnp.linalg.norm(w, axis=1)
+        beta = _norm(w)
         done = state.found.converged  # a finished operator stays as it is while the others go on
         alphas = state.alpha.at[:, step].set(jnp.where(done, 0, alpha))
         betas = state.beta.at[:, step].set(jnp.where(done, 0, beta))
@@ -94,6 +94,12 @@ def top_eigenvalue(
     with jax.default_matmul_precision("highest"):
         _, final = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), initial))
     return final.found
+
+
+def _norm(vectors: Array) -> Array:
+    """Euclidean norms of rows, without the under- or overflow of their squares."""
+    largest = jnp.max(jnp.abs(vectors), 1)
+    return largest * jnp.linalg.norm(vectors / jnp.where(largest > 0, largest, 1)[:, None], axis=1)
 
 
 def _top_ritz(alpha: Array, beta: Array, steps: Array) -> tuple[Array, Array]:

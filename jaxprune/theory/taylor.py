@@ -82,10 +82,11 @@ def _taylor(
         at_dense, first = jax.jvp(along, (zero,), (one,))
         second = jax.jvp(lambda t: jax.jvp(along, (t,), (one,))[1], (zero,), (one,))[1]
         count = group_count(chunk.group, num_groups, chunk.weight)
-        return sums + jnp.stack([count, first, second / 2, along(one) - at_dense], axis=-1), None
+        return sums + jnp.stack([count, first, second / 2, along(one) - at_dense], axis=-1).astype(sums.dtype), None
 
     with jax.default_matmul_precision("highest"):
-        sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 4), dtype), chunked(batch, chunk_size))
+        width = jnp.promote_types(dtype, batch.weight.dtype)
+        sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 4), width), chunked(batch, chunk_size))
     size, *terms = jnp.moveaxis(sums, -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     return Taylor(*(term / safe for term in terms))
