@@ -164,6 +164,8 @@ def _metavar(annotation: Any) -> str:
     if typing.get_origin(item) is typing.Literal:
         return "{" + ",".join(typing.get_args(item)) + "}"
     text = str(annotation)
+    if item is bool:
+        return "{true,false}"
     return "INT" if "int" in text else "FLOAT" if "float" in text else "NAME"
 
 
@@ -182,6 +184,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 def _number(text: str, kind: str) -> Any:
     """The number that a text is, where the setting takes one; the text itself otherwise, for the checks to refuse."""
+    if "bool" in kind:
+        return {"true": True, "false": False}.get(text.lower(), text)
     for number in (int, float) if "float" in kind else (int,) if "int" in kind else ():
         try:
             return number(text)

@@ -35,6 +35,12 @@ class Data(_Section):
     bins: tuple[float, ...] | None = Field(default=None, description="edges that bin a numeric attribute")
     image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")
     imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
+    shares: tuple[float, ...] = Field(
+        default=(), description="thin the training groups to these shares; empty keeps all"
+    )
+    upsample_group: str = Field(default="", description="a group whose training examples are repeated")
+    upsample_times: int = Field(default=1, ge=1, description="how often they are to occur")
+    balance: bool = Field(default=False, description="repeat training examples until all groups are equally large")
 
 
 class Model(_Section):
@@ -244,6 +250,8 @@ def _check_together(settings: Settings) -> None:
         raise UserError(f"train.momentum: {train.optimizer} takes none; leave it out, or set train.optimizer to sgd")
     if train.weight_decay and train.optimizer == "adam":
         raise UserError("train.weight_decay: adam takes none; leave it out, or set train.optimizer to adamw")
+    if (settings.data.upsample_times > 1) != bool(settings.data.upsample_group):
+        raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
     if mitigation.tolerance and mitigation.constraint != "loss_gap":
         raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
     for setting, values in (

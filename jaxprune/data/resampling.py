@@ -1,10 +1,12 @@
-"""Reshaping of a training split."""
+"""Reshaping of a training split: how many examples of each group it has."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from jaxprune.errors import UserError
+from jaxprune.errors import UserError, unknown
 
-_SUBSAMPLE_SEED = 20220614  # fixed, like the splits: the data must not change with the seed of a run
+_SEED = 20220614  # fixed, like the splits: the data must not change with the seed of a run
 
 
 def long_tail(group: np.ndarray, num_groups: int, imbalance: float) -> np.ndarray:
@@ -28,8 +30,78 @@ def long_tail(group: np.ndarray, num_groups: int, imbalance: float) -> np.ndarra
     if imbalance < 1:
         raise UserError(f"data.imbalance: {imbalance} is below 1; 1 keeps every example, 10 makes a ten-fold tail")
     largest = np.bincount(group, minlength=num_groups).max()
-    shares = imbalance ** (-np.arange(num_groups) / max(num_groups - 1, 1))
-    quota = np.maximum(1, np.round(largest * shares)).astype(int)
-    generator = np.random.Generator(np.random.PCG64(_SUBSAMPLE_SEED))
-    kept = [generator.permutation(np.flatnonzero(group == a))[: quota[a]] for a in range(num_groups)]
+    tail = imbalance ** (-np.arange(num_groups) / max(num_groups - 1, 1))
+    return _draw(group, np.maximum(1, np.round(largest * tail)).astype(int))
+
+
+def to_shares(group: np.ndarray, group_names: Sequence[str], shares: Sequence[float]) -> np.ndarray:
+    """The examples to keep so that the groups have given shares, as many as that allows.
+
+    Args:
+      group: [N] int in [0, G).
+      group_names: The G names.
+      shares: G positive numbers, in any unit.
+
+    Returns:
+      Sorted indices of the examples to keep; the share of each group is met to within one example.
+
+    Raises:
+      UserError: There are not G shares, one is not positive, or one is too small for a single example.
+    """
+    wanted = np.asarray(shares, float)
+    if len(wanted) != len(group_names):
+        raise UserError(f"data.shares: {len(wanted)} shares for {len(group_names)} groups ({', '.join(group_names)})")
+    if (wanted <= 0).any():
+        raise UserError(f"data.shares: {wanted.min():g} is not above 0; give each group a positive share")
+    wanted = wanted / wanted.sum()
+    total = np.min(np.bincount(group, minlength=len(wanted)) / wanted)
+    quota = np.floor(total * wanted + 1e-9).astype(int)
+    if (quota == 0).any():
+        raise UserError("data.shares: the smallest share leaves its group without an example; make it larger")
+    return _draw(group, quota)
+
+
+def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: int) -> np.ndarray:
+    """Every example once, and those of one group `times` times, as in Figs 14 and 15 of Tran et al. 2022.
+
+    Args:
+      group: [N] int in [0, G).
+      group_names: The G names.
+      name: The group to repeat.
+      times: How often each of its examples is to occur.
+
+    Returns:
+      Sorted indices, with repeats.
+
+    Raises:
+      UserError: There is no such group.
+    """
+    if name not in group_names:
+        raise unknown("group", name, group_names, where="data.upsample_group")
+    return np.repeat(np.arange(len(group)), np.where(group == list(group_names).index(name), times, 1))
+
+
+def balance(group: np.ndarray, num_groups: int) -> np.ndarray:
+    """Every group as large as the largest: the examples of the others are repeated, each nearly equally often.
+
+    Args:
+      group: [N] int in [0, G), every group with at least one example.
+      num_groups: G.
+
+    Returns:
+      Sorted indices, with repeats.
+    """
+    counts = np.bincount(group, minlength=num_groups)
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    chosen = []
+    for a in range(num_groups):
+        members = generator.permutation(np.flatnonzero(group == a))
+        chosen.append(np.resize(members, counts.max()))  # again from the start until there are enough
+    return np.sort(np.concatenate(chosen))
+
+
+def _draw(group: np.ndarray, quota: np.ndarray) -> np.ndarray:
+    """Sorted indices of `quota` examples of each group at most."""
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    kept = [generator.permutation(np.flatnonzero(group == a))[:count] for a, count in enumerate(quota)]
     return np.sort(np.concatenate(kept))

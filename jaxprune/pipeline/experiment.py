@@ -126,15 +126,8 @@ class Experiment:
 
 def load_data(wanted: Data) -> Dataset:
     """The data set that the settings ask for."""
-    options = wanted.model_dump(exclude={"name", "label", "group", "validation", "imbalance"})
-    return data.load(
-        wanted.name,
-        group=wanted.group or None,
-        label=wanted.label or None,
-        validation=wanted.validation,
-        imbalance=wanted.imbalance,
-        **options,
-    )
+    options = wanted.model_dump(exclude={"name", "label", "group"})
+    return data.load(wanted.name, group=wanted.group or None, label=wanted.label or None, **options)
 
 
 def resolve(settings: Settings) -> Experiment:

@@ -1,0 +1,111 @@
+"""From a name to a data set: what is done alike to every source."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxprune.data import resampling
+from jaxprune.data.dataset import Dataset, check_split, from_arrays
+from jaxprune.data.sources import read_table
+from jaxprune.data.splitting import stratified
+from jaxprune.data.table import Table
+from jaxprune.errors import UserError, unknown
+from jaxprune.groups import intersect
+
+
+def load(
+    name: str,
+    *,
+    group: str | None = None,
+    label: str | None = None,
+    validation: float = 0.2,
+    imbalance: float = 1.0,
+    shares: Sequence[float] = (),
+    upsample_group: str | None = None,
+    upsample_times: int = 1,
+    balance: bool = False,
+    **options: Any,
+) -> Dataset:
+    """A data set by name, grouped, split and normalised.
+
+    The validation split is cut from the training part, evenly from every label and group, the same one at every
+    call. Inputs are normalised with the moments of the training split.
+
+    Args:
+      name: A name in `SOURCES`, the path of an npz file (docs/data.md describes its arrays), or the name of a set that
+        tensorflow-datasets has prepared.
+      group: What forms the groups: an attribute, or several crossed ("race*sex"); None for the source's default.
+      label: What is predicted; None for the source's default.
+      validation: The share of the training part that becomes the validation split.
+      imbalance: Above 1, the training split is thinned to a long tail over the groups, the last group becoming
+        `imbalance` times smaller than the largest.
+      shares: [G] The training split is thinned so that the groups have these shares; empty leaves it.
+      upsample_group: A group whose training examples are repeated.
+      upsample_times: How often they are to occur.
+      balance: Whether small groups are repeated until every group is as large as the largest.
+      **options: Options of the source; None means its default.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
+    """
+    table = read_table(name, options)
+    if not 0 < validation < 1:
+        raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
+    label_by = label or next(iter(table.labels))
+    if label_by not in table.labels:
+        raise unknown("label", label_by, table.labels, where="data.label")
+    y, label_names = table.labels[label_by]
+    group_by = group or next(iter(table.attributes))
+    groups, group_names = intersect(table.attributes, group_by)
+    where = f"data {name}"
+    check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
+
+    members = _members(table, y, validation)
+    reshapings = []
+    if imbalance != 1:
+        reshapings.append(lambda a: resampling.long_tail(a, len(group_names), imbalance))
+    if shares:
+        reshapings.append(lambda a: resampling.to_shares(a, group_names, shares))
+    if upsample_group:
+        reshapings.append(lambda a: resampling.upsample(a, group_names, upsample_group, upsample_times))
+    if balance:
+        reshapings.append(lambda a: resampling.balance(a, len(group_names)))
+    for reshape in reshapings:  # in this order: thin first, then repeat
+        members["train"] = members["train"][reshape(groups[members["train"]])]
+    shift, scale = _moments(table.x[members["train"]], table.standardise)
+    parts = {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}
+    return from_arrays(
+        parts["train"], parts["validation"], parts["test"],
+        label_names=label_names, group_names=group_names, name=name, label_by=label_by, group_by=group_by,
+        provenance=table.provenance,
+    )  # fmt: skip
+
+
+def _members(table: Table, y: np.ndarray, validation: float) -> dict[str, np.ndarray]:
+    """Indices of each split; a validation split that the source has of its own is kept."""
+    train = np.flatnonzero(table.split == 0)
+    test = np.flatnonzero(table.split == 1)
+    own = np.flatnonzero(table.split == 2)
+    if len(own):
+        return {"train": train, "validation": own, "test": test}
+    cells = np.asarray(y, np.int64)
+    for attribute in table.stratify:
+        codes, names = table.attributes[attribute]
+        cells = cells * len(names) + codes
+    unit = np.arange(len(y)) if table.unit is None else table.unit
+    # Whole units are chosen, each in the cell of its first example, so that copies stay together.
+    _, first, of_unit = np.unique(unit[train], return_index=True, return_inverse=True)
+    chosen = stratified(cells[train][first], validation)[of_unit.reshape(-1)]
+    return {"train": train[~chosen], "validation": train[chosen], "test": test}
+
+
+def _moments(x: np.ndarray, standardise: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    axes = (0,) if standardise is not None else tuple(range(x.ndim - 1))
+    shift, scale = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    if standardise is not None:
+        shift, scale = np.where(standardise, shift, 0), np.where(standardise, scale, 1)
+    return shift.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)
