@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from importlib import resources
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune import data
+from jaxprune.data.arrays import read_npz
 from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
 from jaxprune.data.splitting import stratified
@@ -87,13 +89,15 @@ def test_every_source_is_the_same_at_every_load(name):
 
 
 def test_every_source_is_normalised_on_its_training_split(name):
-    x = load(name).train.x.astype(np.float64)
-    columns = x.reshape(-1, x.shape[-1])  # of images: the channels
-    # A column of rows may be an indicator, which is left at 0 and 1.
-    indicator = np.isin(columns, (0, 1)).all(0) & (x.ndim == 2)
-    np.testing.assert_allclose(columns[:, ~indicator].mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(columns[:, ~indicator].std(0), 1, atol=1e-5)
-    assert (~indicator).any()
+    table = data.SOURCES[name].read() if name in data.SOURCES else read_npz(Path(name))
+    scaled = np.ones(table.x.shape[-1], bool) if table.standardise is None else table.standardise
+    dataset = load(name)
+    x = dataset.train.x.astype(np.float64).reshape(-1, len(scaled))  # of images: the channels
+    np.testing.assert_allclose(x[:, scaled].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(x[:, scaled].std(0), 1, atol=1e-5)
+    # The other columns, such as indicators, are left as they are.
+    left = np.concatenate([dataset.split(split).x.reshape(-1, len(scaled))[:, ~scaled] for split in data.SPLITS])
+    np.testing.assert_array_equal(np.sort(left, 0), np.sort(table.x.reshape(-1, len(scaled))[:, ~scaled], 0))
 
 
 @pytest.mark.parametrize(("name", "size"), [("adult", 48_842), ("digits", 1_797)])
@@ -229,9 +233,9 @@ def test_the_bundled_files_are_small_and_carry_their_licence():
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".npz")]
     assert sum(len(entry.read_bytes()) for entry in files) < 1_000_000
     sources = folder.joinpath("SOURCES.md").read_text()
-    assert {entry.name for entry in files} == {f"{name}.npz" for name in data.SOURCES}
-    for name, source in data.SOURCES.items():
-        section = sources.split(f"## {name}.npz")[1].split("\n## ")[0]
+    assert {"adult.npz", "digits.npz"} <= {entry.name for entry in files}
+    for name in (entry.name.removesuffix(".npz") for entry in files):
+        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.SOURCES[name]
         assert source.licence in section
         assert "doi.org" in section
         assert source.licence in load(name).provenance
@@ -250,11 +254,18 @@ def test_a_stratified_choice_is_exact_in_total_and_within_one_in_every_cell(cell
     chosen = stratified(cells, fraction)
     assert chosen.shape == cells.shape
     assert chosen.dtype == bool
-    assert abs(chosen.sum() - fraction * len(cells)) < 1  # so exact where the share is a whole number
+    assert abs(chosen.sum() - fraction * len(cells)) < 1
     for cell in np.unique(cells):
         members = cells == cell
         assert abs(chosen[members].sum() - fraction * members.sum()) < 1 + 1e-9
     np.testing.assert_array_equal(chosen, stratified(cells, fraction))
+
+
+@pytest.mark.parametrize("n", [100, 700])
+def test_a_stratified_choice_is_exact_where_the_share_is_a_whole_number(n):
+    """Also where the product of the floats is a little below it: 100 * 0.29 is 28.999999999999996."""
+    found = [int(stratified(np.arange(n) % 3, percent / 100).sum()) for percent in range(1, 100)]
+    assert found == [n * percent // 100 for percent in range(1, 100)]
 
 
 def test_a_stratified_choice_is_not_in_the_order_of_the_examples():
@@ -436,6 +447,14 @@ def test_an_npz_file_is_split_evenly_and_normalised_by_its_training_rows(own_fil
         np.testing.assert_array_equal(found.y, y[expected])
         np.testing.assert_array_equal(found.group, region[expected])
     assert sizes == [128, 32, 40]  # a fifth is the test split, a fifth of the rest validation
+    # And that of every label in every group.
+    with np.load(own_file) as raw:
+        cells = (raw["y"] * 3 + raw["region"]) * 2 + raw["sex"]
+    test, held_out, whole = (
+        np.bincount(cells[r], minlength=12) for r in (rows["test"], rows["validation"], slice(None))
+    )
+    assert (np.abs(test - 0.2 * whole) <= 1).all()
+    assert (np.abs(held_out - 0.2 * (whole - test)) <= 1).all()
 
 
 def test_an_npz_file_may_bring_its_own_splits_and_images(tmp_path):
@@ -554,7 +573,7 @@ def test_a_file_that_is_no_npz_file_is_refused(damage, tmp_path):
     ("name", "settings", "said"),
     [
         ("adlut", {}, ["data.name", "'adlut'", "'adult'"]),
-        ("zzz", {}, ["adult, digits"]),
+        ("zzz", {}, ["known:", "adult", "digits"]),
         ("adult", {"group": "rase"}, ["data.group", "'race'"]),
         ("adult", {"label": "incone"}, ["data.label", "'income'"]),
         ("adult", {"group": "race*race"}, ["data.group", "twice"]),

@@ -1,6 +1,7 @@
 """Your own arrays, from an npz file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,18 @@ def read_npz(path: Path) -> Table:
     Raises:
       UserError: The file is missing, is not an npz file, or lacks an array.
     """
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            arrays = dict(z)
-    except FileNotFoundError:
-        raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({error})") from None
+    arrays = _read(path)
     for name in ("x", "y"):
         if name not in arrays:
             raise UserError(f"data.name: {path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
-    x, n = np.asarray(arrays["x"], np.float32), len(arrays["x"])
-    if x.ndim not in (2, 3, 4):
-        raise UserError(f"data.name: x in {path} has {x.ndim} axes; give rows [N, F] or images [N, H, W, channels]")
+    x = arrays["x"]
+    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub":
+        raise UserError(
+            f"data.name: x in {path} is {x.dtype} with {x.ndim} axes; give numbers, as rows [N, F] or images "
+            "[N, H, W, channels]"
+        )
     x = x[..., None] if x.ndim == 3 else x
+    x, n = x.astype(np.float32), len(x)
     columns = {
         name: (values, _names(arrays, name, values))
         for name, values in arrays.items()
@@ -54,6 +53,8 @@ def read_npz(path: Path) -> Table:
         split = stratified(cells.reshape(-1), _TEST_SHARE).astype(np.uint8)
     if len(split) != n:
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
+    if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
+        raise UserError(f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation)")
     return Table(
         x=x,
         labels={"y": columns["y"], **attributes},
@@ -63,6 +64,16 @@ def read_npz(path: Path) -> Table:
         standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
         provenance=str(arrays.get("provenance", path)),
     )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            return dict(z)
+    except FileNotFoundError:
+        raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({error})") from None
 
 
 def _names(arrays: dict[str, np.ndarray], name: str, values: np.ndarray) -> tuple[str, ...]:

@@ -106,6 +106,8 @@ def check_split(
     if len(x) == 0:
         raise UserError(f"{where}: the {split} split is empty; give it examples")
     for what, codes, size in (("label", y, num_classes), ("group", group, num_groups)):
+        if codes.ndim != 1:
+            raise UserError(f"{where}: the {what}s of the {split} split have shape {codes.shape}; give one number each")
         if codes.dtype.kind not in "iub":
             raise UserError(f"{where}: the {what}s of the {split} split are {codes.dtype}; give whole numbers")
         wrong = np.flatnonzero((codes < 0) | (codes >= size))
@@ -152,7 +154,7 @@ def from_arrays(
       The data set; every weight is 1.
 
     Raises:
-      UserError: As `check_split`, or a group has no examples in a split.
+      UserError: As `check_split`, or the splits' inputs differ in shape, or a group has no examples in a split.
     """
     batches = {}
     for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
@@ -164,6 +166,13 @@ def from_arrays(
         name=name, label_names=tuple(label_names), group_names=tuple(group_names), label_by=label_by,
         group_by=group_by, provenance=provenance, **batches,
     )  # fmt: skip
+    shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise UserError(
+                f"data {name}: an input of the {split} split has shape {shape}, one of train {shapes['train']}; "
+                "give all splits the same inputs"
+            )
     _check_no_group_is_empty(dataset)
     return dataset
 

@@ -54,7 +54,7 @@ def equal_loss(num_groups: int, *, absolute: bool = True) -> Constraint:
     The paper writes no Lagrangian. Absolute is the form of its authors' code, v_a = |J_a - J|: multipliers never
     fall, and the term is a penalty with a growing weight; near its kink the parameters oscillate, which makes the
     multiplier grow further, and with large rates of both that can diverge even on a convex problem. Signed,
-    v_a = J_a - J, is the textbook form: a multiplier falls again, below 0 too, once its group does better than the rest.
+    v_a = J_a - J, is the textbook form: a multiplier falls again, below 0 too, once its group does better than most.
 
     Args:
       num_groups: G.

@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 
     @property
     def holds(self) -> Array:
-        """Whether R(a) <= the two terms, which may fail: the remainder is left open. False for a group without numbers."""
+        """Whether R(a) <= the two terms, which may fail: the remainder is open. False where there are no numbers."""
         return self.observed <= self.value
 
     @property
