@@ -33,7 +33,6 @@ _MODULES = (
     "pruning",
     "reporting",
     "sharding",
-    "stages",
     "theory",
     "training",
     "types",

@@ -245,7 +245,9 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if action == "prepare":
         console.prepare_dataset(names[0], options.directory, settings.data)
     else:
-        console.show_dataset(settings.data)
+        from jaxprune.pipeline.experiment import load_data
+
+        console.show_dataset(load_data(settings.data))
     return 0
 
 

@@ -14,6 +14,7 @@ from jaxprune.config import Data
 from jaxprune.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from jaxprune.data import Dataset
     from jaxprune.pipeline import RunResult
     from jaxprune.reporting import Results
 
@@ -160,12 +161,10 @@ def prepare_dataset(name: str, source: Path, settings: Data) -> None:
         console.print(f"{len(names):,} {what}{listed}", soft_wrap=True)
 
 
-def show_dataset(settings: Data) -> None:
+def show_dataset(loaded: "Dataset") -> None:
     """Counts of one data set by split, group and label."""
     from jaxprune import data
-    from jaxprune.pipeline.experiment import load_data
 
-    loaded = load_data(settings)
     table = Table(title=f"{loaded.name}: {loaded.label_by} by {loaded.group_by}", title_justify="left")
     table.add_column("group")
     for split in data.SPLITS:

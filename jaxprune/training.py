@@ -25,6 +25,7 @@ from jaxprune.types import (
     Step,
     TrainState,
     as_network,
+    typed_key,
 )
 
 # (logits [B, C], batch, opt_state) -> (what is differentiated [], logs, extra arguments of the optax update)
@@ -118,8 +119,10 @@ def fit(
       The state and the logs, numpy arrays [steps, ...], or [R, steps, ...] for replicas.
 
     Raises:
-      TrainingDiverged: A logged loss became NaN or infinite; `on_epoch` was not called for that epoch.
+      TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
+        infinite; `on_epoch` was not called for that epoch.
     """
+    key = typed_key(key)
     replicated = key.ndim == 1
     state, data, key = _placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
@@ -130,7 +133,7 @@ def fit(
             step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding
         )
         logs = jax.device_get(logs)
-        check_finite(logs["loss"], first_step=epoch * num_steps(data, batch_size))
+        check_finite(_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
@@ -153,6 +156,16 @@ def _placed_alike(arguments: PyTree) -> PyTree:
 def num_steps(data: Batch, batch_size: int) -> int:
     """Steps in an epoch."""
     return -(-data.y.shape[0] // batch_size)
+
+
+def _losses(state: TrainState, logs: Logs) -> np.ndarray:
+    """The logged losses, [T] or [R, T], the last one NaN where a parameter is not finite after the last update."""
+    leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    kept = state.step.ndim  # 1 for replicas
+    fine = [jnp.isfinite(leaf).all(tuple(range(kept, leaf.ndim))) for leaf in leaves]
+    losses = np.array(logs.get("loss", np.zeros((*state.step.shape, 1))))
+    losses[..., -1] = np.where(np.all(jax.device_get(fine), axis=0), losses[..., -1], np.nan)
+    return losses
 
 
 def check_finite(loss: np.ndarray, *, first_step: int = 0) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 Array = Any  # jax.Array or numpy.ndarray: the core takes either
 PyTree = Any
@@ -70,6 +71,11 @@ class _Frozen:
 def as_pytree(apply: Apply) -> Apply:
     """A function as a pytree, so that it can be an argument of a compiled one: compiled once for each function."""
     return apply if isinstance(apply, jax.tree_util.Partial) else jax.tree_util.Partial(apply)
+
+
+def typed_key(key: jax.Array) -> jax.Array:
+    """A key of the new style from one of either: an old one has a trailing axis, which would pass for replicas."""
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def as_network(network: "Network | Apply") -> Network:

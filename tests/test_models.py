@@ -1,5 +1,7 @@
 """The networks, their layers against lax, and adapters against flax itself."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,18 @@ from jaxprune.models.layers import Conv, max_pool
 from jaxprune.types import Batch, Network, as_network
 
 IMAGES = (8, 8, 1)
-SMALL = {"mlp": {"hidden": (6, 5)}, "convnet": {"channels": (3, 4), "hidden": (6,)}}  # quick to compile
+SMALL = {"mlp": {"hidden": ()}, "convnet": {"channels": (3,), "hidden": ()}}  # quick to compile
 
 
 def count(params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def drawn(network: Network, seed=0):
+    """Parameters for a network, drawn by numpy: the real start takes seconds to compile, and its biases are 0."""
+    rng = np.random.default_rng(seed)
+    shapes, _ = jax.eval_shape(network.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 3, leaf.dtype), shapes)
 
 
 def images(n, shape=IMAGES, seed=0):
@@ -32,34 +41,35 @@ def images(n, shape=IMAGES, seed=0):
 def test_every_model_keeps_the_contract(name):
     options, x = SMALL[name], images(5)
     keys = jax.random.split(jax.random.key(1), 3)
-    network, params, stats = models.create(name, keys[0], x[0], num_classes=4, **options)
+    network, stacked, stats = models.create(name, keys, x[0], num_classes=4, **options)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(stacked))
+    kernels = [leaf for leaf in jax.tree.leaves(stacked) if leaf.ndim > 2]
+    assert all(not np.array_equal(kernel[0], kernel[1]) for kernel in kernels), "replicas begin alike"
 
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    logits, after = network.apply(params, stats, x, True)
+    # R keys give what R single creations give.
+    create = jax.jit(lambda key: models.create(name, key, x[0], num_classes=4, **options)[1:])
+    singles = [create(key)[0] for key in keys]
+    jax.tree.map(lambda a, *b: np.testing.assert_allclose(a, np.stack(b), rtol=1e-6, atol=1e-7), stacked, *singles)
+
+    params = singles[0]
+    logits, after = jax.jit(network.apply, static_argnums=3)(params, stats, x, True)
     assert logits.shape == (5, 4)
     assert logits.dtype == jnp.float32
     assert jax.tree.structure(after) == jax.tree.structure(stats)
-    np.testing.assert_array_equal(network.freeze(stats)(params, x), network.apply(params, stats, x, False)[0])
+    frozen = jax.jit(network.freeze(stats))
+    np.testing.assert_allclose(frozen(params, x), logits, rtol=1e-5, atol=1e-6)
     # Each example by itself: the others in the batch are no matter.
-    np.testing.assert_allclose(network.freeze(stats)(params, x[2:3]), logits[2:3], rtol=1e-5, atol=1e-6)
-
-    # R keys give what R single creations give.
-    _, stacked, _ = models.create(name, keys, x[0], num_classes=4, **options)
-    singles = [models.create(name, key, x[0], num_classes=4, **options)[1] for key in keys]
-    jax.tree.map(lambda a, *b: np.testing.assert_allclose(a, np.stack(b), rtol=1e-6, atol=1e-7), stacked, *singles)
-    kernels = [leaf for leaf in jax.tree.leaves(stacked) if leaf.ndim > 2]
-    assert all(not np.array_equal(kernel[0], kernel[1]) for kernel in kernels), "replicas begin alike"
+    np.testing.assert_allclose(frozen(params, x[2:3]), logits[2:3], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_learns(name):
     x = images(64)
     y = (x.mean((1, 2, 3)) > 0).astype(jnp.int32)
-    network, params, stats = models.create(name, jax.random.key(0), x[0], num_classes=2, **SMALL[name])
-    tx = optax.adam(1e-2)
+    network, tx = models.build(name, x[0], 2, **SMALL[name]), optax.adam(1e-2)
     step = training.make_step(network, losses.cross_entropy, tx)
     batch = Batch(x, y, y, jnp.ones(64))
-    state = training.init_state(params, tx, stats)
+    state = training.init_state(drawn(network), tx, {})
     _, logs = training.fit(step, state, batch, key=jax.random.key(2), epochs=60, batch_size=64)
     assert logs["loss"][-1] < 0.5 * logs["loss"][0]
 
@@ -90,40 +100,40 @@ def test_parameters_are_as_many_as_the_layers_have(name, sample, classes, option
 
 def test_an_mlp_is_products_and_relus():
     x = images(3, (6,))
-    network, params, stats = models.create("mlp", jax.random.key(0), x[0], num_classes=2, hidden=(5, 4))
-    params = jax.tree.map(lambda p: p + 0.1, params)  # biases begin at 0, and would not be seen
+    network = models.build("mlp", x[0], 2, hidden=(5, 4))
+    params = drawn(network)
     expected = np.asarray(x, np.float64)
     for i in range(3):
         layer = params[f"dense_{i}"]
         expected = np.maximum(expected, 0) if i else expected
         expected = expected @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
-    np.testing.assert_allclose(network.freeze(stats)(params, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(network.freeze({}))(params, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_convnet_is_convolutions_poolings_and_an_mlp():
     x = images(3, (9, 6, 2))
-    network, params, stats = models.create(
-        "convnet", jax.random.key(0), x[0], num_classes=3, channels=(3, 4), hidden=(5,)
-    )
-    params = jax.tree.map(lambda p: p + 0.05, params)
-    z = x
-    for i in range(2):
-        layer = params[f"conv_{i}"]
-        z = jax.nn.relu(same_convolution(z, layer["kernel"]) + layer["bias"])
-        z = jax.lax.reduce_window(z, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    z = z.reshape(3, -1)
-    z = jax.nn.relu(z @ params["head"]["dense_0"]["kernel"] + params["head"]["dense_0"]["bias"])
-    expected = z @ params["head"]["dense_1"]["kernel"] + params["head"]["dense_1"]["bias"]
-    np.testing.assert_allclose(network.freeze(stats)(params, x), expected, rtol=1e-4, atol=1e-5)
+    network = models.build("convnet", x[0], 3, channels=(3, 4), hidden=(5,))
+
+    @jax.jit
+    def expected(params, x):
+        for i in range(2):
+            layer = params[f"conv_{i}"]
+            x = jax.nn.relu(same_convolution(x, layer["kernel"]) + layer["bias"])
+            x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        first, second = params["head"]["dense_0"], params["head"]["dense_1"]
+        x = jax.nn.relu(x.reshape(3, -1) @ first["kernel"] + first["bias"])
+        return x @ second["kernel"] + second["bias"]
+
+    params = drawn(network)
+    np.testing.assert_allclose(jax.jit(network.freeze({}))(params, x), expected(params, x), rtol=1e-4, atol=1e-5)
 
 
 def test_kernels_begin_with_the_variance_of_he():
-    _, params, _ = models.create("mlp", jax.random.key(0), np.zeros(400), num_classes=300, hidden=(300,))
-    for name, fan_in in (("dense_0", 400), ("dense_1", 300)):
-        kernel = np.asarray(params[name]["kernel"], np.float64)
-        # The sample variance of n numbers of kurtosis below 3 is right to sqrt(2 / n), here 0.5 %; five of them.
-        assert kernel.var() == pytest.approx(2 / fan_in, rel=5 * np.sqrt(2 / kernel.size))
-        np.testing.assert_array_equal(params[name]["bias"], 0)
+    _, params, _ = models.create("mlp", jax.random.key(0), np.zeros(400), num_classes=300, hidden=())
+    kernel = np.asarray(params["dense_0"]["kernel"], np.float64)
+    # The sample variance of n numbers of kurtosis below 3 is right to sqrt(2 / n), here 0.4 %; five of them.
+    assert kernel.var() == pytest.approx(2 / 400, rel=5 * np.sqrt(2 / kernel.size))
+    np.testing.assert_array_equal(params["dense_0"]["bias"], 0)
 
 
 # --- compiled once -------------------------------------------------------------------------------------------------
@@ -131,8 +141,8 @@ def test_kernels_begin_with_the_variance_of_he():
 
 def test_freezing_again_compiles_nothing_again():
     x = images(4)
-    network, params, stats = models.create("mlp", jax.random.key(0), x[0], num_classes=2, hidden=(3,))
-    traced = []
+    network, stats, traced = models.build("mlp", x[0], 2, hidden=(3,)), {}, []
+    params = drawn(network)
 
     @jax.jit
     def logits(apply, params, x):
@@ -167,15 +177,12 @@ def same_convolution(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    ("size", "window"), [((1, 1), 3), ((5, 7), 3), ((8, 8), 3), ((6, 3), 5), ((5, 4), 2), ((3, 3), 1)]
-)
-def test_a_convolution_is_that_of_lax_in_value_gradient_and_curvature(size, window):
+def convolutions(size, window):
+    """Our convolution and that of lax, as functions of kernel and image, and a kernel and an image, all float64."""
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, *size, 3)))
-    kernel, bias = jnp.asarray(rng.normal(size=(window, window, 3, 4))), jnp.asarray(rng.normal(size=4))
-    graph, _ = nnx.split(Conv(3, 4, window, rngs=nnx.Rngs(0)))
+    kernel, x = (jnp.asarray(rng.normal(size=shape)) for shape in ((window, window, 3, 4), (2, *size, 3)))
+    bias = jnp.asarray(rng.normal(size=4))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Conv(3, 4, window, rngs=nnx.Rngs(0))))
 
     def ours(kernel, x):
         return nnx.merge(graph, {"kernel": kernel, "bias": bias})(x)
@@ -183,12 +190,28 @@ def test_a_convolution_is_that_of_lax_in_value_gradient_and_curvature(size, wind
     def theirs(kernel, x):
         return same_convolution(x, kernel) + bias
 
-    np.testing.assert_allclose(ours(kernel, x), theirs(kernel, x), rtol=1e-12, atol=1e-12)
+    return (ours, theirs), kernel, x
 
-    # A smooth function of the result whose Hessian is not constant.
-    both = [lambda k, x, f=f: jnp.sum(jnp.tanh(f(k, x)) ** 2) for f in (ours, theirs)]
-    direction = (jnp.asarray(rng.normal(size=kernel.shape)), jnp.asarray(rng.normal(size=x.shape)))
-    results = [jax.jvp(jax.grad(f, argnums=(0, 1)), (kernel, x), direction) for f in both]
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("size", "window"), [((1, 1), 3), ((5, 7), 3), ((1, 3), 2)])
+def test_a_convolution_is_that_of_lax(size, window):
+    both, kernel, x = convolutions(size, window)
+    np.testing.assert_allclose(*(jax.jit(f)(kernel, x) for f in both), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradient_and_curvature_of_a_convolution_are_those_of_lax():
+    both, kernel, x = convolutions((5, 4), 3)
+
+    @partial(jax.jit, static_argnums=0)
+    def gradient_and_curvature(convolve, kernel, x):
+        def smooth(kernel, x):  # of the result, and with a Hessian that is not constant
+            return jnp.sum(jnp.tanh(convolve(kernel, x)) ** 2)
+
+        return jax.jvp(jax.grad(smooth, argnums=(0, 1)), (kernel, x), (kernel**2, jnp.cos(x)))
+
+    results = [gradient_and_curvature(convolve, kernel, x) for convolve in both]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), *results)
 
 
@@ -202,11 +225,14 @@ def test_max_pooling_is_that_of_lax(size):
 # --- adapters ------------------------------------------------------------------------------------------------------
 
 
+UNIFORM = nnx.initializers.uniform(1.0)  # quicker to compile than the default
+
+
 class Normalised(nnx.Module):
     def __init__(self, rngs):
-        self.first = nnx.Linear(4, 6, rngs=rngs)
+        self.first = nnx.Linear(4, 6, kernel_init=UNIFORM, rngs=rngs)
         self.norm = nnx.BatchNorm(6, momentum=0.8, rngs=rngs)
-        self.last = nnx.Linear(6, 3, rngs=rngs)
+        self.last = nnx.Linear(6, 3, kernel_init=UNIFORM, rngs=rngs)
 
     def __call__(self, x):
         return self.last(jax.nn.relu(self.norm(self.first(x))))
@@ -215,7 +241,7 @@ class Normalised(nnx.Module):
 class Dropped(nnx.Module):
     def __init__(self, rngs):
         self.drop = nnx.Dropout(0.5, rngs=rngs)
-        self.last = nnx.Linear(4, 3, rngs=rngs)
+        self.last = nnx.Linear(4, 3, kernel_init=UNIFORM, rngs=rngs)
 
     def __call__(self, x):
         return self.last(self.drop(x))
@@ -267,7 +293,9 @@ def test_the_module_of_the_caller_stays_as_it_is():
 
 
 def test_init_of_an_adapted_module_gives_the_parameters_it_came_with():
-    network, params, stats = models.from_nnx(Normalised(nnx.Rngs(3)))
+    module = Normalised(nnx.Rngs(3))
+    network, params, stats = models.from_nnx(module)
+    module.last.bias[...] = jnp.full(3, 7.0)  # and not those that the caller gives the module later
     jax.tree.map(np.testing.assert_array_equal, network.init(jax.random.key(0)), (params, stats))
 
 
@@ -290,6 +318,15 @@ def test_a_plain_function_is_a_network():
     assert stats == ()
     assert network.init is None
     assert as_network(network) is network
+
+
+def test_the_default_statistics_suit_a_network_that_has_none():
+    x = images(2, (3,))
+    network = models.build("mlp", x[0], 2, hidden=())
+    tx = optax.sgd(0.1)
+    state = training.init_state(drawn(network), tx)
+    step = training.make_step(network, losses.cross_entropy, tx)
+    step(state, Batch(x, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.ones(2)))
 
 
 # --- errors --------------------------------------------------------------------------------------------------------

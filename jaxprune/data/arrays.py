@@ -73,10 +73,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({error})") from None
+        kind = type(error).__name__
+        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({kind})") from None
 
 
 def _names(arrays: dict[str, np.ndarray], name: str, values: np.ndarray) -> tuple[str, ...]:
     if f"{name}_names" in arrays:
         return tuple(str(n) for n in arrays[f"{name}_names"])
-    return tuple(str(n) for n in range(int(values.max(initial=0)) + 1)) if values.dtype.kind in "iub" else ()
+    if values.dtype.kind not in "iub":
+        return ()
+    if values.max(initial=0) >= len(values):
+        raise UserError(f"data.name: array {name!r} holds {values.max()}, more than a code; number its kinds from 0")
+    return tuple(str(n) for n in range(int(values.max(initial=0)) + 1))

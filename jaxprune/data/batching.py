@@ -7,7 +7,7 @@ from jaxprune.types import Array, Batch
 
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
-    """A shuffled epoch: every example once, the last batch filled up with repeats of weight 0.
+    """A shuffled epoch: every example once, the last batch filled up with repeats (of the first batch) of weight 0.
 
     Args:
       key: Decides the order.
@@ -22,7 +22,7 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which is no matter for shuffling.
     order = jnp.argsort(jax.random.bits(key, (num_examples,)))
     padding = steps * batch_size - num_examples
-    index = jnp.concatenate([order, jnp.zeros(padding, order.dtype)])
+    index = jnp.resize(order, (steps * batch_size,))
     weight = jnp.concatenate([jnp.ones(num_examples), jnp.zeros(padding)])
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 

@@ -1,6 +1,6 @@
 """From a name to a data set: what is done alike to every source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,6 @@ def load(
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
     table = read_table(name, options)
-    if not 0 < validation < 1:
-        raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
     label_by = label or next(iter(table.labels))
     if label_by not in table.labels:
         raise unknown("label", label_by, table.labels, where="data.label")
@@ -63,31 +61,31 @@ def load(
     groups, group_names = intersect(table.attributes, group_by)
     where = f"data {name}"
     check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
-
-    members = _members(table, y, validation)
-    reshapings = []
-    if imbalance != 1:
-        reshapings.append(lambda a: resampling.long_tail(a, len(group_names), imbalance))
-    if shares:
-        reshapings.append(lambda a: resampling.to_shares(a, group_names, shares))
-    if upsample_group:
-        reshapings.append(lambda a: resampling.upsample(a, group_names, upsample_group, upsample_times))
-    if balance:
-        reshapings.append(lambda a: resampling.balance(a, len(group_names)))
-    for reshape in reshapings:  # in this order: thin first, then repeat
-        members["train"] = members["train"][reshape(groups[members["train"]])]
-    shift, scale = _moments(table.x[members["train"]], table.standardise)
-    parts = {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}
+    members = _members(table, y, validation, where)
+    kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
+    members["train"] = members["train"][kept]
+    parts = _parts(table, members, y, groups)
+    names = {"label_names": label_names, "group_names": group_names, "label_by": label_by, "group_by": group_by}
     return from_arrays(
-        parts["train"], parts["validation"], parts["test"],
-        label_names=label_names, group_names=group_names, name=name, label_by=label_by, group_by=group_by,
-        provenance=table.provenance,
-    )  # fmt: skip
+        parts["train"], parts["validation"], parts["test"], name=name, provenance=table.provenance, **names
+    )
 
 
-def _members(table: Table, y: np.ndarray, validation: float) -> dict[str, np.ndarray]:
+def _parts(
+    table: Table, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Inputs, labels and groups of each split, the inputs normalised with the moments of the training split."""
+    shift, scale = _moments(table.x[members["train"]], table.standardise)
+    return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}
+
+
+def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict[str, np.ndarray]:
     """Indices of each split; a validation split that the source has of its own is kept."""
+    if not 0 < validation < 1:
+        raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
     train = np.flatnonzero(table.split == 0)
+    if not len(train):
+        raise UserError(f"{where}: the train split is empty; give it examples")
     test = np.flatnonzero(table.split == 1)
     own = np.flatnonzero(table.split == 2)
     if len(own):
@@ -101,6 +99,28 @@ def _members(table: Table, y: np.ndarray, validation: float) -> dict[str, np.nda
     _, first, of_unit = np.unique(unit[train], return_index=True, return_inverse=True)
     chosen = stratified(cells[train][first], validation)[of_unit.reshape(-1)]
     return {"train": train[~chosen], "validation": train[chosen], "test": test}
+
+
+def _reshape(
+    group: np.ndarray,
+    group_names: Sequence[str],
+    imbalance: float,
+    shares: Sequence[float],
+    upsample_group: str | None,
+    upsample_times: int,
+    balance: bool,
+) -> np.ndarray:
+    """Indices of the training examples after every reshaping that was asked for: thinned first, then repeated."""
+    index = np.arange(len(group))
+    if imbalance != 1:
+        index = index[resampling.long_tail(group[index], len(group_names), imbalance)]
+    if shares:
+        index = index[resampling.to_shares(group[index], group_names, shares)]
+    if upsample_group:
+        index = index[resampling.upsample(group[index], group_names, upsample_group, upsample_times)]
+    if balance:
+        index = index[resampling.balance(group[index], len(group_names))]
+    return index
 
 
 def _moments(x: np.ndarray, standardise: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from jaxprune.models.adapters import from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
 from jaxprune.models.mlp import MLP
 from jaxprune.options import fill
-from jaxprune.types import Array, Network, Params, Stats
+from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 # Name -> (constructor, default options). A constructor takes (sample, num_classes, *, rngs, **options).
 MODELS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
@@ -74,5 +74,6 @@ def create(
     """
     network = build(name, sample, num_classes, **options)
     assert network.init is not None
-    params, stats = jax.vmap(network.init)(key) if key.ndim else network.init(key)
+    key = typed_key(key)
+    params, stats = jax.jit(jax.vmap(network.init) if key.ndim else network.init)(key)
     return network, params, stats

@@ -37,7 +37,7 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         return _pure(construct(nnx.Rngs(key)))
 
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
-        called: Any = nnx.merge(graphs[train], params, stats)
+        called: Any = nnx.merge(graphs[train], params, stats or {})  # () as well: flax takes it for a leaf
         logits = called(x)
         return logits, _pure(called)[1] if train else stats
 

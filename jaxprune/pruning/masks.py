@@ -100,8 +100,9 @@ def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
 
 def _ordered_bits(scores: Array, unsigned: type) -> Array:
     """Unsigned integers in the same order as the floats; -0.0 and 0.0 are equal."""
-    scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
     bits = jax.lax.bitcast_convert_type(scores, unsigned)
+    # By the bits, not by scores == 0, which is true of denormals as well where a processor flushes them.
+    bits = jnp.where(bits << 1 == 0, unsigned(0), bits)
     top = unsigned(1) << unsigned(scores.dtype.itemsize * 8 - 1)
     return jnp.where(bits & top != 0, ~bits, bits | top)
 

@@ -20,7 +20,7 @@ class LayerSparsity:
     @property
     def sparsity(self) -> float:
         """The share of its weights that is pruned."""
-        return 1 - self.kept / self.size
+        return (self.size - self.kept) / max(self.size, 1)
 
     @property
     def empty(self) -> bool:
@@ -42,4 +42,5 @@ def layer_sparsities(masks: Masks, prunable: PyTree = None) -> list[LayerSparsit
 def sparsity_of(masks: Masks, prunable: PyTree = None) -> float:
     """The share of all prunable weights that is pruned."""
     layers = layer_sparsities(masks, prunable)
-    return 1 - sum(layer.kept for layer in layers) / sum(layer.size for layer in layers)
+    size = sum(layer.size for layer in layers)
+    return (size - sum(layer.kept for layer in layers)) / max(size, 1)

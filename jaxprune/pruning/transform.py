@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxprune.pruning.selection import leaf_path
 from jaxprune.types import Masks
 
 
@@ -28,10 +29,22 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
 
     Returns:
       The transformation. `update` needs `params`.
+
+    Raises:
+      ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
     """
 
     def init(params: optax.Params) -> KeepMaskedState:
-        assert jax.tree.structure(masks) == jax.tree.structure(params), "the masks do not have the params' structure"
+        if jax.tree.structure(masks) != jax.tree.structure(params):
+            raise ValueError(
+                "keep_masked: the masks do not have the structure of the parameters; prune these parameters"
+            )
+        for (path, mask), leaf in zip(jax.tree_util.tree_leaves_with_path(masks), jax.tree.leaves(params), strict=True):
+            if jnp.shape(mask) != jnp.shape(leaf):
+                raise ValueError(
+                    f"keep_masked: the mask of {leaf_path(path)} has shape {jnp.shape(mask)}, the parameter "
+                    f"{jnp.shape(leaf)}; prune these parameters"
+                )
         return KeepMaskedState(jax.tree.map(lambda m: jnp.array(m, bool), masks))
 
     def update(

@@ -54,9 +54,8 @@ def top_eigenvalue(
     num, size = start.shape
     m = min(max_iterations, size)
     dtype = start.dtype
-    first = start / _norm(start)[:, None]
     initial = _Lanczos(
-        basis=jnp.zeros((num, m + 1, size), dtype).at[:, 0].set(first),
+        basis=jnp.zeros((num, m + 1, size), dtype).at[:, 0].set(start / _norm(start)[:, None]),
         alpha=jnp.zeros((num, m), dtype),
         beta=jnp.zeros((num, m), dtype),
         found=Eigenvalue(
@@ -70,30 +69,32 @@ def top_eigenvalue(
 
     def advance(carry: tuple[Array, _Lanczos]) -> tuple[Array, _Lanczos]:
         step, state = carry
-        q = state.basis[:, step]
-        w = matvec(q)
-        alpha = jnp.sum(q * w, 1)
-        for _ in range(2):
-            w = w - jnp.einsum("gmp,gm->gp", state.basis, jnp.einsum("gmp,gp->gm", state.basis, w))
-        beta = _norm(w)
-        done = state.found.converged  # a finished operator stays as it is while the others go on
-        alphas = state.alpha.at[:, step].set(jnp.where(done, 0, alpha))
-        betas = state.beta.at[:, step].set(jnp.where(done, 0, beta))
-        scale = jnp.max(jnp.abs(alphas) + jnp.abs(betas), 1)
-        exhausted = beta <= 64 * jnp.finfo(dtype).eps * scale  # the Krylov space is invariant; <= so that 0 counts
-        following = jnp.where((done | exhausted)[:, None], 0, w / jnp.where(beta > 0, beta, 1)[:, None])
-        basis = state.basis.at[:, step + 1].set(following)
-        value, weight = _top_ritz(alphas, betas, step + 1)
-        residual = jnp.where(exhausted, 0, beta * weight)
-        now = Eigenvalue(
-            value, residual, exhausted | (residual <= tolerance * jnp.abs(value)), jnp.full(num, step + 1, jnp.int32)
-        )
-        found = jax.tree.map(lambda old, new: jnp.where(done, old, new), state.found, now)
-        return step + 1, _Lanczos(basis, alphas, betas, found)
+        return step + 1, _extend(state, step, matvec(state.basis[:, step]), tolerance)
 
     with jax.default_matmul_precision("highest"):
         _, final = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), initial))
     return final.found
+
+
+def _extend(state: _Lanczos, step: Array, w: Array, tolerance: float) -> _Lanczos:
+    """One step of the recurrence, from w = A q for the newest vector q of each operator."""
+    alpha = jnp.sum(state.basis[:, step] * w, 1)
+    for _ in range(2):
+        w = w - jnp.einsum("gmp,gm->gp", state.basis, jnp.einsum("gmp,gp->gm", state.basis, w))
+    beta = _norm(w)
+    done = state.found.converged  # a finished operator stays as it is while the others go on
+    alphas = state.alpha.at[:, step].set(jnp.where(done, 0, alpha))
+    betas = state.beta.at[:, step].set(jnp.where(done, 0, beta))
+    scale = jnp.max(jnp.abs(alphas) + jnp.abs(betas), 1)
+    exhausted = beta <= 64 * jnp.finfo(w.dtype).eps * scale  # the Krylov space is invariant; <= so that 0 counts
+    following = jnp.where((done | exhausted)[:, None], 0, w / jnp.where(beta > 0, beta, 1)[:, None])
+    basis = state.basis.at[:, step + 1].set(following)
+    value, weight = _top_ritz(alphas, betas, step + 1)
+    residual = jnp.where(exhausted, 0, beta * weight)
+    converged = exhausted | (residual <= tolerance * jnp.abs(value))
+    now = Eigenvalue(value, residual, converged, jnp.full(len(beta), step + 1, jnp.int32))
+    found = jax.tree.map(lambda old, new: jnp.where(done, old, new), state.found, now)
+    return _Lanczos(basis, alphas, betas, found)
 
 
 def _norm(vectors: Array) -> Array:
