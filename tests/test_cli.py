@@ -207,6 +207,20 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
+def test_eight_devices_give_the_same_figures(finished, small, tmp_path) -> None:
+    """Two seeds on eight devices: two for the replicas, four for each batch. Run again, it reads what it wrote."""
+    out = tmp_path / "eight"
+    command = [sys.executable, "-m", "jaxprune", "run", str(small), "--out", str(out), "--quiet"]
+    eight = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    subprocess.run(command, env=eight, check=True, timeout=300)
+    assert len(json.loads((out / "environment.json").read_text())["devices"]) == 8
+    one, other = (json.loads((folder / "results.json").read_text()) for folder in (finished, out))
+    for a, b in zip(one["audits"], other["audits"], strict=True):
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=2e-3, atol=2e-3, err_msg=str(a["model"]))
+    np.testing.assert_allclose(one["theory"]["eigenvalue"], other["theory"]["eigenvalue"], rtol=2e-2)
+    subprocess.run([*command, "--prune.sparsities", "0.7"], env=eight, check=True, timeout=300)
+
+
 def test_a_diverging_training_names_step_seed_and_setting_and_keeps_the_last_good_state(
     small, tmp_path, capsys
 ) -> None:

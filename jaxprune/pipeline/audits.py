@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxprune import auditing, pruning
 from jaxprune.pipeline.context import Context, json_once
-from jaxprune.pipeline.experiment import over_replicas
 from jaxprune.pipeline.networks import (
     METHODS,
     Trained,
@@ -84,7 +83,9 @@ def _evaluator(context: Context) -> Callable[[Batch, Trained, Trained], dict[str
         return metrics, sampling
 
     def evaluate(batch: Batch, reference: Trained, trained: Trained) -> dict[str, Any]:
-        result = over_replicas(measure, batch, (reference.params, reference.stats), (trained.params, trained.stats))
+        result = context.experiment.over_replicas(
+            measure, batch, (reference.params, reference.stats), (trained.params, trained.stats)
+        )
         metrics, sampling = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), result)
         return metrics._asdict() | {"sampling_error": sampling._asdict()}
 

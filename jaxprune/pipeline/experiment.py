@@ -1,7 +1,9 @@
 """From settings to functions: the only place where a string becomes a function."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,10 +44,14 @@ class Experiment:
     fingerprint: str
 
     @cached_property
+    def train_data(self) -> Batch:
+        """The training split, copied to every device once."""
+        return sharding.place(jax.tree.map(jnp.asarray, self.dataset.train), self.mesh)
+
+    @cached_property
     def on_device(self) -> dict[str, Batch]:
-        """The splits, copied to the devices once."""
-        splits = {name: jax.tree.map(jnp.asarray, self.dataset.split(name)) for name in data.SPLITS}
-        return {name: sharding.place(split, self.mesh) for name, split in splits.items()}
+        """The splits on the first device, where networks are measured."""
+        return {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in data.SPLITS}
 
     @cached_property
     def steps(self) -> dict[tuple[str, bool], Step]:
@@ -88,6 +94,23 @@ class Experiment:
     def all_kept(self, params: Params) -> Masks:
         """Masks that prune nothing."""
         return jax.tree.map(lambda p: np.ones(p.shape, bool), params)
+
+    def over_replicas(self, function: Callable[..., Any], shared: PyTree, *stacked: PyTree) -> Any:
+        """`function(shared, *one replica's)` for every replica, as one compiled program for each `function` object.
+
+        Runs on the first device: measuring costs little beside training, and its loops, which end when the last replica
+        has converged, would need a collective for each turn.
+
+        Args:
+          function: A pure function.
+          shared: Arrays that are the same for all replicas.
+          *stacked: Arrays with a leading axis R.
+
+        Returns:
+          The results, stacked along a leading axis R.
+        """
+        shared, stacked = jax.device_put((shared, stacked), jax.devices()[0])
+        return _over_replicas(function, shared, *stacked)
 
     def _step(self, phase: str, fair: bool) -> Step:
         make = mitigation.make_lagrangian_step if fair else training.make_step
@@ -165,6 +188,5 @@ def resolve(settings: Settings) -> Experiment:
 
 
 @partial(jax.jit, static_argnames=("function",))
-def over_replicas(function, shared, *stacked):
-    """`function(shared, *one replica's)` for every replica, as one compiled program."""
+def _over_replicas(function: Callable[..., Any], shared: PyTree, *stacked: PyTree) -> Any:
     return jax.vmap(lambda *leaves: function(shared, *leaves))(*stacked)

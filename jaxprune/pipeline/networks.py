@@ -167,7 +167,7 @@ def _fit(
         state, _ = training.fit(
             experiment.steps[phase, fair],
             state,
-            experiment.on_device["train"],
+            experiment.train_data,
             key=sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
             epochs=epochs,
             batch_size=experiment.settings.train.batch_size,

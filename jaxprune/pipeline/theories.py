@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.pipeline.context import Context, json_once
-from jaxprune.pipeline.experiment import Experiment, over_replicas
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned, pruned_stage
 from jaxprune.pipeline.stage import Stage
 from jaxprune.types import Array, Batch, Params, Stats
@@ -64,9 +64,9 @@ def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
     def distance(batch: Batch, params: Params, stats: Stats) -> theory.Boundary:
         return theory.boundary_distance(experiment.network.freeze(stats), params, batch, num_groups=num_groups)
 
-    norms, overall = over_replicas(gradients, chunks, source.params, source.stats)
-    top = over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
-    near = over_replicas(distance, experiment.on_device[settings.split], source.params, source.stats)
+    norms, overall = experiment.over_replicas(gradients, chunks, source.params, source.stats)
+    top = experiment.over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
+    near = experiment.over_replicas(distance, experiment.on_device[settings.split], source.params, source.stats)
     return {
         "gradient_norm": norms,
         "overall_gradient_norm": overall,
@@ -92,7 +92,7 @@ def _along_pruning(context: Context, source: Trained, cut: list[Trained]) -> dic
     found = []
     for network in cut:
         batch = experiment.on_device[experiment.settings.theory.split]
-        found.append(over_replicas(terms, batch, source.params, source.stats, network.params))
+        found.append(experiment.over_replicas(terms, batch, source.params, source.stats, network.params))
         context.progress.advance()
     return {
         "sparsities": np.array(experiment.settings.prune.sparsities),
