@@ -1,11 +1,15 @@
 """Fixtures that many tests share. Nothing here, or in any test, uses the network."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 
-# Before jax is imported: few threads (the tests run beside each other), and no compilation cache of the user's.
+# Before jax is imported, and for the processes that tests start: no accelerator, and a compilation cache that is not the
+# user's and goes with the tests.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+_cache = tempfile.TemporaryDirectory(prefix="jaxprune-tests-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import jax
 import jax.numpy as jnp
