@@ -4,12 +4,8 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-# Before jax is imported, and for the processes that tests start: no accelerator, and a compilation cache that is not the
-# user's and goes with the tests.
+# Before jax is imported: no accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-_cache = tempfile.TemporaryDirectory(prefix="jaxprune-tests-")
-os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +14,15 @@ import pytest
 
 from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """A compilation cache that goes with the tests, for them and the processes that they start: never the user's."""
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    with tempfile.TemporaryDirectory(prefix="jaxprune-tests-") as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        yield
 
 
 @pytest.fixture
