@@ -201,7 +201,12 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was still at work"
         assert not (out / "report.html").exists()
+    # As a kill in the middle of saving would leave it: it must not become part of the stage.
+    half = next((out / "stages").glob("none-0.5-*.partial")) / "saving"
+    half.mkdir(exist_ok=True)
+    (half / "half").write_text("half")
     assert main(["run", str(small), "--out", str(out), "--quiet"]) == 0
+    assert not list(out.rglob("saving"))
     assert set(stages(out)) == set(stages(finished))
     for name in ("groups.csv", "summary.csv", "results.json"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()

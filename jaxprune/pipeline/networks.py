@@ -127,7 +127,7 @@ def _trained(
         state = jax.device_put(state, jax.devices()[0])
         checkpoints.save(folder / "network", {"params": state.params, "stats": state.stats, "masks": masks})
         np.savez(folder / "logs.npz", **logs)
-        for left in folder.glob("epoch-*"):
+        for left in (*folder.glob("epoch-*"), *folder.glob("saving")):  # the latter from a kill while saving
             shutil.rmtree(left)
         return Trained(state.params, state.stats, masks, logs)
 
