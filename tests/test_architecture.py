@@ -113,7 +113,7 @@ def test_flax_is_known_to_the_models_alone():
 
 def test_settings_are_known_to_pipeline_console_and_command_line_alone():
     knowing = {part for part in PARTS for path in files_of(part) if "config" in parts_imported(path)}
-    assert knowing == {"pipeline", "console", "cli"}
+    assert knowing - {"config"} == {"pipeline", "console", "cli"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
