@@ -47,10 +47,13 @@ class Network:
       init: `key -> (params, stats)`; None when the parameters come from elsewhere.
       apply: `(params, stats, x [B, ...], train) -> (logits [B, C], stats)`; `stats` is returned changed only when
         `train` is True.
+      takes_weight: Whether `apply` takes the weights [B] of the examples as a fifth argument, which training gives
+        it, so that what is normalised over a batch leaves padding out.
     """
 
     init: Callable[[jax.Array], tuple[Params, Stats]] | None
-    apply: Callable[[Params, Stats, Array, bool], tuple[Array, Stats]]
+    apply: Callable[..., tuple[Array, Stats]]
+    takes_weight: bool = False
 
     def freeze(self, stats: Stats) -> Apply:
         """The network in evaluation mode with these statistics: what auditing, theory and criteria take.
@@ -62,7 +65,7 @@ class Network:
 
 @dataclass(frozen=True)
 class _Frozen:
-    apply: Callable[[Params, Stats, Array, bool], tuple[Array, Stats]]
+    apply: Callable[..., tuple[Array, Stats]]
 
     def __call__(self, stats: Stats, params: Params, x: Array) -> Array:
         return self.apply(params, stats, x, False)[0]

@@ -13,10 +13,25 @@ from jaxprune import auditing, losses, models, training
 from jaxprune.auditing import metrics
 from jaxprune.errors import UserError
 from jaxprune.models.layers import Conv, max_pool
-from jaxprune.types import Batch, Network, as_network
+from jaxprune.types import Batch, Network
 
-IMAGES = (8, 8, 1)
-SMALL = {"mlp": {"hidden": ()}, "convnet": {"channels": (3,), "hidden": ()}}  # quick to compile
+IMAGES, CIFAR, IMAGENET = (8, 8, 1), (32, 32, 3), (224, 224, 3)
+# Quick to compile; and one of each family, the others being longer ones of the same layers.
+SMALL = {
+    "mlp": {"hidden": ()},
+    "convnet": {"channels": (3,), "hidden": ()},
+    "resnet18": {"width": 1 / 32},
+    "resnet34": {"width": 1 / 32},
+    "resnet50": {"width": 1 / 32},
+    "resnet20": {"width": 1 / 8},
+    "resnet56": {"width": 1 / 8},
+    "vgg19": {"width": 1 / 32, "dropout": 0.0},
+    "mobilenet_v2": {"width": 1 / 8, "dropout": 0.0},
+    "vit": {"features": 6, "depth": 1},
+}
+LARGER = {"vgg19": (32, 32, 1), "mobilenet_v2": (32, 32, 1)}  # where 8 pixels are too few
+LONG = ("resnet18", "resnet34", "resnet50", "resnet56", "vgg19", "mobilenet_v2")
+FAMILY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in models.MODELS]
 
 
 def count(params) -> int:
@@ -37,13 +52,15 @@ def images(n, shape=IMAGES, seed=0):
 # --- what holds for every model ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", FAMILY)
 def test_every_model_keeps_the_contract(name):
-    options, x = SMALL[name], images(5)
+    options, x = SMALL[name], images(5, LARGER.get(name, IMAGES))
     keys = jax.random.split(jax.random.key(1), 3)
     network, stacked, stats = models.create(name, keys, x[0], num_classes=4, **options)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(stacked))
-    kernels = [leaf for leaf in jax.tree.leaves(stacked) if leaf.ndim > 2]
+    leaves = jax.tree_util.tree_leaves_with_path(stacked)
+    kernels = [leaf for path, leaf in leaves if "kernel" in jax.tree_util.keystr(path)]
+    assert kernels
     assert all(not np.array_equal(kernel[0], kernel[1]) for kernel in kernels), "replicas begin alike"
 
     # R keys give what R single creations give.
@@ -51,25 +68,27 @@ def test_every_model_keeps_the_contract(name):
     singles = [create(key)[0] for key in keys]
     jax.tree.map(lambda a, *b: np.testing.assert_allclose(a, np.stack(b), rtol=1e-6, atol=1e-7), stacked, *singles)
 
-    params = singles[0]
+    params, stats = singles[0], jax.tree.map(lambda leaf: leaf[0], stats)
     logits, after = jax.jit(network.apply, static_argnums=3)(params, stats, x, True)
     assert logits.shape == (5, 4)
     assert logits.dtype == jnp.float32
     assert jax.tree.structure(after) == jax.tree.structure(stats)
     frozen = jax.jit(network.freeze(stats))
+    logits = logits if not jax.tree.leaves(stats) else frozen(params, x)  # normalised by other moments
     np.testing.assert_allclose(frozen(params, x), logits, rtol=1e-5, atol=1e-6)
     # Each example by itself: the others in the batch are no matter.
     np.testing.assert_allclose(frozen(params, x[2:3]), logits[2:3], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", FAMILY)
 def test_every_model_learns(name):
-    x = images(64)
+    x = images(64, LARGER.get(name, IMAGES))
     y = (x.mean((1, 2, 3)) > 0).astype(jnp.int32)
     network, tx = models.build(name, x[0], 2, **SMALL[name]), optax.adam(1e-2)
     step = training.make_step(network, losses.cross_entropy, tx)
     batch = Batch(x, y, y, jnp.ones(64))
-    state = training.init_state(drawn(network), tx, {})
+    params, stats = (drawn(network), {}) if name in ("mlp", "convnet") else jax.jit(network.init)(jax.random.key(0))
+    state = training.init_state(params, tx, stats)
     _, logs = training.fit(step, state, batch, key=jax.random.key(2), epochs=60, batch_size=64)
     assert logs["loss"][-1] < 0.5 * logs["loss"][0]
 
@@ -88,6 +107,17 @@ def test_every_model_learns(name):
             # Two convolutions of 3x3; two poolings leave 2x2 pixels of 32 channels; dense 64, 32, 10.
             (9 * 16 + 16) + (9 * 16 * 32 + 32) + (128 * 64 + 64) + (64 * 32 + 32) + (32 * 10 + 10),
         ),
+        # As many as the reference networks with a thousand classes have.
+        ("resnet18", IMAGENET, 1000, {}, 11_689_512),
+        ("resnet34", IMAGENET, 1000, {}, 21_797_672),
+        ("resnet50", IMAGENET, 1000, {}, 25_557_032),
+        ("vgg19", IMAGENET, 1000, {}, 143_678_248),
+        ("mobilenet_v2", IMAGENET, 1000, {}, 3_504_872),
+        ("vit", IMAGENET, 1000, {"patch": 16, "depth": 12}, 5_717_416),  # DeiT-Ti
+        # Table 6 of He et al. (2016) gives 0.27 M and 0.85 M.
+        ("resnet20", CIFAR, 10, {}, 269_722),
+        ("resnet20", CIFAR, 10, {"shortcut": "projection"}, 272_474),
+        ("resnet56", CIFAR, 10, {}, 853_018),
         # 7 -> 3 and 5 -> 2 pixels.
         ("convnet", (7, 5, 2), 3, {"channels": (4,), "hidden": ()}, (9 * 2 * 4 + 4) + (3 * 2 * 4 * 3 + 3)),
     ],
@@ -194,7 +224,7 @@ def convolutions(size, window):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("size", "window"), [((1, 1), 3), ((5, 7), 3), ((1, 3), 2)])
+@pytest.mark.parametrize(("size", "window"), [((1, 1), 3), ((5, 7), 3), ((1, 3), 5)])
 def test_a_convolution_is_that_of_lax(size, window):
     both, kernel, x = convolutions(size, window)
     np.testing.assert_allclose(*(jax.jit(f)(kernel, x) for f in both), rtol=1e-12, atol=1e-12)
@@ -222,113 +252,6 @@ def test_max_pooling_is_that_of_lax(size):
     np.testing.assert_array_equal(max_pool(x), expected)
 
 
-# --- adapters ------------------------------------------------------------------------------------------------------
-
-
-UNIFORM = nnx.initializers.uniform(1.0)  # quicker to compile than the default
-
-
-class Normalised(nnx.Module):
-    def __init__(self, rngs):
-        self.first = nnx.Linear(4, 6, kernel_init=UNIFORM, rngs=rngs)
-        self.norm = nnx.BatchNorm(6, momentum=0.8, rngs=rngs)
-        self.last = nnx.Linear(6, 3, kernel_init=UNIFORM, rngs=rngs)
-
-    def __call__(self, x):
-        return self.last(jax.nn.relu(self.norm(self.first(x))))
-
-
-class Dropped(nnx.Module):
-    def __init__(self, rngs):
-        self.drop = nnx.Dropout(0.5, rngs=rngs)
-        self.last = nnx.Linear(4, 3, kernel_init=UNIFORM, rngs=rngs)
-
-    def __call__(self, x):
-        return self.last(self.drop(x))
-
-
-def used(module):
-    """A module whose running moments are no longer those of the start."""
-    module.train()
-    module(images(9, (4,), seed=4) * 2 + 1)
-    return module
-
-
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_an_nnx_module_with_running_moments_gives_what_flax_gives(mode):
-    module, x = used(Normalised(nnx.Rngs(0))), images(7, (4,))
-    getattr(module, mode)()  # whatever mode it is handed over in
-    network, params, stats = models.from_nnx(module)
-    assert set(params) == {"first", "norm", "last"}
-    assert set(stats) == {"norm"}
-
-    reference = nnx.clone(module)
-    reference.eval()
-    logits, unchanged = network.apply(params, stats, x, False)
-    np.testing.assert_allclose(logits, reference(x), rtol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, unchanged, stats)
-
-    reference.train()
-    logits, changed = network.apply(params, stats, x, True)
-    np.testing.assert_allclose(logits, reference(x), rtol=1e-6)
-    for name, moment in (("mean", reference.norm.mean), ("var", reference.norm.var)):
-        np.testing.assert_allclose(changed["norm"][name], moment[...], rtol=1e-6)
-        assert not np.array_equal(changed["norm"][name], stats["norm"][name])
-
-
-def test_the_module_of_the_caller_stays_as_it_is():
-    module = used(Normalised(nnx.Rngs(0)))
-    before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(module)))
-    network, params, stats = models.from_nnx(module)
-    tx = optax.sgd(0.1)
-    batch = Batch(images(6, (4,)), jnp.zeros(6, jnp.int32), jnp.zeros(6, jnp.int32), jnp.ones(6))
-    state = training.init_state(params, tx, stats)
-    step = training.make_step(network, losses.cross_entropy, tx)
-    fitted, _ = training.fit(step, state, batch, key=jax.random.key(0), epochs=2, batch_size=3)
-    jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(module)), before)
-    assert not module.norm.use_running_average, "it was handed over in training mode"
-    # And the training did something: to the parameters, and to the moments.
-    for now, then in ((fitted.params, params), (fitted.stats, stats)):
-        assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(now), jax.tree.leaves(then), strict=True))
-
-
-def test_init_of_an_adapted_module_gives_the_parameters_it_came_with():
-    module = Normalised(nnx.Rngs(3))
-    network, params, stats = models.from_nnx(module)
-    module.last.bias[...] = jnp.full(3, 7.0)  # and not those that the caller gives the module later
-    jax.tree.map(np.testing.assert_array_equal, network.init(jax.random.key(0)), (params, stats))
-
-
-def test_dropout_draws_anew_at_every_training_step_and_not_in_evaluation():
-    network, params, stats = models.from_nnx(Dropped(nnx.Rngs(0)))
-    x = jnp.ones((200, 4))
-    frozen = network.freeze(stats)(params, x)
-    np.testing.assert_allclose(frozen, np.tile(frozen[:1], (200, 1)), rtol=1e-6)
-    first, later = network.apply(params, stats, x, True)
-    second, _ = network.apply(params, later, x, True)
-    again, _ = network.apply(params, stats, x, True)
-    assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(first, again)
-
-
-def test_a_plain_function_is_a_network():
-    network = as_network(lambda params, x: x @ params)
-    logits, stats = network.apply(jnp.full((4, 2), 2.0), (), jnp.ones((3, 4)), True)
-    np.testing.assert_array_equal(logits, np.full((3, 2), 8.0))
-    assert stats == ()
-    assert network.init is None
-    assert as_network(network) is network
-
-
-def test_the_default_statistics_suit_a_network_that_has_none():
-    x = images(2, (3,))
-    network = models.build("mlp", x[0], 2, hidden=())
-    tx = optax.sgd(0.1)
-    state = training.init_state(drawn(network), tx)
-    step = training.make_step(network, losses.cross_entropy, tx)
-    step(state, Batch(x, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.ones(2)))
-
-
 # --- errors --------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +264,12 @@ def test_the_default_statistics_suit_a_network_that_has_none():
         ("convnet", (100,), {}, ["convnet", "[100]", "images"]),
         ("convnet", (8, 8), {}, ["convnet", "[8, 8]"]),
         ("convnet", (3, 8, 1), {}, ["convnet", "at least 4 pixels", "[3, 8, 1]"]),
+        ("resnet18", (100,), {}, ["resnet", "[100]", "images"]),
+        ("vgg19", (8, 8, 1), {}, ["vgg19", "at least 32 pixels"]),
+        ("resnet18", IMAGES, {"norm": "bach"}, ["model.norm", "'bach'", "'batch'"]),
+        ("resnet18", IMAGES, {"stem": "big"}, ["model.stem", "small"]),
+        ("vit", IMAGES, {"patch": 3}, ["model.patch", "8 x 8", "divisor"]),
+        ("vit", IMAGES, {"heads": 5}, ["model.heads", "192", "divisor"]),
         ("convnet", (8, 8, 1), {"channels": (1, 1, 1, 1)}, ["at least 16 pixels"]),
     ],
 )

@@ -1,24 +1,65 @@
 """Networks in flax NNX, and adapters that turn a network into pure functions."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 
 from jaxprune.errors import unknown
-from jaxprune.models.adapters import from_nnx, network_of
+from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
 from jaxprune.models.mlp import MLP
+from jaxprune.models.mobilenet import MobileNetV2
+from jaxprune.models.resnet import ResNet
+from jaxprune.models.vgg import VGG
+from jaxprune.models.vit import ViT
+from jaxprune.models.weights import from_state_dict, load_weights, save_weights, to_state_dict
 from jaxprune.options import fill
 from jaxprune.types import Array, Network, Params, Stats, typed_key
+
+_CHOICES = {
+    "norm": ("batch", "group"),
+    "stem": ("auto", "small", "large"),
+    "head": ("auto", "small", "large"),
+    "shortcut": ("pad", "projection"),
+}
+_RESNET = {"width": 1.0, "norm": "batch", "stem": "auto"}
+_SMALL_RESNET = {"width": 1.0, "norm": "batch", "shortcut": "pad"}
 
 # Name -> (constructor, default options). A constructor takes (sample, num_classes, *, rngs, **options).
 MODELS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "mlp": (MLP, {"hidden": (64, 64)}),
     "convnet": (ConvNet, {"channels": (16, 32), "hidden": (64, 32)}),
+    "resnet18": (partial(ResNet, blocks=(2, 2, 2, 2), base=64), _RESNET),
+    "resnet34": (partial(ResNet, blocks=(3, 4, 6, 3), base=64), _RESNET),
+    "resnet50": (partial(ResNet, blocks=(3, 4, 6, 3), base=64, bottleneck=True), _RESNET),
+    "resnet20": (partial(ResNet, blocks=(3, 3, 3), base=16, stem="small"), _SMALL_RESNET),
+    "resnet56": (partial(ResNet, blocks=(9, 9, 9), base=16, stem="small"), _SMALL_RESNET),
+    "vgg19": (VGG, {"width": 1.0, "norm": "batch", "head": "auto", "dropout": 0.5}),
+    "mobilenet_v2": (MobileNetV2, {"width": 1.0, "norm": "batch", "stem": "auto", "dropout": 0.2}),
+    "vit": (ViT, {"patch": 4, "features": 192, "depth": 6, "heads": 3}),
 }
 
-__all__ = ["MLP", "MODELS", "ConvNet", "build", "create", "from_nnx", "options_of"]
+__all__ = [
+    "MLP",
+    "MODELS",
+    "VGG",
+    "ConvNet",
+    "MobileNetV2",
+    "ResNet",
+    "ViT",
+    "build",
+    "create",
+    "from_callable",
+    "from_linen",
+    "from_nnx",
+    "from_state_dict",
+    "load_weights",
+    "options_of",
+    "save_weights",
+    "to_state_dict",
+]
 
 
 def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +74,11 @@ def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS, where="model.name")
-    return fill("model", name, MODELS[name][1], given)
+    options = fill("model", name, MODELS[name][1], given)
+    for option, choices in _CHOICES.items():
+        if option in options and options[option] not in choices:
+            raise unknown(option, options[option], choices, where=f"model.{option}")
+    return options
 
 
 def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network:

@@ -1,12 +1,16 @@
-"""From a flax NNX module to pure functions of parameters and statistics."""
+"""From networks of any library to pure functions of parameters and statistics."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from jaxprune.types import Array, Network, Params, Stats
+from jaxprune.errors import UserError
+from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 
 def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
@@ -16,7 +20,8 @@ def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
     sets (BatchNorm, dropout).
 
     Args:
-      module: Called as `module(x) -> logits [B, C]`.
+      module: Called as `module(x) -> logits [B, C]`; or, where it has a parameter `weight`, as
+        `module(x, weight=weight)` with the weights [B] of the examples in training mode.
 
     Returns:
       The network, params (every `nnx.Param`) and stats (all other variables).
@@ -28,6 +33,7 @@ def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
 def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """A network from a function that constructs its module; nothing is computed until `init`."""
     module = nnx.eval_shape(lambda: construct(nnx.Rngs(0)))
+    takes_weight = "weight" in inspect.signature(module).parameters
     graphs = {}
     for train, mode in ((True, module.train), (False, module.eval)):
         mode()
@@ -36,15 +42,97 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     def init(key: jax.Array) -> tuple[Params, Stats]:
         return _pure(construct(nnx.Rngs(key)))
 
-    def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
+    def apply(params: Params, stats: Stats, x: Array, train: bool, weight: Array | None = None) -> tuple[Array, Stats]:
         called: Any = nnx.merge(graphs[train], params, stats or {})  # () as well: flax takes it for a leaf
-        logits = called(x)
+        logits = called(x, weight=weight) if takes_weight else called(x)
         return logits, _pure(called)[1] if train else stats
 
-    return Network(init=init, apply=apply)
+    return Network(init=init, apply=apply, takes_weight=takes_weight)
 
 
 def _pure(module: nnx.Module) -> tuple[Params, Stats]:
     """The parameters and the other variables of a module, as nested dicts of arrays."""
     _, params, stats = nnx.split(module, nnx.Param, ...)
     return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)  # pyright: ignore[reportArgumentType]
+
+
+# How Linen modules are told of training, by convention: the name of the argument, and whether it is the opposite.
+_TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
+_KEYS = "_keys"  # the name in the statistics of the keys of random layers, which no collection has
+
+
+def from_linen(
+    module: Any, variables: Mapping[str, Any], *, rngs: Mapping[str, jax.Array] | None = None
+) -> tuple[Network, Params, Stats]:
+    """A flax Linen module with its variables as a network, its parameters and its other state.
+
+    Args:
+      module: Called as `module.apply(variables, x)`. It is told whether it is training by an argument named train,
+        training, is_training, deterministic or use_running_average, where it has one of them.
+      variables: The collections: "params" and any others, which become the statistics.
+      rngs: A key for each kind of randomness that the module draws from in training, such as `{"dropout": key}`; drawn
+        anew at each step, and carried in the statistics.
+
+    Returns:
+      The network, params and stats.
+
+    Raises:
+      UserError: There is no collection "params".
+    """
+    if "params" not in variables:
+        raise UserError(
+            f"from_linen: the variables have no 'params', only {sorted(variables)}; give the result of module.init"
+        )
+    params = variables["params"]
+    stats = {name: collection for name, collection in variables.items() if name != "params"}
+    mutable = list(stats)
+    if rngs:
+        stats = stats | {_KEYS: {name: jax.random.key_data(typed_key(key)) for name, key in rngs.items()}}
+    taken = inspect.signature(type(module).__call__).parameters
+    argument = next((name for name in _TRAINING if name in taken), None)
+
+    def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
+        collections = {name: collection for name, collection in (stats or {}).items() if name != _KEYS}
+        told = {} if argument is None else {argument: train == _TRAINING[argument]}
+        if not train:
+            return module.apply({"params": params, **collections}, x, **told), stats
+        keys = stats[_KEYS] if rngs else {}
+        pairs = {name: jax.random.split(jax.random.wrap_key_data(data)) for name, data in keys.items()}
+        drawn = {name: pair[0] for name, pair in pairs.items()}
+        logits, changed = module.apply({"params": params, **collections}, x, **told, rngs=drawn, mutable=mutable)
+        following = {_KEYS: {name: jax.random.key_data(pair[1]) for name, pair in pairs.items()}} if rngs else {}
+        return logits, collections | dict(changed) | following
+
+    return Network(init=lambda key: (params, stats), apply=apply), params, stats
+
+
+def from_callable(pytree: Callable[..., Any], *, batched: bool = False) -> tuple[Network, Params, Stats]:
+    """A callable pytree, such as an Equinox module, as a network and its parameters: its floating-point arrays.
+
+    Args:
+      pytree: Called as `pytree(x [...]) -> logits [C]` on one example. Layers without state only: put dropout into
+        inference mode first, and use a normalisation that needs no batch.
+      batched: Whether it takes a batch in place of one example, `pytree(x [B, ...]) -> logits [B, C]`.
+
+    Returns:
+      The network, params (path -> array) and stats, which are empty.
+
+    Raises:
+      UserError: It holds no floating-point array.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(pytree)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    trained = {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True) if _is_float_array(leaf)}
+    if not trained:
+        raise UserError("from_callable: the pytree holds no floating-point array; give the module itself")
+
+    def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
+        now = [params.get(name, leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
+        called = jax.tree_util.tree_unflatten(treedef, now)
+        return called(x) if batched else jax.vmap(called)(x), stats
+
+    return Network(init=lambda key: (trained, {}), apply=apply), trained, {}
+
+
+def _is_float_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxprune.errors import UserError
-from jaxprune.models.layers import Conv, max_pool
+from jaxprune.models.layers import Conv, check_image, max_pool
 from jaxprune.models.mlp import MLP
 from jaxprune.types import Array
 
@@ -18,13 +17,7 @@ class ConvNet(nnx.Module):
     def __init__(
         self, sample: Array, num_classes: int, *, channels: Sequence[int], hidden: Sequence[int], rngs: nnx.Rngs
     ):
-        shape = np.shape(sample)
-        if len(shape) != 3 or min(shape[:2]) < 2 ** len(channels):
-            raise UserError(
-                f"model.name: convnet takes images [H, W, channels] of at least {2 ** len(channels)} pixels a side, "
-                f"not inputs of shape {list(shape)}; use mlp"
-            )
-        height, width, features = shape
+        height, width, features = check_image("convnet", sample, minimum=2 ** len(channels))
         self.depth = len(channels)
         for i, wider in enumerate(channels):
             setattr(self, f"conv_{i}", Conv(features, wider, rngs=rngs))

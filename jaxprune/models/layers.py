@@ -1,40 +1,182 @@
-"""Layers that are fast inside a compiled loop on every backend."""
+"""Layers with the names and the arithmetic of the reference networks, fast inside of compiled loops everywhere."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax import lax
 
+from jaxprune.errors import UserError
+from jaxprune.models.convolution import convolve
+from jaxprune.models.convolution_forms import matmul_precision
 from jaxprune.types import Array
+
+_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, for the backward pass
 
 
 class Conv(nnx.Module):
-    """A convolution with stride 1 and zero padding ("SAME"), as patches times a matrix.
+    """A convolution with zero padding; by default one that keeps height and width."""
 
-    XLA rewrites convolutions into fast ones only outside of loops on a CPU, and a batched kernel (vmap over
-    replicas) becomes a grouped convolution, which is slow everywhere. A matrix product is fast in both.
-    """
-
-    def __init__(self, features_in: int, features: int, window: int = 3, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features_in: int,
+        features: int,
+        window: int = 3,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.stride, self.padding = stride, window // 2 if padding is None else padding
         shape = (window, window, features_in, features)
-        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.kernel = nnx.Param(_fan_out(rngs.params(), shape, jnp.float32))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
 
     def __call__(self, x: Array) -> Array:
-        """[B, H, W, features_in] -> [B, H, W, features]."""
-        kernel = self.kernel[...]
-        window, _, _, features = kernel.shape
-        return patches(x, window) @ kernel.reshape(-1, features) + self.bias[...]
+        """[B, H, W, features_in] -> [B, H', W', features]."""
+        y = convolve(x, self.kernel[...], stride=self.stride, padding=self.padding)
+        return y + self.bias[...] if hasattr(self, "bias") else y
 
 
-def patches(x: Array, window: int) -> Array:
-    """The window around each pixel, [B, H, W, D] -> [B, H, W, window * window * D], zeros outside of the image."""
-    before, after = (window - 1) // 2, window // 2
-    padded = jnp.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
-    height, width = x.shape[1:3]
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(window) for j in range(window)]
-    return jnp.concatenate(shifted, axis=-1)
+class DepthwiseConv(nnx.Module):
+    """A convolution of each channel with a window of its own, without bias; the kernel is [height, width, 1, D]."""
+
+    def __init__(self, features: int, window: int = 3, *, stride: int = 1, rngs: nnx.Rngs):
+        self.stride = stride
+        initial = nnx.initializers.normal(math.sqrt(2 / window**2))
+        self.kernel = nnx.Param(initial(rngs.params(), (window, window, 1, features), jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, features] -> [B, H', W', features]."""
+        # The compiler's grouped convolution is the slowest of all on a CPU; sums of shifted products are fused there.
+        forms = {"cpu": self._shifted, "default": self._grouped}
+        return lax.platform_dependent(x, self.kernel[...], **forms)
+
+    def _shifted(self, x: Array, kernel: Array) -> Array:
+        window, s = kernel.shape[0], self.stride
+        padded = jnp.pad(x, ((0, 0), (window // 2,) * 2, (window // 2,) * 2, (0, 0)))
+        height, width = (n - 1 + s for n in x.shape[1:3])
+        terms = (
+            padded[:, i : i + height - s + 1 : s, j : j + width - s + 1 : s] * kernel[i, j, 0]
+            for i in range(window)
+            for j in range(window)
+        )
+        return sum(terms, start=jnp.zeros((), x.dtype))
+
+    def _grouped(self, x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride,) * 2,
+            [(kernel.shape[0] // 2,) * 2] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=kernel.shape[3],
+            precision=matmul_precision(),
+        )
 
 
-def max_pool(x: Array) -> Array:
-    """The maximum of each 2x2 window, [B, H, W, D] -> [B, H // 2, W // 2, D]; an odd last row or column is left out."""
-    b, h, w, d = x.shape
-    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, d).max((2, 4))
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalisation over the examples of positive weight, so that padding does not enter the moments."""
+
+    def __call__(self, x: Array, weight: Array | None = None) -> Array:  # pyright: ignore
+        """[B, ..., D], [B] or None -> [B, ..., D]."""
+        mask = None if weight is None or self.use_running_average else weight > 0
+        return super().__call__(x, mask=None if mask is None else mask.reshape(-1, *[1] * (x.ndim - 1)))
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Group normalisation (Wu and He, 2018), which needs no batch: every example is normalised by itself."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        # 32 groups where they divide the channels, as in the paper, and fewer for narrow layers
+        super().__init__(features, num_groups=math.gcd(32, features), epsilon=1e-5, rngs=rngs)
+
+    def __call__(self, x: Array, weight: Array | None = None) -> Array:  # pyright: ignore
+        """[B, ..., D] -> [B, ..., D]; the weights are of no matter."""
+        return super().__call__(x)
+
+
+class RandomState(nnx.Variable):
+    """The state of a generator: kept with the statistics, so that it is saved and continued with them."""
+
+
+class Dropout(nnx.Module):
+    """Sets each value to zero with a probability and scales the others up, in training mode only."""
+
+    def __init__(self, rate: float, *, rngs: nnx.Rngs):
+        self.rate, self.deterministic = rate, False
+        if rate:
+            # as plain numbers: arrays of keys are not taken by every way to save an array
+            self.state = RandomState(jax.random.key_data(rngs.params()))
+
+    def __call__(self, x: Array) -> Array:
+        """[...] -> [...]."""
+        if not self.rate or self.deterministic:
+            return x
+        key, following = jax.random.split(jax.random.wrap_key_data(self.state[...]))
+        self.state[...] = jax.random.key_data(following)
+        return jnp.where(jax.random.bernoulli(key, 1 - self.rate, x.shape), x / (1 - self.rate), 0)
+
+
+def make_norm(kind: str, features: int, *, rngs: nnx.Rngs) -> Callable[..., Array]:
+    """A normalisation called as `norm(x, weight)`, with the constants of the reference networks."""
+    if kind == "group":
+        return GroupNorm(features, rngs=rngs)
+    return BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+
+
+def max_pool(x: Array, window: int = 2, *, stride: int = 2, padding: int = 0) -> Array:
+    """The maximum of each window, [B, H, W, D] -> [B, H', W', D]; what does not fill a window is left out."""
+    if (window, stride, padding) == (2, 2, 0):  # without overlap: a reshape, which has the fastest derivative
+        b, h, w, d = x.shape
+        return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, d).max((2, 4))
+    padded = jnp.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), constant_values=-jnp.inf)
+    height, width = ((n - window) // stride * stride + 1 for n in padded.shape[1:3])
+    shifts = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(window) for j in range(window)]
+    result = shifts[0]
+    for shift in shifts[1:]:
+        result = jnp.maximum(result, shift)
+    return result
+
+
+def average_pool_to(x: Array, size: int) -> Array:
+    """Averages over size x size windows that cover the image, [B, H, W, D] -> [B, size, size, D].
+
+    Window i reaches from floor(i H / size) to ceil((i + 1) H / size), so that any image is taken.
+    """
+    rows, columns = (_averaging(n, size) for n in x.shape[1:3])
+    return jnp.einsum("ih,jw,bhwd->bijd", rows, columns, x)
+
+
+def _averaging(n: int, size: int) -> np.ndarray[Any, Any]:
+    matrix = np.zeros((size, n), np.float32)
+    for i in range(size):
+        first, last = i * n // size, -(-(i + 1) * n // size)
+        matrix[i, first:last] = 1 / (last - first)
+    return matrix
+
+
+def check_image(model: str, sample: Array, *, minimum: int) -> tuple[int, int, int]:
+    """The height, width and channels of an image.
+
+    Raises:
+      UserError: The sample is not an image, or is too small a one.
+    """
+    shape = np.shape(sample)
+    if len(shape) != 3 or min(shape[:2]) < minimum:
+        raise UserError(
+            f"model.name: {model} takes images [H, W, channels] of at least {minimum} pixels a side, "
+            f"not inputs of shape {list(shape)}; use mlp"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def scaled(channels: int, width: float) -> int:
+    """A number of channels times the width multiplier, at least one."""
+    return max(1, round(channels * width))

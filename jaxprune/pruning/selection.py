@@ -13,7 +13,8 @@ from jaxprune.types import Params, PyTree
 def prunable(params: Params, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> PyTree:
     """Selects leaves by their path, such as `dense_0/kernel`.
 
-    Without patterns: every float array with at least two axes, so kernels but neither biases nor the scales of norms
+    Without patterns: every float array with at least two axes, so kernels, but neither biases nor the scales of
+    norms, nor a transformer's class token and positions
     (of one network, not of several stacked along a replica axis).
 
     Args:
@@ -34,7 +35,7 @@ def prunable(params: Params, include: Sequence[str] = (), exclude: Sequence[str]
             if not any(fnmatchcase(path, pattern) for path in paths):
                 raise unknown("parameter", pattern, paths, where=setting)
     chosen = [
-        (any(fnmatchcase(path, p) for p in include) if include else leaf.ndim >= 2)
+        (any(fnmatchcase(path, p) for p in include) if include else _is_kernel(path, leaf.ndim))
         and jnp.issubdtype(leaf.dtype, jnp.floating)
         and not any(fnmatchcase(path, p) for p in exclude)
         for path, (_, leaf) in zip(paths, leaves, strict=True)
@@ -42,6 +43,10 @@ def prunable(params: Params, include: Sequence[str] = (), exclude: Sequence[str]
     if not any(chosen):
         raise UserError(f"prune.include: nothing is left to prune among {', '.join(paths)}; widen the patterns")
     return jax.tree.unflatten(treedef, chosen)
+
+
+def _is_kernel(path: str, axes: int) -> bool:
+    return axes >= 2 and path.rpartition("/")[2] not in ("token", "position")  # of transformers: inputs, so to say
 
 
 def leaf_path(path: tuple) -> str:

@@ -1,0 +1,213 @@
+"""How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
+
+GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and windows of 3x3
+over 32 to 256 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks that stay in the
+cache.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxprune.models import winograd
+from jaxprune.types import Array
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_FEW_CHANNELS = 24  # up to here a matrix product with one pixel's channels leaves most of a vector unit idle
+
+
+def matmul_precision() -> Any:
+    """What `jax.default_matmul_precision` asks for where this is traced."""
+    return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Geometry(NamedTuple):
+    """What a convolution does to height and width.
+
+    Attributes:
+      image: (H, W) of the image.
+      window: (height, width) of the kernel.
+      stride: Pixels from one window to the next.
+      padding: Rows and columns of zeros on each side.
+    """
+
+    image: tuple[int, int]
+    window: tuple[int, int]
+    stride: int
+    padding: int
+
+    @property
+    def out(self) -> tuple[int, int]:
+        """(H', W') of the result."""
+        height, width = (
+            (n + 2 * self.padding - w) // self.stride + 1 for n, w in zip(self.image, self.window, strict=True)
+        )
+        return height, width
+
+    @property
+    def rest(self) -> tuple[int, int]:
+        """Rows and columns from the last window's end to the end of the padded image, less the padding."""
+        height, width = (
+            n + self.padding - w - (m - 1) * self.stride
+            for n, w, m in zip(self.image, self.window, self.out, strict=True)
+        )
+        return height, width
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a matrix product at every pixel, or at every `stride`-th."""
+        return self.window == (1, 1) and self.padding == 0
+
+    @property
+    def even(self) -> bool:
+        """Whether it is one of 3x3 that keeps the size of an image of even height and width."""
+        same = (self.window, self.stride, self.padding) == ((3, 3), 1, 1)
+        return same and self.image[0] % 2 == 0 and self.image[1] % 2 == 0
+
+
+class Forms(NamedTuple):
+    """A computation for a CPU and one for every other platform, `(left, right, *, geometry, precision) -> result`."""
+
+    cpu: Callable[..., Array]
+    default: Callable[..., Array]
+
+
+def _convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    """[B, H, W, D], [height, width, D, E] -> [B, H', W', E]."""
+    return lax.conv_general_dilated(
+        x, kernel, (g.stride,) * 2, [(g.padding, g.padding)] * 2, dimension_numbers=_LAYOUT, precision=precision
+    )
+
+
+def _image_transpose(y: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    """[B, H', W', E], [height, width, D, E] -> [B, H, W, D]."""
+    return lax.conv_general_dilated(
+        y,
+        _flipped(kernel),
+        (1, 1),
+        [(w - 1 - g.padding, w - 1 + rest) for w, rest in zip(g.window, g.rest, strict=True)],
+        lhs_dilation=(g.stride,) * 2,
+        dimension_numbers=_LAYOUT,
+        precision=precision,
+    )
+
+
+def _kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Array:
+    """[B, H, W, D], [B, H', W', E] -> [height, width, D, E]."""
+    result = lax.conv_general_dilated(
+        jnp.transpose(x, (3, 1, 2, 0)),
+        jnp.transpose(y, (1, 2, 0, 3)),
+        (1, 1),
+        [(g.padding, -rest) for rest in g.rest],
+        rhs_dilation=(g.stride,) * 2,
+        dimension_numbers=_LAYOUT,
+        precision=precision,
+    )
+    return jnp.transpose(result, (1, 2, 0, 3))
+
+
+def _flipped(kernel: Array) -> Array:
+    """[height, width, D, E] -> [height, width, E, D], turned by half a circle."""
+    return jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
+
+
+def _cpu_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    if g.pointwise:
+        return x[:, :: g.stride, :: g.stride] @ kernel[0, 0]
+    if g.even and winograd.pays(*kernel.shape[2:]):
+        return winograd.convolution(x, kernel)
+    if g.even and max(kernel.shape[2:]) <= _FEW_CHANNELS:
+        return _by_pairs(x, kernel, precision)
+    return _convolution(x, kernel, g, precision)
+
+
+def _cpu_image_transpose(y: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    if g.pointwise:
+        spread = [(0, rest, g.stride - 1) for rest in g.rest]
+        return lax.pad(y @ kernel[0, 0].T, jnp.zeros((), y.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    if g.even:  # it is then a convolution of the same geometry
+        return _cpu_convolution(y, _flipped(kernel), g, precision)
+    return _image_transpose(y, kernel, g, precision)
+
+
+def _cpu_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Array:
+    if g.even and winograd.pays(x.shape[3], y.shape[3]):
+        return winograd.kernel_transpose(x, y)
+    if g.stride > 1 or g.pointwise:
+        return _products_of_shifts(x, y, g)
+    return _kernel_transpose(x, y, g, precision)
+
+
+def _by_pairs(x: Array, kernel: Array, precision: Any) -> Array:
+    """Two neighbours of a row at a time, by a window one column wider: twice the channels to fill a vector with."""
+    left, right = (jnp.pad(kernel, ((0, 0), side, (0, 0), (0, 0))) for side in ((0, 1), (1, 0)))
+    both = jnp.concatenate([left, right], -1)
+    result = lax.conv_general_dilated(x, both, (1, 2), [(1, 1), (1, 1)], dimension_numbers=_LAYOUT, precision=precision)
+    return result.reshape(*x.shape[:3], -1)
+
+
+def _shifts(x: Array, g: Geometry) -> list[Array]:
+    """For each pixel of the window, row by row, the part of the padded image that it meets: [..., H', W', D]."""
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(g.padding,) * 2] * 2 + [(0, 0)])
+    (height, width), s = g.out, g.stride
+    return [
+        padded[..., i : i + (height - 1) * s + 1 : s, j : j + (width - 1) * s + 1 : s, :]
+        for i in range(g.window[0])
+        for j in range(g.window[1])
+    ]
+
+
+def _products_of_shifts(x: Array, y: Array, g: Geometry) -> Array:
+    rows = y.reshape(-1, y.shape[-1])
+    products = [shift.reshape(-1, x.shape[-1]).T @ rows for shift in _shifts(x, g)]
+    return jnp.stack(products).reshape(*g.window, x.shape[-1], -1)
+
+
+def _patches_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    return jnp.concatenate(_shifts(x, g), -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _patches_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Array:
+    patches = jnp.concatenate(_shifts(x, g), -1)
+    result = jnp.einsum("bhwp,bhwe->pe", patches, y, precision=precision)
+    return result.reshape(*g.window, x.shape[-1], -1)
+
+
+def _mapped(form: Callable[..., Array]) -> Callable[..., Array]:
+    """A form over the leading axis R of both operands."""
+
+    def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
+        if a.shape[0] == 1:
+            return form(a[0], b[0], geometry, precision)[None]
+        return jax.vmap(lambda a, b: form(a, b, geometry, precision))(a, b)
+
+    return run
+
+
+def _mapped_on_cpu(
+    form: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]
+) -> Callable[..., Array]:
+    """Likewise: few large ones one after the other, many small ones (such as one for each example) as patches."""
+
+    def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
+        if jax.device_count() > 1:  # a loop over an axis that lies along devices would move it at every turn
+            return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
+        if a.shape[0] == 1:
+            return form(a[0], b[0], geometry, precision)[None]
+        if a.shape[0] > a.shape[1]:
+            return _mapped(patches)(a, b, geometry=geometry, precision=precision)
+        return lax.map(lambda one: form(*one, geometry, precision), (a, b))
+
+    return run
+
+
+CONVOLUTION = Forms(_mapped_on_cpu(_cpu_convolution, _convolution, _patches_convolution), _mapped(_convolution))
+IMAGE_TRANSPOSE = Forms(
+    _mapped_on_cpu(_cpu_image_transpose, _image_transpose, _image_transpose), _mapped(_image_transpose)
+)
+KERNEL_TRANSPOSE = Forms(
+    _mapped_on_cpu(_cpu_kernel_transpose, _kernel_transpose, _patches_kernel_transpose), _mapped(_kernel_transpose)
+)

@@ -1,0 +1,163 @@
+"""Parameters and statistics to and from state dicts with the names and layouts of PyTorch's networks.
+
+A name is the path with dots: `layer1/0/conv1/kernel` is `layer1.0.conv1.weight`. Convolutions change from
+[height, width, D, E] to [E, D, height, width], dense layers from [D, E] to [E, D].
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune.errors import UserError
+from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
+from jaxprune.types import Params, Stats
+
+_THEIRS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_IGNORED = "num_batches_tracked"  # a counter that no result depends on
+_SHOWN = 5
+
+
+def load_weights(path: str | Path, params: Params, stats: Stats, *, new_head: bool = False) -> tuple[Params, Stats]:
+    """Parameters and statistics from a file, in the place of those of a network of the same kind.
+
+    Args:
+      path: A state dict, `.pt`, `.pth` or `.safetensors`.
+      params: The parameters of the network, without a replica axis; only their structure, shapes and types matter,
+        but for a new head, which is taken from them.
+      stats: The statistics, likewise.
+      new_head: Whether the last layer of the file may be for another number of classes; that of `params` then stays.
+
+    Returns:
+      The parameters and the statistics.
+
+    Raises:
+      UserError: The file cannot be read, or has missing, surplus or misshapen entries (which are named).
+    """
+    return from_state_dict(read_state_dict(path), params, stats, new_head=new_head, where=str(path))
+
+
+def save_weights(path: str | Path, params: Params, stats: Stats) -> None:
+    """Writes parameters and statistics as `.safetensors` that PyTorch's networks of the same kind load.
+
+    Args:
+      path: The file.
+      params: The parameters, without a replica axis.
+      stats: The statistics.
+
+    Raises:
+      UserError: The file is not called `.safetensors`.
+    """
+    write_state_dict(path, to_state_dict(params, stats))
+
+
+def to_state_dict(params: Params, stats: Stats) -> StateDict:
+    """Name -> array, [E, D, height, width] for convolutions and [E, D] for dense layers.
+
+    Args:
+      params: The parameters, without a replica axis.
+      stats: The statistics.
+    """
+    found = {}
+    for tree in (params, stats):
+        for path, leaf in _leaves(tree):
+            found[_name(path)] = _to_theirs(path[-1], np.asarray(leaf))
+    return found
+
+
+def from_state_dict(
+    entries: StateDict, params: Params, stats: Stats, *, new_head: bool = False, where: str = "the state dict"
+) -> tuple[Params, Stats]:
+    """Parameters and statistics from a state dict; arguments and errors as in `load_weights`."""
+    expected = {
+        _name(path): _to_theirs(path[-1], np.empty(leaf.shape, bool)).shape
+        for tree in (params, stats)
+        for path, leaf in _leaves(tree)
+    }
+    entries = {name: value for name, value in entries.items() if not name.endswith(_IGNORED)}
+    wrong = {name for name in expected if name in entries and entries[name].shape != expected[name]}
+    stays = _new_head(wrong, where) if new_head else set()
+    _check(entries, expected, wrong - stays, where)
+
+    def take(path: tuple[str, ...], leaf: Any) -> Any:
+        name = _name(path)
+        return leaf if name in stays else jnp.asarray(_to_ours(path[-1], entries[name]), leaf.dtype)
+
+    return _map(take, params), _map(take, stats)
+
+
+def _new_head(wrong: set[str], where: str) -> set[str]:
+    """The entries of the one layer that differs in shape."""
+    layers = sorted({name.rpartition(".")[0] for name in wrong})
+    if len(layers) > 1:
+        raise UserError(
+            f"model.new_head: the layers {_some(layers)} of {where} differ in shape; one may, the last: choose the "
+            "width and stem of its network"
+        )
+    if not layers:
+        raise UserError(f"model.new_head: the last layer of {where} fits as it is; leave the setting out to use it")
+    return wrong
+
+
+def _check(entries: StateDict, expected: dict[str, tuple[int, ...]], wrong: set[str], where: str) -> None:
+    missing = [name for name in expected if name not in entries]
+    surplus = [name for name in entries if name not in expected]
+    if missing:
+        close = get_close_matches(missing[0], surplus, 1)
+        hint = f" (it has {close[0]})" if close else ""
+        raise UserError(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
+    if surplus:
+        raise UserError(f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one?")
+    if wrong:
+        shown = [f"{name} {list(entries[name].shape)} for {list(expected[name])}" for name in sorted(wrong)]
+        raise UserError(
+            f"model.weights: {where} has other shapes: {_some(shown)}; choose the width and stem of its network, or, "
+            "where only the number of classes differs, set model.new_head"
+        )
+    broken = [name for name, value in entries.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    if broken:
+        raise UserError(f"model.weights: {where} has NaN or infinite values in {_some(broken)}; take another file")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        names = _names(path)
+        if names[-1] != "state":  # of a generator, which belongs to the run and not to the network
+            yield names, leaf
+
+
+def _names(path: tuple) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr(path, simple=True, separator="/").split("/"))
+
+
+def _map(take: Any, tree: Any) -> Any:
+    def one(path: tuple, leaf: Any) -> Any:
+        names = _names(path)
+        return leaf if names[-1] == "state" else take(names, leaf)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _name(path: tuple[str, ...]) -> str:
+    return ".".join((*path[:-1], _THEIRS.get(path[-1], path[-1])))
+
+
+def _to_theirs(kind: str, array: np.ndarray) -> np.ndarray:
+    if kind == "kernel" and array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T if kind == "kernel" and array.ndim == 2 else array
+
+
+def _to_ours(kind: str, array: np.ndarray) -> np.ndarray:
+    if kind == "kernel" and array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    return array.T if kind == "kernel" and array.ndim == 2 else array
