@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             raise unknown("command", arguments[0], _COMMANDS)
         options, surplus = _parser().parse_known_args(arguments)
+        if options.function is _datasets and not any(word.startswith("-") for word in surplus):
+            options.words, surplus = [*options.words, *surplus], []  # words after a flag
         _refuse(surplus)
         return options.function(options, arguments)
     except UserError as error:

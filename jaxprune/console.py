@@ -171,7 +171,7 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
         if name not in folders.PUBLISHED:
             how = f" ({KNOWN_SETS[name].how})" if name in KNOWN_SETS else ""
             raise UserError(
-                f"datasets prepare: {name} is not built from published files{how}, as {' and '.join(folders.PUBLISHED)} "
+                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(folders.PUBLISHED)} "
                 "are; for images of your own give a --table"
             )
         prepare = partial(folders.PUBLISHED[name], source)

@@ -1,7 +1,7 @@
 """What is known of every data set before it is read: size, groups, licence, and how to get it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,17 @@ def _described(name: str, folder: Path) -> KnownSet:
     except (OSError, ValueError, KeyError, TypeError):
         return KnownSet("", 0, 0, "", "damaged: prepare it anew")
     megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    groups = known.groups if known else ", ".join(_attributes(features))
+    groups = known.groups if known else _some(_attributes(features))
     return KnownSet(known.licence if known else "yours", examples, megabytes, groups, "prepared")
+
+
+def _some(names: Sequence[str], room: int = 26) -> str:
+    """The names, or as many as there is room for."""
+    text = ", ".join(names)
+    while len(text) > room and len(names) > 1:
+        names = names[:-1]
+        text = ", ".join([*names, "..."])
+    return text
 
 
 def _attributes(features: Mapping[str, Any], prefix: str = "") -> list[str]:

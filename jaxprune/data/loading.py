@@ -56,7 +56,7 @@ def load(
     _refuse_unused(table, label, group)
     label_by = label or next(iter(table.labels))
     if label_by not in table.labels:
-        raise unknown("label", label_by, table.labels, where="data.label", listed=True)
+        raise unknown("label", label_by, [*table.labels, *table.unused], where="data.label", listed=True)
     y, label_names = table.labels[label_by]
     group_by = group or next(iter(table.attributes))
     groups, group_names = intersect(table.attributes, group_by)

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +66,17 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     shapes = {image.shape for image in x}
     if len(shapes) > 1:
         raise UserError(f"data.image_size: the images of {folder} differ in size; give the pixels a side to resize to")
-    columns, unused = {}, {}
-    for path, feature in features.items():
-        if path not in images and getattr(feature, "shape", None) == ():
-            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
-            if isinstance(column, str):
-                unused[path] = column
-            else:
-                columns[path] = column
+    columns, unused = _columns({path: features[path] for path in features if path not in images}, rows, bins)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
     unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
-    for found in (columns, unused):
-        found.pop("copy_of", None)
     return Table(
         x=np.stack(x).astype(np.float32),
         labels=columns,
         attributes=columns,
-        stratify=(),
+        # Not by numbers: how they are binned must not move the split.
+        stratify=tuple(path for path in columns if getattr(features[path], "names", None)),
         split=np.array(split, np.uint8),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
@@ -118,6 +110,21 @@ def _sized(image: np.ndarray, size: int) -> np.ndarray:
     return resized.reshape(size, size, image.shape[-1])
 
 
+def _columns(
+    features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], bins: tuple[float, ...]
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """The labels and attributes by feature path, and why the other single values are none."""
+    columns, unused = {}, {}
+    for path, feature in features.items():
+        if path != "copy_of" and getattr(feature, "shape", None) == ():
+            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
+            if isinstance(column, str):
+                unused[path] = column
+            else:
+                columns[path] = column
+    return columns, unused
+
+
 def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
     """A feature as codes with names, or why it is none. Bins are for the numbers that they cut, not for a 0 or 1."""
     names = getattr(feature, "names", None)
@@ -127,6 +134,8 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]
         return values.astype(np.int32), (f"not {path}", path)
     if values.dtype.kind not in "iuf":
         return "is neither numbers nor of named kinds; take another feature"
+    if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
+        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= 20
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())

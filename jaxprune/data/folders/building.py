@@ -133,7 +133,7 @@ def _write(
                 **{
                     attribute: tfds.features.ClassLabel(names=list(found.names))
                     if found.names
-                    else tfds.features.Scalar(dtype=found.values.dtype)
+                    else tfds.features.Scalar(dtype=found.values.dtype.type)
                     for attribute, found in collection.attributes.items()
                 },
                 "copy_of": tfds.features.Scalar(dtype=np.int64),

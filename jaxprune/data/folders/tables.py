@@ -63,7 +63,9 @@ def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
         whole = all(isinstance(cell, numbers.Integral) for cell in there)
         if whole and max(map(abs, there)) >= 2**63:
             return "its numbers are too large"
-        return Attribute(np.array([int(cell) if whole else float(cell) for cell in there]))
+        return Attribute(
+            np.array(list(map(int, there)), np.int64) if whole else np.array(list(map(float, there)), np.float32)
+        )
     if not all(isinstance(cell, str | bool | date | datetime) or _is_number(cell) for cell in there):
         return f"its cells are of the kind {type(there[0]).__name__}"
     texts = ["missing" if _missing(cell) else " ".join(str(cell).split()) for cell in cells]
