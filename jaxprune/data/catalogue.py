@@ -51,7 +51,7 @@ def _by_tensorflow(licence: str, examples: int, megabytes: float, groups: str) -
 KNOWN_SETS: Mapping[str, KnownSet] = {
     "adult": KnownSet("CC BY 4.0", 48_842, 0.5, "race, sex, education, ...", "in the package"),
     "digits": KnownSet("CC BY 4.0", 1_797, 0.05, "digit", "in the package"),
-    "synthetic": KnownSet("none needed", 8_800, 0, "cell: size, margin, noise", "made when asked for"),
+    "synthetic": KnownSet("none needed", 17_600, 0, "cell: size, margin, noise", "made when asked for"),
     "FILE.npz": KnownSet("yours", 0, 0, "any array in it", "numpy.savez (4)"),
     "folder": KnownSet("yours", 0, 0, "any column of a table", "prepare with a table (2)", FROM_TABLE),
     "utkface": _by_files("research only", 23_708, 107),
