@@ -23,12 +23,12 @@ _COMMANDS = {
     "configs": "list the shipped configs, or print one",
 }
 _DATASET_FLAGS = {
-    "directory": ("prepare", "folder of the published files of the set, or of your images"),
-    "table": ("prepare", "CSV or Parquet file with one row for each of your images"),
-    "image-column": ("prepare", "its column that names the images (file, image, path, ...)"),
-    "columns": ("prepare", "its columns to take, the first being the usual label: A,B,C (all that are fit)"),
-    "split-column": ("prepare", "its column that says train, validation or test (split)"),
-    "sheet": ("show", "PNG file for a sheet of example images (NAME.png)"),
+    "directory": ("prepare", "FOLDER", "folder of the published files of the set, or of your images"),
+    "table": ("prepare", "FILE", "CSV or Parquet file with one row for each of your images"),
+    "image-column": ("prepare", "NAME", "its column that names the images (file, image, path, ...)"),
+    "columns": ("prepare", "A,B,C", "its columns to take, the first being the usual label (all that are fit)"),
+    "split-column": ("prepare", "NAME", "its column that says train, validation or test (split)"),
+    "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
 }
 _FLAGS = ("out", "quiet", "checkpoint-seconds", *_DATASET_FLAGS)
 _DATASETS = """what to do:
@@ -122,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
                     "words", nargs="*", metavar="[show | prepare] NAME", help="all are listed without it"
                 )
                 parser.epilog = _DATASETS
-                for flag, (action, what) in _DATASET_FLAGS.items():
-                    parser.add_argument(f"--{flag}", metavar=flag.rpartition("-")[2].upper(), help=f"{action}: {what}")
+                for flag, (action, metavar, what) in _DATASET_FLAGS.items():
+                    parser.add_argument(f"--{flag}", metavar=metavar, help=f"{action}: {what}")
                 parser.set_defaults(function=_datasets)
                 _add_settings(parser, sections=("data",))
         else:
@@ -254,19 +254,22 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for flag, value in given.items():
         if value is not None and not (words and _DATASET_FLAGS[flag][0] == action):
             raise UserError(f"--{flag} belongs to: jaxprune datasets {_DATASET_FLAGS[flag][0]} NAME; leave it out here")
-    if not words:
-        from jaxprune import console
-
-        console.list_datasets(config.load(None, _overrides(options)).data)
-        return 0
-    if len(names) != 1:
+    overrides = _overrides(options)
+    for path in overrides:
+        if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
+            raise UserError(
+                f"--{path} would do nothing here; leave it out (jaxprune datasets show NAME takes settings)"
+            )
+    if words and len(names) != 1:
         raise UserError(f"datasets {action}: give the name of one data set")
-    settings = config.load(None, _overrides(options) | {"data.name": names[0]})
+    settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
     if action == "prepare" and options.directory is None:
         raise UserError("datasets prepare: --directory is missing; give the folder of the published files or images")
     from jaxprune import console
 
-    if action == "prepare":
+    if not words:
+        console.list_datasets(settings.data)
+    elif action == "prepare":
         console.prepare_dataset(names[0], settings.data, given)
     else:
         from jaxprune.pipeline.experiment import load_data

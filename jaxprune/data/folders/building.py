@@ -156,5 +156,11 @@ def _write(
                     advance()
 
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # its own announcements
-        Folder(data_dir=destination, file_format="array_record").download_and_prepare()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # its own announcements
+            Folder(data_dir=destination, file_format="array_record").download_and_prepare()
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise UserError(
+            f"{collection.name} cannot be built in {destination} ({reason}); give another --data.directory"
+        ) from None
