@@ -169,6 +169,8 @@ def test_chosen_columns_come_in_their_order_and_may_be_remarks(folder, tmp_path)
     assert loaded.num_groups == 2
     with pytest.raises(UserError, match=r"unknown label 'tone'; known: remark, sex"):
         data.load("two", directory=str(tmp_path), label="tone")
+    with pytest.raises(UserError, match=r"unknown group attribute 'tone'; known: remark, sex"):
+        data.load("two", directory=str(tmp_path), group="sex*tone")
     info = (tmp_path / "two" / "1.0.0" / "remark.labels.txt").read_text().split("\n")
     assert info[:3] == ["seen on day 0", "seen on day 1", "seen on day 2"], "numbers in texts are sorted by size"
 
@@ -666,3 +668,18 @@ def test_from_the_command_line(folder, tmp_path, capsys) -> None:
     assert found.dataset.group_names == ("f, <50", "f, 50+", "m, <50", "m, 50+")
     assert found.dataset.train.x.shape[1:] == (4, 4, 3)
     assert found.settings.data.label == "tone"
+
+
+def test_the_usual_label_is_the_first_column_that_needs_no_bins(tmp_path) -> None:
+    rows = make_folder(tmp_path / "photos", 60)
+    for i, row in enumerate(rows):
+        row["split"] = ("test", "train", "validation")[i % 3]
+    table = write_table(tmp_path / "t.csv", rows)
+    data.prepare_folder("photos", tmp_path / "photos", table, tmp_path, columns=("dose", "tone", "sex"))
+    loaded = data.load("photos", directory=str(tmp_path))
+    assert (loaded.label_by, loaded.group_by) == ("tone", "tone")
+    for setting in ("label", "group"):
+        with pytest.raises(UserError, match=rf"data\.{setting}: dose is numbers of 40 kinds; give the edges of bins"):
+            data.load("photos", directory=str(tmp_path), **{setting: "dose"})
+        with pytest.raises(UserError, match=r"did you mean 'dose'.*\? known: dose, sex, tone"):
+            data.load("photos", directory=str(tmp_path), **{setting: "doze"})

@@ -83,7 +83,7 @@ def prepare_folder(
       destination: The folder of prepared data sets.
       image_column: The column that names the images: by path from the folder, by file name, or by that without its
         suffix; None for the first there is of file, image, filename, file_name, path, image_id.
-      columns: The columns to take, the first being the usual label; empty for all that are fit.
+      columns: The columns to take, the first that needs no bins being the usual label; empty for all that are fit.
       split_column: The column that says train, validation or test; None for one named split, where there is one.
       progress: Told of the work.
 

@@ -119,7 +119,10 @@ def _write(
 
     first: dict[str, int] = {}
     copy_of = [first.setdefault(look.digest, i) for i, look in enumerate(looks)]
-    label = next(iter(collection.attributes))
+    usable = [
+        name for name, found in collection.attributes.items() if found.names or len(np.unique(found.values)) <= 20
+    ]
+    label = next(iter([*usable, *collection.attributes]))  # numbers of many kinds need bins first
 
     class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Images of a folder."""

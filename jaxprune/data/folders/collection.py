@@ -27,7 +27,7 @@ class Collection:
     Attributes:
       name: What the built set is called.
       paths: [N] the files.
-      attributes: Name -> attribute; the first is the usual label.
+      attributes: Name -> attribute; the first that needs no bins is the usual label.
       split: [N] "train", "validation" or "test"; None to draw the test split by the digests of the images.
       description: What it is and under which licence.
       malformed: Names of files that were left out because they do not say what the image shows.

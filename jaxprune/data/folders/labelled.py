@@ -33,7 +33,7 @@ def collect_labelled(
       table: A CSV or Parquet file with one row for each image.
       image_column: The column that names the images; None for the first there is of file, image, filename, file_name,
         path, image_id.
-      columns: The columns to take, the first being the usual label; empty for all that are fit.
+      columns: The columns to take; empty for all that are fit.
       split_column: The column that says train, validation or test; None for one named split, where there is one.
 
     Raises:
