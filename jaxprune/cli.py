@@ -19,9 +19,25 @@ _COMMANDS = {
     "audit": "measure every network on every group",
     "theory": "measure gradients and curvature at the dense networks (no retraining)",
     "report": "write the report again from a run's folder, or make it, training what is missing",
-    "datasets": "list the data sets, show one (counts by label and group), or prepare one",
+    "datasets": "list the data sets, show one (counts, and a sheet of its images), or prepare one",
     "configs": "list the shipped configs, or print one",
 }
+_DATASET_FLAGS = {
+    "directory": ("prepare", "FOLDER", "folder of the published files of the set, or of your images"),
+    "table": ("prepare", "FILE", "CSV or Parquet file with one row for each of your images"),
+    "image-column": ("prepare", "NAME", "its column that names the images (file, image, path, ...)"),
+    "columns": ("prepare", "A,B,C", "its columns to take, the first being the usual label (all that are fit)"),
+    "split-column": ("prepare", "NAME", "its column that says train, validation or test (split)"),
+    "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
+}
+_FLAGS = ("out", "quiet", "checkpoint-seconds", *_DATASET_FLAGS)
+_DATASETS = """what to do:
+  jaxprune datasets                                     which there are, and how to get them
+  jaxprune datasets show NAME                           counts by group and label; a sheet of examples
+  jaxprune datasets prepare NAME --directory FOLDER     build a set from its published files
+  jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv
+                                                        build a set of your own from a folder of images
+"""
 _EXAMPLES = """examples:
   jaxprune run                                   census income by race, five seeds
   jaxprune run digits                            images, groups are the classes
@@ -49,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             raise unknown("command", arguments[0], _COMMANDS)
         options, surplus = _parser().parse_known_args(arguments)
+        if options.function is _datasets and not any(word.startswith("-") for word in surplus):
+            options.words, surplus = [*options.words, *surplus], []  # words after a flag
         _refuse(surplus)
         return options.function(options, arguments)
     except UserError as error:
@@ -72,7 +90,7 @@ def _refuse(surplus: Sequence[str]) -> None:
     for argument in surplus:
         if argument.startswith("--"):
             flag = argument.partition("=")[0].removeprefix("--")
-            raise unknown("flag", flag, [*config.paths(), "out", "quiet", "checkpoint-seconds"], where="command line")
+            raise unknown("flag", flag, [*config.paths(), *_FLAGS], where="command line")
     if surplus:
         raise UserError(f"command line: {surplus[0]!r} is one argument too many; one config is run at a time")
 
@@ -103,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
                 parser.add_argument(
                     "words", nargs="*", metavar="[show | prepare] NAME", help="all are listed without it"
                 )
-                parser.add_argument("--directory", type=Path, help="the published files of the set to prepare")
+                parser.epilog = _DATASETS
+                for flag, (action, metavar, what) in _DATASET_FLAGS.items():
+                    parser.add_argument(f"--{flag}", metavar=metavar, help=f"{action}: {what}")
                 parser.set_defaults(function=_datasets)
                 _add_settings(parser, sections=("data",))
         else:
@@ -229,25 +249,32 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
 
 def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     words = options.words
-    if not words:
-        from jaxprune import console
-
-        console.list_datasets()
-        return 0
-    action, names = (words[0], words[1:]) if words[0] in ("show", "prepare") else ("show", words)
-    if len(names) != 1:
+    action, names = (words[0], words[1:]) if words and words[0] in ("show", "prepare") else ("show", words)
+    given = {flag: getattr(options, flag.replace("-", "_")) for flag in _DATASET_FLAGS}
+    for flag, value in given.items():
+        if value is not None and not (words and _DATASET_FLAGS[flag][0] == action):
+            raise UserError(f"--{flag} belongs to: jaxprune datasets {_DATASET_FLAGS[flag][0]} NAME; leave it out here")
+    overrides = _overrides(options)
+    for path in overrides:
+        if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
+            raise UserError(
+                f"--{path} would do nothing here; leave it out (jaxprune datasets show NAME takes settings)"
+            )
+    if words and len(names) != 1:
         raise UserError(f"datasets {action}: give the name of one data set")
-    settings = config.load(None, _overrides(options) | {"data.name": names[0]})
+    settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
     if action == "prepare" and options.directory is None:
-        raise UserError("datasets prepare: --directory is missing; give the folder of the published files")
+        raise UserError("datasets prepare: --directory is missing; give the folder of the published files or images")
     from jaxprune import console
 
-    if action == "prepare":
-        console.prepare_dataset(names[0], options.directory, settings.data)
+    if not words:
+        console.list_datasets(settings.data)
+    elif action == "prepare":
+        console.prepare_dataset(names[0], settings.data, given)
     else:
         from jaxprune.pipeline.experiment import load_data
 
-        console.show_dataset(load_data(settings.data))
+        console.show_dataset(load_data(settings.data), options.sheet)
     return 0
 
 

@@ -2,21 +2,26 @@
 
 import os
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from jaxprune.config import Data
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import UserError
 
 if TYPE_CHECKING:
-    from jaxprune.data import Dataset
+    from jaxprune.data import Dataset, FolderReport
     from jaxprune.pipeline import RunResult
     from jaxprune.reporting import Results
+    from jaxprune.reporting.counts import CountTable
 
 
 def start_jax() -> None:
@@ -116,74 +121,124 @@ def summary_table(results: "Results") -> Table:
     return table
 
 
-def list_datasets() -> None:
-    """The data sets that can be loaded by name."""
-    from jaxprune.data import KNOWN_SETS, SOURCES
-    from jaxprune.data.prepared import find_prepared
+def list_datasets(settings: Data) -> None:
+    """The data sets that can be loaded by name, and how to get the others."""
+    from jaxprune.data import KNOWN_SETS, catalogue, prepared_sets
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "licence", "what it is"):
-        table.add_column(heading)
-    for name, source in SOURCES.items():
-        table.add_row(name, source.licence, source.summary)
-    for name, known in KNOWN_SETS.items():
-        table.add_row(name, known.licence, f"{known.summary}; {'prepared' if find_prepared(name) else 'not prepared'}")
-    table.add_row("FILE.npz", "yours", "your own arrays: x, y and one array for each attribute (docs/data.md)")
-    Console(highlight=False).print(table)
+    console = _wide_console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("name", "licence", "examples", "MB", "groups", "how to get it"):
+        table.add_column(
+            heading, justify="right" if heading in ("examples", "MB") else "left", no_wrap=heading == "name"
+        )
+    prepared = prepared_sets(settings.directory or "")
+    for name, known in {**KNOWN_SETS, **prepared}.items():
+        size = f"{known.megabytes:,.0f}" if known.megabytes >= 1 else f"{known.megabytes:.2g}"
+        count = f"{known.examples:,}" if known.examples else "-"
+        how = f"[bold]{known.how}[/bold]" if name in prepared else known.how
+        table.add_row(name, known.licence, count, size if known.megabytes else "-", known.groups, how)
+    console.print(table, "")
+    for number, command in enumerate((catalogue.FROM_FILES, catalogue.FROM_TABLE), 1):
+        console.print(f"({number}) {command}", markup=False, soft_wrap=True)
+    console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
+    console.print(catalogue.FROM_TENSORFLOW.replace("; ", "\n"), markup=False, soft_wrap=True)
+    console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more", markup=False)
+    folder = catalogue.data_directory(settings.directory or "")
+    console.print(f"Prepared sets are looked for in {folder} (--data.directory).", style="dim", soft_wrap=True)
 
 
-def prepare_dataset(name: str, source: Path, settings: Data) -> None:
-    """Builds a data set from its published files, and tells what was found.
+def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) -> None:
+    """Builds a data set from its published files or from a table, and tells what was found.
 
     Raises:
-      UserError: The set is none that can be built from files, or the files are not fit.
+      UserError: The set is none that can be built so, or the files are not fit.
     """
-    from jaxprune.data import prepare_utkface
+    from jaxprune.data import KNOWN_SETS, folders
     from jaxprune.data.prepared import data_directory, find_prepared
 
-    if name != "utkface":
-        raise unknown("data set to prepare", name, ["utkface"])
     destination = data_directory(settings.directory or "")
-    if (there := find_prepared(name, str(destination))) is not None:
-        raise UserError(f"{name} is prepared already, in {there}; delete that folder to build it anew")
-    console = Console(highlight=False)
-    with Progress(console=console, transient=True) as bars:
-        task = bars.add_task(f"preparing {name}", total=None)
-        report = prepare_utkface(source, destination, advance=lambda total: bars.update(task, total=total, advance=1))
-    console.print(f"{report.used:,} images in {find_prepared(name, str(destination))}", soft_wrap=True)
-    console.print(f"{report.repeats:,} are copies of another one; copies are on one side of every split")
-    for what, names in (
-        ("occur with different labels", report.contradictory),
-        ("have names without labels and were left out", report.malformed),
+    source = Path(flags["directory"] or "")
+    if flags["table"] is not None:
+        columns = [column.strip() for column in (flags["columns"] or "").split(",") if column.strip()]
+        prepare = partial(
+            folders.prepare_folder, name, source, Path(flags["table"]), columns=columns,
+            image_column=flags["image-column"], split_column=flags["split-column"],
+        )  # fmt: skip
+    else:
+        for flag in ("image-column", "columns", "split-column"):
+            if flags[flag] is not None:
+                raise UserError(f"--{flag} is about a table; give it with --table, or leave it out")
+        if name not in folders.PUBLISHED:
+            how = f" ({KNOWN_SETS[name].how})" if name in KNOWN_SETS else ""
+            raise UserError(
+                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(folders.PUBLISHED)} "
+                "are; for images of your own give a --table"
+            )
+        prepare = partial(folders.PUBLISHED[name], source)
+    with Display() as display:
+        report = prepare(destination, progress=display)
+    _tell(display.console, report, find_prepared(name, str(destination)))
+
+
+def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None:
+    """What was found in a folder of images."""
+    console.print(f"{report.used:,} images in {folder}", soft_wrap=True)
+    console.print(
+        f"{report.repeats:,} are copies of another one; copies are on one side of every split", soft_wrap=True
+    )
+    for what, names, always in (
+        ("occur with different labels", report.contradictory, True),
+        ("have names without labels and were left out", report.malformed, False),
+        ("of the training part were left out: they are copies of images in another split", report.crossing, False),
     ):
-        more = f", and {len(names) - 3} more" if len(names) > 3 else ""
-        listed = f": {', '.join(names[:3])}{more}" if names else ""
-        console.print(f"{len(names):,} {what}{listed}", soft_wrap=True)
+        if names or always:
+            more = f", and {len(names) - 3:,} more" if len(names) > 3 else ""
+            listed = f": {', '.join(names[:3])}{more}" if names else ""
+            console.print(f"{len(names):,} {what}{listed}", markup=False, soft_wrap=True)
+    if report.converted:
+        console.print(f"{report.converted:,} were turned upright or given the colours of the others", soft_wrap=True)
+    for column in report.left_out:
+        console.print(f"column left out: {column}", markup=False, soft_wrap=True)
 
 
-def show_dataset(loaded: "Dataset") -> None:
-    """Counts of one data set by split, group and label."""
-    from jaxprune import data
+def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
+    """Counts of one data set by split, group and label; for images also a sheet of examples, as a PNG file.
 
-    table = Table(title=f"{loaded.name}: {loaded.label_by} by {loaded.group_by}", title_justify="left")
-    table.add_column("group")
-    for split in data.SPLITS:
-        table.add_column(split, justify="right")
-    labels = () if loaded.label_by == loaded.group_by else loaded.label_names[:6]
-    for label in labels:
-        table.add_column(f"{label} %", justify="right")
-    sizes = {split: loaded.group_sizes(split) for split in data.SPLITS}
-    y = np.concatenate([loaded.split(split).y for split in data.SPLITS])
-    group = np.concatenate([loaded.split(split).group for split in data.SPLITS])
-    for g, name in enumerate(loaded.group_names):
-        shares = np.bincount(y[group == g], minlength=loaded.num_classes) / max(1, np.sum(group == g))
-        counts = [f"{sizes[split][g]:,}" for split in data.SPLITS]
-        table.add_row(name, *counts, *(f"{100 * share:.1f}" for share in shares[: len(labels)]))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(loaded.provenance, style="dim")
+    Raises:
+      UserError: A sheet is asked for and there are no images, or a file of that name is none of ours.
+    """
+    from jaxprune.files import write_atomically
+    from jaxprune.reporting import sheets
+    from jaxprune.reporting.counts import count_tables
+
+    path = sheets.check_path(loaded, sheet)
+    console = _wide_console()
+    for table in count_tables(loaded):
+        console.print(Text(table.title, style="bold"), _count_table(table), sep="\n")
+    console.print(loaded.provenance, style="dim", markup=False)
     for warning in loaded.warnings():
-        console.print(f"warning: {warning}", soft_wrap=True)
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    if path is None:
+        console.print("rows of numbers: there are no images to show")
+    else:
+        write_atomically(path, sheets.contact_sheet(loaded))
+        console.print(f"examples of every group: {path}", markup=False, soft_wrap=True)
+
+
+def _count_table(found: "CountTable") -> Table:
+    table = Table(pad_edge=False, box=SIMPLE_HEAD)
+    for i, heading in enumerate(found.headings):
+        table.add_column(Text(heading), justify="right" if i else "left")
+    for rows in found.blocks:
+        for row in rows:
+            table.add_row(*map(Text, row), end_section=row is rows[-1])
+    return table
+
+
+def _wide_console() -> Console:
+    """The terminal, or 100 columns where the output is a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=100)
 
 
 def _text(found: Any, digits: int) -> str:

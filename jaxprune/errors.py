@@ -21,7 +21,7 @@ class TrainingDiverged(UserError):
         self.step, self.replica = step, replica
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
+def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", listed: bool = False) -> UserError:
     """An unknown name, with its nearest neighbours.
 
     Args:
@@ -29,12 +29,14 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "") -> U
       name: The name that was given.
       known: Every name that would have been right.
       where: The setting that holds the name, if any.
+      listed: Whether all the known names are listed even where some are near.
 
     Returns:
       The error, to be raised by the caller.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)}"
+    hints = [f"did you mean {' or '.join(repr(n) for n in near)}?"] if near else []
+    hints += [f"known: {', '.join(known)}"] if listed or not near else []
     prefix = f"{where}: " if where else ""
-    return UserError(f"{prefix}unknown {kind} {name!r}; {hint}")
+    return UserError(f"{prefix}unknown {kind} {name!r}; {' '.join(hints)}")

@@ -94,7 +94,7 @@ def intersect(attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]], spec: 
         raise UserError(f"data.group: {spec!r} names an attribute twice; name each one once")
     for part in parts:
         if part not in attributes:
-            raise unknown("group attribute", part, attributes, where="data.group")
+            raise unknown("group attribute", part, attributes, where="data.group", listed=True)
     codes, names = attributes[parts[0]]
     codes, names = np.asarray(codes, np.int32), list(names)
     for part in parts[1:]:

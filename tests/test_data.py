@@ -235,7 +235,7 @@ def test_the_bundled_files_are_small_and_carry_their_licence():
     sources = folder.joinpath("SOURCES.md").read_text()
     assert {"adult.npz", "digits.npz"} <= {entry.name for entry in files}
     for name in (entry.name.removesuffix(".npz") for entry in files):
-        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.SOURCES[name]
+        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.KNOWN_SETS[name]
         assert source.licence in section
         assert "doi.org" in section
         assert source.licence in load(name).provenance

@@ -148,7 +148,8 @@ def test_an_unknown_feature_path_lists_those_that_there_are(prepared) -> None:
         data.load("utkface", directory=str(prepared[0]), group="rase")
 
 
-def test_from_the_command_line(files, tmp_path, capsys) -> None:
+def test_from_the_command_line(files, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)  # where the sheet goes
     sets = ["--data.directory", str(tmp_path / "sets")]
     assert main(["datasets", "prepare", "utkface", "--directory", str(files), *sets]) == 0
     printed = capsys.readouterr().out
@@ -158,6 +159,7 @@ def test_from_the_command_line(files, tmp_path, capsys) -> None:
     assert "is prepared already" in capsys.readouterr().err
     assert main(["datasets", "show", "utkface", *sets, "--data.group", "gender"]) == 0
     assert "Female" in capsys.readouterr().out
+    assert (tmp_path / "utkface.png").is_file()
     run = ["run", "--data.name", "utkface", *sets, "--model.hidden", "4", "--seeds", "1", "--train.epochs", "1"]
     run += ["--prune.sparsities", "0.5", "--retrain.epochs", "0", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(run) == 0

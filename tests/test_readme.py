@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxprune import cli, config
 
@@ -16,13 +18,41 @@ README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs a checkout")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
 
 
 def commands() -> list[str]:
-    lines = [line.partition("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.startswith("jaxprune")]
+    pages = README + (ROOT / "docs" / "data.md").read_text()
+    lines = [line.partition("  #")[0].strip() for block in blocks("sh", pages) for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("jaxprune")))
+
+
+def picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)).save(path)
+
+
+def make_files(folder: Path) -> None:
+    """What the commands name: an npz file, a folder of images with a table, the files of UTKFace and of FairFace."""
+    n = 60
+    np.savez(
+        folder / "mine.npz", x=np.zeros((n, 5, 5)), y=np.arange(n) % 2, town=np.arange(n) % 3, age=np.arange(n) // 3 % 2
+    )
+    table = ["file,glasses,tone,age,split"]
+    labels = {"train": ["file,age,gender,race,service_test"], "val": ["file,age,gender,race,service_test"]}
+    for i in range(n):
+        picture(folder / "photos" / f"{i}.png", i)
+        table.append(
+            f"{i}.png,{('yes', 'no')[i % 2]},{('II', 'IV')[i // 2 % 2]},{20 + i},{('train', 'test')[i % 3 == 0]}"
+        )
+        picture(folder / "UTKFACE" / f"{i}_{i % 2}_{i % 5}_2017{i:06}.jpg.chip.jpg", i)
+        part = ("train", "val")[i % 3 == 0]
+        picture(folder / "FAIRFACE" / part / f"{i}.jpg", i)
+        labels[part].append(f"{part}/{i}.jpg,20-29,{('Male', 'Female')[i % 2]},{('White', 'Black')[i // 2 % 2]},True")
+    (folder / "people.csv").write_text("\n".join(table))
+    for part, lines in labels.items():
+        (folder / "FAIRFACE" / f"fairface_label_{part}.csv").write_text("\n".join(lines))
 
 
 def test_the_library_example_runs() -> None:
@@ -45,8 +75,12 @@ def test_the_two_commands_are_there_as_written() -> None:
 def test_each_command_is_understood(command: str, tmp_path, monkeypatch, capsys) -> None:
     """Flags, values and names of every command are valid; training is left out (the command line's tests do that)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
+    make_files(tmp_path)
     arguments = shlex.split(command.partition(">")[0])[1:]
     if arguments[0] in ("configs", "datasets"):
+        if arguments[1:3] == ["show", "people"]:
+            assert cli.main(shlex.split("datasets prepare people --directory photos --table people.csv")) == 0
         assert cli.main(arguments) == 0
         return
     seen = {}

@@ -17,9 +17,7 @@ class _Section(BaseModel):
 class Data(_Section):
     """Which people."""
 
-    name: str = Field(
-        default="adult", description="a bundled data set (see: jaxprune datasets) or the path of an npz file"
-    )
+    name: str = Field(default="adult", description="a data set (see: jaxprune datasets) or the path of an npz file")
     label: str = Field(default="", description="what is predicted; empty for the data set's own")
     group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")

@@ -53,9 +53,8 @@ def load(
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
     table = read_table(name, options)
+    _check_names(table, label, group)
     label_by = label or next(iter(table.labels))
-    if label_by not in table.labels:
-        raise unknown("label", label_by, table.labels, where="data.label")
     y, label_names = table.labels[label_by]
     group_by = group or next(iter(table.attributes))
     groups, group_names = intersect(table.attributes, group_by)
@@ -69,6 +68,22 @@ def load(
     return from_arrays(
         parts["train"], parts["validation"], parts["test"], name=name, provenance=table.provenance, **names
     )
+
+
+def _check_names(table: Table, label: str | None, group: str | None) -> None:
+    """Raises for labels and attributes that there are not, and, with the reason, for those that cannot be used."""
+    for setting, kind, columns, names in (
+        ("data.label", "label", table.labels, [label] if label else []),
+        ("data.group", "group attribute", table.attributes, group.split("*") if group else []),
+    ):
+        for name in filter(None, map(str.strip, names)):
+            if name in table.unused:
+                raise UserError(f"{setting}: {name} {table.unused[name]}")
+            if name not in columns:
+                raise unknown(kind, name, [*columns, *table.unused], where=setting, listed=True)
+    if not table.labels:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in table.unused.items())
+        raise UserError(f"data.label: there is nothing to predict{': ' + reasons if reasons else ''}")
 
 
 def _parts(

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +66,22 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     shapes = {image.shape for image in x}
     if len(shapes) > 1:
         raise UserError(f"data.image_size: the images of {folder} differ in size; give the pixels a side to resize to")
-    columns = {}
-    for path, feature in features.items():
-        if path not in images and getattr(feature, "shape", None) == ():
-            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
-            if column is not None:
-                columns[path] = column
+    columns, unused = _columns({path: features[path] for path in features if path not in images}, rows, bins)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
     unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
-    columns.pop("copy_of", None)
     return Table(
         x=np.stack(x).astype(np.float32),
         labels=columns,
         attributes=columns,
-        stratify=(),
+        # Not by numbers: how they are binned must not move the split.
+        stratify=tuple(path for path in columns if getattr(features[path], "names", None)),
         split=np.array(split, np.uint8),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
         unit=unit,
+        unused=unused,
     )
 
 
@@ -114,18 +110,38 @@ def _sized(image: np.ndarray, size: int) -> np.ndarray:
     return resized.reshape(size, size, image.shape[-1])
 
 
-def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | None:
-    """A feature as codes with names; None for one that is neither of few kinds nor binned."""
+def _columns(
+    features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], bins: tuple[float, ...]
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """The labels and attributes by feature path, and why the other single values are none."""
+    columns, unused = {}, {}
+    for path, feature in features.items():
+        if path != "copy_of" and getattr(feature, "shape", None) == ():
+            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
+            if isinstance(column, str):
+                unused[path] = column
+            else:
+                columns[path] = column
+    return columns, unused
+
+
+def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
+    """A feature as codes with names, or why it is none. Bins are for the numbers that they cut, not for a 0 or 1."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)
     if values.dtype == bool:
         return values.astype(np.int32), (f"not {path}", path)
     if values.dtype.kind not in "iuf":
-        return None
+        return "is neither numbers nor of named kinds; take another feature"
+    if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
+        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
+    kinds, codes = np.unique(values, return_inverse=True)
+    few = len(kinds) <= 20
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
-    if edges:
+    if edges and not (bins and few and len(set(np.digitize(kinds, edges))) == 1):
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)
-    kinds, codes = np.unique(values, return_inverse=True)
-    return (codes.astype(np.int32), tuple(f"{kind:g}" for kind in kinds)) if len(kinds) <= 20 else None
+    if not few:
+        return f"is numbers of {len(kinds):,} kinds; give the edges of bins with data.bins"
+    return codes.astype(np.int32), tuple(f"{kind:.6g}" if values.dtype.kind == "f" else str(kind) for kind in kinds)

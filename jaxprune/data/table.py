@@ -1,7 +1,7 @@
 """What a source yields before it is grouped, split and normalised."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Table:
       provenance: Where it comes from and under which licence.
       unit: [N] int, equal for copies of one example, which must stay on one side of a split; None where there are
         no copies.
+      unused: Name -> why it can be neither label nor attribute, with the remedy; for those that a user may ask for.
     """
 
     x: np.ndarray
@@ -34,3 +35,4 @@ class Table:
     standardise: np.ndarray | None
     provenance: str
     unit: np.ndarray | None = None
+    unused: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,109 @@
+"""Data sets built from folders of images: published ones whose files or tables hold the labels, and your own."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jaxprune.data.catalogue import KNOWN_SETS
+from jaxprune.data.folders.building import build
+from jaxprune.data.folders.collection import FolderReport
+from jaxprune.data.folders.fairface import collect_fairface
+from jaxprune.data.folders.labelled import collect_labelled
+from jaxprune.data.folders.utkface import collect_utkface
+from jaxprune.errors import UserError
+from jaxprune.types import Progress
+
+__all__ = ["PUBLISHED", "FolderReport", "prepare_fairface", "prepare_folder", "prepare_utkface"]
+
+
+def prepare_utkface(
+    directory: Path, destination: Path, *, test_share: float = 0.2, progress: Progress | None = None
+) -> FolderReport:
+    """Builds UTKFace from its published files as array_record, once, without TensorFlow.
+
+    The test split is drawn by the digest of each image's bytes, so that copies of one image are on one side. A build
+    that is interrupted leaves nothing that could be taken for the set.
+
+    Args:
+      directory: The folder of the published files, whose names hold the labels.
+      destination: The folder of prepared data sets.
+      test_share: The share of distinct images in the test split.
+      progress: Told of the work.
+
+    Returns:
+      What was found.
+
+    Raises:
+      UserError: The set is built already, the folder is missing or holds none of the files, or an image cannot be read.
+    """
+    return build(collect_utkface(Path(directory)), Path(destination), test_share=test_share, progress=progress)
+
+
+def prepare_fairface(directory: Path, destination: Path, *, progress: Progress | None = None) -> FolderReport:
+    """Builds FairFace from its published files as array_record, once, without TensorFlow.
+
+    The published validation part is the test split; training images that are copies of one of it are left out. A build
+    that is interrupted leaves nothing that could be taken for the set.
+
+    Args:
+      directory: The folder that holds train, val, fairface_label_train.csv and fairface_label_val.csv.
+      destination: The folder of prepared data sets.
+      progress: Told of the work.
+
+    Returns:
+      What was found.
+
+    Raises:
+      UserError: The set is built already, a file is missing, tables and images do not fit, or an image cannot be read.
+    """
+    return build(collect_fairface(Path(directory)), Path(destination), progress=progress)
+
+
+def prepare_folder(
+    name: str,
+    directory: Path,
+    table: Path,
+    destination: Path,
+    *,
+    image_column: str | None = None,
+    columns: Sequence[str] = (),
+    split_column: str | None = None,
+    progress: Progress | None = None,
+) -> FolderReport:
+    """Builds a set of your own from a folder of images and a table, as array_record, once, without TensorFlow.
+
+    Text columns become labels with names, columns of numbers stay numbers (`load(..., bins=...)` bins them). The split
+    is that of the table; where it has none, a fifth of the images, drawn by their digests, is the test split. Copies of
+    one image are on one side of every split. An interrupted build leaves nothing that could be taken for the set.
+
+    Args:
+      name: What to call the set: a letter, then letters, digits and underscores, all small.
+      directory: The folder of the images (JPEG, PNG, BMP, WebP), which may be in folders in it.
+      table: A CSV or Parquet file with one row for each image and one image for each row.
+      destination: The folder of prepared data sets.
+      image_column: The column that names the images: by path from the folder, by file name, or by that without its
+        suffix; None for the first there is of file, image, filename, file_name, path, image_id.
+      columns: The columns to take, the first that needs no bins being the usual label; empty for all that are fit.
+      split_column: The column that says train, validation or test; None for one named split, where there is one.
+      progress: Told of the work.
+
+    Returns:
+      What was found.
+
+    Raises:
+      UserError: The name is taken or not fit, the set is built already, or the folder or the table is not fit.
+    """
+    if name in KNOWN_SETS:
+        raise UserError(f"datasets prepare: {name} is the name of a known data set; call yours otherwise")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_") or "faces"
+        raise UserError(
+            f"datasets prepare: {name!r} cannot name a data set; use small letters, digits and _, such as {better}"
+        )
+    collection = collect_labelled(
+        name, Path(directory), Path(table), image_column=image_column, columns=columns, split_column=split_column
+    )
+    return build(collection, Path(destination), progress=progress)
+
+
+PUBLISHED: Mapping[str, Callable[..., FolderReport]] = {"utkface": prepare_utkface, "fairface": prepare_fairface}

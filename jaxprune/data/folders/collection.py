@@ -1,0 +1,67 @@
+"""Images with labels and attributes, as found: what every folder becomes before it is built."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A label or an attribute of N images.
+
+    Attributes:
+      values: [N] int, codes of `names`; or [N] int or float, numbers, where there are no names.
+      names: The names of the codes; empty for numbers.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collection:
+    """N images of a folder with what is known of each.
+
+    Attributes:
+      name: What the built set is called.
+      paths: [N] the files.
+      attributes: Name -> attribute; the first that needs no bins is the usual label.
+      split: [N] "train", "validation" or "test"; None to draw the test split by the digests of the images.
+      description: What it is and under which licence.
+      malformed: Names of files that were left out because they do not say what the image shows.
+      left_out: Columns of the table that were left out, each with the reason.
+    """
+
+    name: str
+    paths: Sequence[Path]
+    attributes: Mapping[str, Attribute]
+    split: Sequence[str] | None
+    description: str
+    malformed: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What was found in a folder of images.
+
+    Attributes:
+      used: Images that were taken.
+      malformed: Names that do not hold the labels; those files were left out.
+      repeats: Images whose bytes are those of another one; they are on the same side of every split.
+      contradictory: Images that occur with different labels.
+      crossing: Images of the training or validation part that are copies of one in the test (or validation) part;
+        they were left out. Only where the folder comes with a split.
+      converted: Images that were turned upright or brought to the colours of the others.
+      left_out: Columns of the table that were left out, each with the reason.
+    """
+
+    used: int = 0
+    malformed: list[str] = field(default_factory=list)
+    repeats: int = 0
+    contradictory: list[str] = field(default_factory=list)
+    crossing: list[str] = field(default_factory=list)
+    converted: int = 0
+    left_out: list[str] = field(default_factory=list)

@@ -1,0 +1,117 @@
+"""The files of a folder of images: which there are, whether they can be read, and what is stored of them."""
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxprune.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_GREY = ("L", "1")
+_EIGHT_BITS = (*_GREY, "RGB", "P", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr")
+_ORIENTATION = 274  # the EXIF tag that says how a camera was held
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pass over an image found.
+
+    Attributes:
+      digest: SHA-256 of the bytes of its file.
+      grey: Whether it has one channel.
+      plain: Whether it can be stored byte for byte, among images of as many channels.
+    """
+
+    digest: str
+    grey: bool
+    plain: bool
+
+
+def find_images(directory: Path, what: str = "of the images") -> list[Path]:
+    """The images in a folder and the folders in it, in the order of their paths; hidden files are passed over.
+
+    Raises:
+      UserError: The folder is missing.
+    """
+    if not directory.is_dir():
+        raise UserError(f"--directory {directory} is not a folder; give the folder {what}")
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
+    """Reads and decodes every image once, so that all faults are found before anything is written.
+
+    Args:
+      paths: [N] the files.
+      advance: Called after each.
+
+    Returns:
+      [N] what was found.
+
+    Raises:
+      UserError: Images cannot be read; the message counts them and names the first.
+    """
+    found, faults = [], []
+    for path in paths:
+        try:
+            found.append(_look(path))
+        # What Pillow raises for damaged files depends on the format and on where the damage is.
+        except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error) as error:
+            reason = " ".join(str(error).replace(f"'{path}'", "").split()) or type(error).__name__
+            faults.append((path, reason))
+        advance()
+    if len(faults) == 1:
+        raise UserError(f"{faults[0][0]} cannot be read as an image ({faults[0][1]}); replace or remove it")
+    if faults:
+        others = ", ".join(path.name for path, _ in faults[1:3]) + (", ..." if len(faults) > 3 else "")
+        raise UserError(
+            f"{faults[0][0]} cannot be read as an image ({faults[0][1]}), nor can {len(faults) - 1} more ({others}); "
+            "replace or remove them"
+        )
+    return found
+
+
+def stored(path: Path, look: Look, grey: bool) -> bytes:
+    """The bytes to store: those of the file where they serve, else a lossless PNG, upright and of the right channels.
+
+    Args:
+      path: The file.
+      look: What was found in it.
+      grey: Whether all images of the set are grey, and so are stored with one channel.
+    """
+    from PIL import Image, ImageOps
+
+    if look.plain and look.grey == grey:
+        return path.read_bytes()
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+        out = io.BytesIO()
+        upright.save(out, format="PNG")
+    return out.getvalue()
+
+
+def _look(path: Path) -> Look:
+    from PIL import Image
+
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if image.mode not in _EIGHT_BITS:
+                raise ValueError(f"its pixels are of the kind {image.mode}; convert it to 8 bits a channel")
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            return Look(
+                hashlib.sha256(content).hexdigest(), image.mode in _GREY, upright and image.mode in ("L", "RGB")
+            )
+    except Image.UnidentifiedImageError:  # its own words name a buffer
+        raise ValueError("no image format that is known" if content else "the file is empty") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,119 @@
+"""A folder of images and a table that says what each of them shows."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxprune.data.folders.collection import Attribute, Collection
+from jaxprune.data.folders.images import find_images
+from jaxprune.data.folders.matching import match_rows
+from jaxprune.data.folders.tables import Cell, read_columns, to_attribute
+from jaxprune.errors import UserError, unknown
+
+_USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
+_RESERVED = ("image", "copy_of")  # features of every built set
+_SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
+           "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+
+
+def collect_labelled(
+    name: str,
+    directory: Path,
+    table: Path,
+    *,
+    image_column: str | None = None,
+    columns: Sequence[str] = (),
+    split_column: str | None = None,
+) -> Collection:
+    """The images of a folder with the columns of a table.
+
+    Args:
+      name: What the built set is to be called.
+      directory: The folder.
+      table: A CSV or Parquet file with one row for each image.
+      image_column: The column that names the images; None for the first there is of file, image, filename, file_name,
+        path, image_id.
+      columns: The columns to take; empty for all that are fit.
+      split_column: The column that says train, validation or test; None for one named split, where there is one.
+
+    Raises:
+      UserError: The folder, the table or a column is missing or not fit, or rows and images do not fit each other.
+    """
+    files = find_images(directory)
+    cells = read_columns(table)
+    where = f"--table {table}"
+    images = _image_column(cells, image_column, where)
+    splits = split_column or ("split" if "split" in cells and "split" not in columns else None)
+    if splits is not None and splits not in cells:
+        raise unknown("column", splits, cells, where=f"--split-column: {table}")
+    paths = match_rows(_names(cells[images], images, where), files, directory, str(table))
+    attributes, left_out = _attributes(cells, columns, {images, splits}, where)
+    return Collection(
+        name=name,
+        paths=paths,
+        attributes=attributes,
+        split=None if splits is None else _split(cells[splits], splits, where),
+        description=f"Images of the folder {directory.resolve().name} with the table {table.name} (SHA-256 "
+        f"{hashlib.sha256(table.read_bytes()).hexdigest()}).",
+        left_out=left_out,
+    )
+
+
+def _image_column(cells: dict[str, list[Cell]], asked: str | None, where: str) -> str:
+    if asked is not None:
+        if asked not in cells:
+            raise unknown("column", asked, cells, where=f"--image-column: {where.removeprefix('--table ')}")
+        return asked
+    for usual in _USUAL:
+        if usual in cells:
+            return usual
+    raise UserError(
+        f"{where} has no column named {', '.join(_USUAL[:-1])} or {_USUAL[-1]}; say with --image-column which of "
+        f"{', '.join(cells)} names the images"
+    )
+
+
+def _names(cells: Sequence[Cell], column: str, where: str) -> list[str]:
+    empty = [i for i, cell in enumerate(cells) if cell is None or not str(cell).strip()]
+    if empty:
+        raise UserError(f"{where}: row {empty[0] + 1} names no image in column {column!r}; fill it in or remove it")
+    return [str(cell).strip() for cell in cells]
+
+
+def _attributes(
+    cells: dict[str, list[Cell]], columns: Sequence[str], taken: set[str | None], where: str
+) -> tuple[dict[str, Attribute], list[str]]:
+    """The columns to store, by name, and those that were left out with the reason."""
+    for column in columns:
+        if column not in cells:
+            raise unknown("column", column, cells, where=f"--columns: {where.removeprefix('--table ')}")
+        if column in taken:
+            raise UserError(f"--columns: {column!r} names the images or their splits; leave it out")
+    found, left_out = {}, []
+    for column in columns or [column for column in cells if column not in taken]:
+        attribute = to_attribute(cells[column], chosen=bool(columns))
+        if isinstance(attribute, Attribute) and (column in _RESERVED or set(column) & set("*/")):
+            attribute = "it has the name of a stored feature, or a * or / in its name: rename it"
+        if isinstance(attribute, Attribute):
+            found[column] = attribute
+        elif columns:
+            raise UserError(f"{where}: column {column!r} cannot be used: {attribute}; mend it or leave it out")
+        else:
+            left_out.append(f"{column} ({attribute})")
+    if not found:
+        reasons = f": {', '.join(left_out)}" if left_out else ""
+        raise UserError(f"{where} has no column of labels or attributes{reasons}; add one")
+    return found, left_out
+
+
+def _split(cells: Sequence[Cell], column: str, where: str) -> list[str]:
+    split = [_SPLITS.get(str(cell).strip().lower(), "") for cell in cells]
+    if "" in split:
+        row = split.index("")
+        raise UserError(
+            f"{where}: column {column!r} says {cells[row]!r} in row {row + 1}; it may say train, validation or test"
+        )
+    for needed in ("train", "test"):
+        if needed not in split:
+            raise UserError(f"{where}: column {column!r} says {needed} in no row; a set has a train and a test split")
+    return split

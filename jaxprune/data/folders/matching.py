@@ -1,0 +1,87 @@
+"""Which file is meant by each row of a table."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from jaxprune.errors import UserError
+
+
+def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, table: str) -> list[Path]:
+    """The file of each row: one row for each image, and one image for each row.
+
+    A row may name its image by the path from the folder, by the file's name alone, or by that without its suffix, where
+    only one file has it.
+
+    Args:
+      names: [N] what the rows say.
+      files: The images in the folder.
+      directory: The folder.
+      table: What to call the table in the messages.
+
+    Returns:
+      [N] the files, in the order of the rows.
+
+    Raises:
+      UserError: There are no images; or a row has none, several or that of another row; or an image has no row.
+    """
+    if not files:
+        raise UserError(f"--directory {directory} holds no images (.jpg, .jpeg, .png, .bmp, .webp); give their folder")
+    called = _called(files, directory)
+    found = [called.get(_plain(name), []) for name in names]
+    absent = [name for name, paths in zip(names, found, strict=True) if not paths]
+    if absent:
+        if len(absent) == len(names):
+            raise UserError(
+                f"{table}: no row names an image in {directory}; the first says {names[0]!r}, the folder has "
+                f"{files[0].relative_to(directory).as_posix()!r}; see --image-column and --directory"
+            )
+        raise UserError(
+            f"{table}: {_count(len(absent), 'row')} without an image in {directory}: {_some(absent)}; "
+            "add the images, or remove the rows"
+        )
+    for name, paths in zip(names, found, strict=True):
+        if len(paths) > 1:
+            raise UserError(
+                f"{table}: {name!r} may be {_some(p.relative_to(directory).as_posix() for p in paths)}; "
+                f"give paths from {directory}"
+            )
+    chosen = [paths[0] for paths in found]
+    rows = Counter(chosen)
+    repeated = [path.relative_to(directory).as_posix() for path, count in rows.items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"{table}: {_count(len(repeated), 'image')} with several rows: {_some(repeated)}; keep one row for each"
+        )
+    unlisted = [path.relative_to(directory).as_posix() for path in files if path not in rows]
+    if unlisted:
+        raise UserError(
+            f"{table}: {_count(len(unlisted), 'image')} in {directory} without a row: {_some(unlisted)}; "
+            "add their rows, or move them elsewhere"
+        )
+    return chosen
+
+
+def _called(files: Iterable[Path], directory: Path) -> dict[str, list[Path]]:
+    """Every way to name a file -> the files; a path from the folder goes before a name, and a name before a stem."""
+    ways: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
+    for path in files:
+        relative = path.relative_to(directory)
+        for way, name in zip(ways, (relative.as_posix(), relative.name, relative.stem), strict=True):
+            way[name].append(path)
+    by_path, by_name, by_stem = ways
+    return {**by_stem, **by_name, **by_path}
+
+
+def _plain(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three, and how many more."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
