@@ -41,10 +41,9 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_names_and_layouts_are_those_of_pytorch():
     _, params, stats = network()
     entries = models.to_state_dict(params, stats)
+    kernel = params["layer1"]["0"]["conv1"]["kernel"]
     assert entries["layer1.0.conv1.weight"].shape == (4, 4, 3, 3)
-    np.testing.assert_array_equal(
-        entries["layer1.0.conv1.weight"][1, 2], params["layer1"]["0"]["conv1"]["kernel"][:, :, 2, 1]
-    )
+    np.testing.assert_array_equal(entries["layer1.0.conv1.weight"][1, 2], kernel[:, :, 2, 1])
     np.testing.assert_array_equal(entries["fc.weight"], params["fc"]["kernel"].T)
     np.testing.assert_array_equal(entries["bn1.weight"], params["bn1"]["scale"])
     np.testing.assert_array_equal(entries["bn1.running_var"], stats["bn1"]["var"])
@@ -139,7 +138,7 @@ def test_nothing_in_a_file_is_run(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
 def test_a_file_that_is_no_state_dict_is_an_error(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match="model.weights: ") as error:
+    with pytest.raises(UserError, match=r"model\.weights: ") as error:
         read_state_dict(tmp_path / name)
     assert "\n" not in str(error.value)
 
@@ -149,7 +148,7 @@ def test_a_missing_file_and_another_kind_of_object_are_errors(tmp_path):
         read_state_dict(tmp_path / "none.pt")
     with pytest.raises(UserError, match="something else than a state dict"):
         read_state_dict(zipped(tmp_path / "list.pt", [1, 2]))
-    with pytest.raises(UserError, match="weights.safetensors"):
+    with pytest.raises(UserError, match=r"weights\.safetensors"):
         write_state_dict(tmp_path / "weights.pt", {})
 
 

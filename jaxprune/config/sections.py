@@ -39,12 +39,37 @@ class Data(_Section):
 class Model(_Section):
     """Which network."""
 
-    name: str = Field(default="mlp", description="mlp or convnet")
+    name: str = Field(
+        default="mlp",
+        description="mlp, convnet, resnet18, resnet34, resnet50, resnet20, resnet56, vgg19, mobilenet_v2 or vit",
+    )
     hidden: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         default=None, description="widths of the dense layers"
     )
     channels: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         default=None, description="channels of the convolutions (convnet)"
+    )
+    width: float | None = Field(default=None, gt=0, description="times as many channels as the reference network")
+    norm: Literal["batch", "group"] | None = Field(default=None, description="how layers are normalised")
+    stem: Literal["auto", "small", "large"] | None = Field(
+        default=None, description="for small images, large ones, or by their size (resnet18, 34, 50, mobilenet_v2)"
+    )
+    head: Literal["auto", "small", "large"] | None = Field(
+        default=None, description="dense layers for small images, large ones, or by their size (vgg19)"
+    )
+    shortcut: Literal["pad", "projection"] | None = Field(
+        default=None, description="zeros or a 1x1 convolution where channels are added (resnet20, 56)"
+    )
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="share set to zero (vgg19, mobilenet_v2)")
+    patch: int | None = Field(default=None, ge=1, description="pixels a side of a patch (vit)")
+    features: int | None = Field(default=None, ge=1, description="width of the sequence (vit)")
+    depth: int | None = Field(default=None, ge=1, description="layers (vit)")
+    heads: int | None = Field(default=None, ge=1, description="attention heads (vit)")
+    weights: str = Field(
+        default="", description="a .pt or .safetensors file to begin from, in place of random weights; empty for none"
+    )
+    new_head: bool = Field(
+        default=False, description="whether the last layer of that file is for other classes, and is left out"
     )
 
 
