@@ -52,12 +52,31 @@ class Network:
     init: Callable[[jax.Array], tuple[Params, Stats]] | None
     apply: Callable[[Params, Stats, Array, bool], tuple[Array, Stats]]
 
+    def after(self, prepare: Callable[[Array], Array]) -> "Network":
+        """The network behind a function of its inputs: what it computes at x is what it computed at prepare(x).
+
+        So images can stay bytes up to the compiled program: `network.after(dataset.normalise)`.
+
+        Args:
+          prepare: `x [B, ...] -> x [B, ...]`, pure.
+        """
+        return Network(self.init, _After(self.apply, prepare))
+
     def freeze(self, stats: Stats) -> Apply:
         """The network in evaluation mode with these statistics: what auditing, theory and criteria take.
 
         The result is a pytree with the statistics as leaves, so that freezing again does not recompile.
         """
         return jax.tree_util.Partial(_Frozen(self.apply), stats)
+
+
+@dataclass(frozen=True)
+class _After:
+    apply: Callable[[Params, Stats, Array, bool], tuple[Array, Stats]]
+    prepare: Callable[[Array], Array]
+
+    def __call__(self, params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
+        return self.apply(params, stats, self.prepare(x), train)
 
 
 @dataclass(frozen=True)

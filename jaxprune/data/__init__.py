@@ -4,6 +4,8 @@ from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.faces import FolderReport, prepare_utkface
 from jaxprune.data.loading import load
+from jaxprune.data.normalisation import Normalise
+from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import KNOWN_SETS, SOURCES
 from jaxprune.data.synthetic import SyntheticDesign
 from jaxprune.data.table import Table
@@ -14,6 +16,8 @@ __all__ = [
     "SPLITS",
     "Dataset",
     "FolderReport",
+    "Normalise",
+    "RecordImages",
     "SyntheticDesign",
     "Table",
     "check_split",

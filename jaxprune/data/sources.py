@@ -43,7 +43,7 @@ SOURCES = {
 }
 
 
-PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0}
+PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0, "stream": False}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     chosen = fill("data", name, PREPARED_OPTIONS, options)
     folder = find_prepared(name, chosen["directory"])
     if folder is not None:
-        return read_prepared(folder, bins=chosen["bins"], image_size=chosen["image_size"])
+        return read_prepared(folder, **{option: chosen[option] for option in ("bins", "image_size", "stream")})
     if name in KNOWN_SETS:
         raise UserError(
             f"data.name: {name} is not prepared in {data_directory(chosen['directory'])}; "

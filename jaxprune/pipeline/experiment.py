@@ -50,8 +50,11 @@ class Experiment:
 
     @cached_property
     def on_device(self) -> dict[str, Batch]:
-        """The splits on the first device, where networks are measured."""
-        return {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in data.SPLITS}
+        """The splits that networks are measured on, on the first device, where that is done."""
+        wanted = {*self.settings.audit.splits, self.settings.theory.split}
+        shared = {"train": self.train_data} if self.mesh is None and "train" in wanted else {}
+        put = {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in wanted - set(shared)}
+        return shared | put
 
     @cached_property
     def steps(self) -> dict[tuple[str, bool], Step]:
@@ -179,6 +182,7 @@ def resolve(settings: Settings) -> Experiment:
         }
     )
     network = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
+    network = network.after(dataset.normalise)
     assert network.init is not None
     params, _ = jax.eval_shape(network.init, jax.random.key(0))
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
