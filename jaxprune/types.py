@@ -20,6 +20,7 @@ Masks = PyTree  # the structure of Params, bool, True = kept
 Scores = PyTree  # the structure of Params, float; the lowest score is pruned first
 Logs = dict[str, Array]
 Apply = Callable[[Params, Array], Array]  # (params, x [B, ...]) -> logits [B, C], statistics frozen
+Augment = Callable[[jax.Array, Array], Array]  # (key, x [B, H, W, channels]) -> x, random, for training alone
 ExampleLoss = Callable[[Array, Array], Array]  # (logits [B, C], y [B]) -> [B]
 
 

@@ -60,6 +60,8 @@ class Train(_Section):
     schedule: Literal["constant", "cosine"] = Field(default="constant", description="of the learning rate")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=0.0, ge=0, description="of sgd (added to the gradient) and adamw (decoupled)")
+    flip: bool = Field(default=False, description="mirror images left to right at random while training")
+    crop: int = Field(default=0, ge=0, description="shift images by up to this many pixels at random while training")
 
 
 class Prune(_Section):

@@ -1,5 +1,6 @@
 """Data sets with groups: three splits of examples, each with a label, a group and a weight."""
 
+from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.faces import FolderReport, prepare_utkface
@@ -20,10 +21,13 @@ __all__ = [
     "RecordImages",
     "SyntheticDesign",
     "Table",
+    "chain",
     "check_split",
     "epoch_indices",
     "from_arrays",
+    "horizontal_flip",
     "load",
     "prepare_utkface",
+    "random_crop",
     "take",
 ]

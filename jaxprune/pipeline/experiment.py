@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
-from jaxprune.errors import unknown
-from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.errors import UserError, unknown
+from jaxprune.types import Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
@@ -60,6 +60,16 @@ class Experiment:
     def steps(self) -> dict[tuple[str, bool], Step]:
         """The training step of each phase, plain and Lagrangian: one object each, so that each is compiled once."""
         return {(phase, fair): self._step(phase, fair) for phase in ("dense", "retrain") for fair in (False, True)}
+
+    @cached_property
+    def augment(self) -> Augment | None:
+        """How the inputs of a training batch are changed, if at all."""
+        train, normalise = self.settings.train, self.dataset.normalise
+        # Images of floats are normalised already: their mean is 0.
+        fill = normalise.shift if isinstance(normalise, data.Normalise) else 0.0
+        crops = [data.random_crop(train.crop, fill)] if train.crop else []
+        chosen = [*crops, *([data.horizontal_flip()] if train.flip else [])]
+        return data.chain(*chosen) if chosen else None
 
     @property
     def seeds(self) -> list[int]:
@@ -175,6 +185,7 @@ def resolve(settings: Settings) -> Experiment:
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude={"name"}))
     wanted = settings.data
     dataset = load_data(wanted)
+    _check_augmentation(settings, dataset)
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
@@ -189,6 +200,18 @@ def resolve(settings: Settings) -> Experiment:
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
     return Experiment(settings, dataset, network, prunable, keys, mesh, dataset.fingerprint())
+
+
+def _check_augmentation(settings: Settings, dataset: Dataset) -> None:
+    shape = dataset.train.x.shape[1:]
+    for setting, on in (("train.flip", settings.train.flip), ("train.crop", settings.train.crop)):
+        if on and len(shape) != 3:
+            raise UserError(f"{setting}: the inputs of {dataset.name} are rows of numbers, not images; leave it out")
+    if len(shape) == 3 and settings.train.crop >= min(shape[:2]):
+        raise UserError(
+            f"train.crop: {settings.train.crop} pixels would shift images of {shape[0]}x{shape[1]} out of view; "
+            "give fewer, such as an eighth of a side"
+        )
 
 
 @partial(jax.jit, static_argnames=("function",))

@@ -174,6 +174,7 @@ def _fit(
             start=start,
             on_epoch=keeper,
             data_sharding=sharding.batch_sharding(experiment.mesh),
+            augment=experiment.augment,
         )
     except TrainingDiverged as error:
         keeper.save()
