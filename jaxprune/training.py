@@ -131,7 +131,7 @@ def fit(
     """
     key = typed_key(key)
     replicated = key.ndim == 1
-    state, data, key = _placed_alike((state, data, key))
+    state, data, key = placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
     collected: list[Logs] = []
     for epoch in range(start, epochs):
@@ -141,7 +141,7 @@ def fit(
             augment=augment,
         )  # fmt: skip
         logs = jax.device_get(logs)
-        check_finite(_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
+        check_finite(logged_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
@@ -150,7 +150,7 @@ def fit(
     return state, joined
 
 
-def _placed_alike(arguments: PyTree) -> PyTree:
+def placed_alike(arguments: PyTree) -> PyTree:
     """Device arrays that are all bound to their device, where they lie on one.
 
     A state of which some leaves are bound (restored ones, say) and others are not comes out of the first epoch with all
@@ -166,7 +166,7 @@ def num_steps(data: Batch, batch_size: int) -> int:
     return -(-data.y.shape[0] // batch_size)
 
 
-def _losses(state: TrainState, logs: Logs) -> np.ndarray:
+def logged_losses(state: TrainState, logs: Logs) -> np.ndarray:
     """The logged losses, [T] or [R, T], the last one NaN where a parameter is not finite after the last update."""
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     kept = state.step.ndim  # 1 for replicas

@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
+from jaxprune.data.batching import chunk_size_for
 from jaxprune.errors import UserError, unknown
-from jaxprune.types import Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
@@ -90,6 +91,10 @@ class Experiment:
     def theory_keys(self) -> jax.Array:
         """[R] keys of the Lanczos starting vectors."""
         return self.purpose_keys(_THEORY)
+
+    def chunk_size(self, x: Array) -> int:
+        """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
+        return chunk_size_for(x, None, replicas=len(self.seeds))
 
     def initialise(self) -> tuple[Params, Stats]:
         """Fresh parameters and statistics of every replica, leaves [R, ...]."""
