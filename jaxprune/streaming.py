@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_steps
+from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
 
@@ -61,8 +62,10 @@ def fit(
 
     Raises:
       TrainingDiverged: As `training.fit`, for a block.
-      UserError: grain is not installed.
+      UserError: grain is not installed, or the data is more than a `Batch`.
     """
+    if type(data) is not Batch:
+        raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
     key = typed_key(key)
     replicated = key.ndim == 1
     if mesh is None:

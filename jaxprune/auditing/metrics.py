@@ -88,12 +88,12 @@ def evaluation_sums(
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
-    """The metrics behind `evaluation_sums` [G, 3], of one part of a split or added up over all."""
+    """The metrics behind `evaluation_sums` [..., G, 3], of one part of a split or added up over all."""
     size, total_loss, right = jnp.moveaxis(jnp.asarray(sums), -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
-    everyone = jnp.sum(size)
+    everyone = jnp.sum(size, -1)
     return GroupMetrics(
-        size, total_loss / safe, right / safe, jnp.sum(total_loss) / everyone, jnp.sum(right) / everyone
+        size, total_loss / safe, right / safe, jnp.sum(total_loss, -1) / everyone, jnp.sum(right, -1) / everyone
     )
 
 

@@ -79,7 +79,7 @@ def change_sums(
 
 
 def sampling_error_of(sums: Array) -> SamplingError:
-    """The standard errors behind `change_sums` [G, 5], of one part of a split or added up over all."""
+    """The standard errors behind `change_sums` [..., G, 5], of one part of a split or added up over all."""
     sums = jnp.asarray(sums)
     n, total, squares = sums[..., :1], sums[..., 1:3], sums[..., 3:]
     several = n > 1

@@ -116,6 +116,11 @@ def _check_together(settings: Settings) -> None:
         raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
     if mitigation.tolerance and mitigation.constraint != "loss_gap":
         raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
+    if settings.data.stream and not settings.theory.examples:
+        raise UserError(
+            "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
+            "set theory.examples, such as 500 of each group"
+        )
     for setting, values in (
         ("prune.sparsities", settings.prune.sparsities),
         ("mitigation.methods", mitigation.methods),

@@ -76,6 +76,11 @@ def training_steps(
     yield from _in_order(_TrainingSteps(data, typed_key(key), batch_size, start, stop, part or Part()), ahead, threads)
 
 
+def num_blocks(data: Batch, block_bytes: int = BLOCK_BYTES) -> int:
+    """How many `blocks` there are."""
+    return -(-len(data.y) // max(1, block_bytes // _bytes_of_one(data)))
+
+
 def blocks(data: Batch, *, block_bytes: int = BLOCK_BYTES, threads: int = THREADS) -> Iterator[Batch]:
     """All examples once, in order, as numpy blocks of one length, the last one padded with weight 0.
 
@@ -87,9 +92,8 @@ def blocks(data: Batch, *, block_bytes: int = BLOCK_BYTES, threads: int = THREAD
     Yields:
       Batches [n, ...]; two more than the one in use are held in memory.
     """
-    n = len(data.y)
-    fitting = max(1, block_bytes // _bytes_of_one(data))
-    yield from _in_order(_Blocks(data, -(-n // -(-n // fitting))), 2, threads)
+    length = -(-len(data.y) // num_blocks(data, block_bytes))
+    yield from _in_order(_Blocks(data, length), 2, threads)
 
 
 class _TrainingSteps:

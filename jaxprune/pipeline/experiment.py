@@ -1,6 +1,6 @@
 """From settings to functions: the only place where a string becomes a function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -15,6 +15,8 @@ from jaxprune import data, losses, mitigation, models, pruning, sharding, traini
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
 from jaxprune.data.batching import chunk_size_for
+from jaxprune.data.splitting import at_most
+from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError, unknown
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
@@ -51,8 +53,8 @@ class Experiment:
 
     @cached_property
     def on_device(self) -> dict[str, Batch]:
-        """The splits that networks are measured on, on the first device, where that is done."""
-        wanted = {*self.settings.audit.splits, self.settings.theory.split}
+        """The splits that networks are measured on, on the first device, where that is done; none that is streamed."""
+        wanted = set() if self.dataset.streamed else {*self.settings.audit.splits, self.settings.theory.split}
         shared = {"train": self.train_data} if self.mesh is None and "train" in wanted else {}
         put = {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in wanted - set(shared)}
         return shared | put
@@ -91,6 +93,25 @@ class Experiment:
     def theory_keys(self) -> jax.Array:
         """[R] keys of the Lanczos starting vectors."""
         return self.purpose_keys(_THEORY)
+
+    def blocks(self, split: str) -> Iterator[Batch]:
+        """A split in the parts that networks are measured on: one, or several where it is streamed."""
+        return blocks(self.dataset.split(split)) if self.dataset.streamed else iter([self.on_device[split]])
+
+    def num_blocks(self, split: str) -> int:
+        """How many of them there are."""
+        return num_blocks(self.dataset.split(split)) if self.dataset.streamed else 1
+
+    @cached_property
+    def theory_data(self) -> Batch:
+        """The examples that the theory is measured on, in memory: a split, or some of each group of it."""
+        wanted = self.settings.theory
+        batch = self.dataset.split(wanted.split)
+        if not wanted.examples:
+            return self.on_device[wanted.split]
+        index = at_most(batch.group, batch.y, wanted.examples)
+        chosen = Batch(batch.x[index], batch.y[index], batch.group[index], batch.weight[index])
+        return jax.device_put(chosen, jax.devices()[0])
 
     def chunk_size(self, x: Array) -> int:
         """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
