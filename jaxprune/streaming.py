@@ -76,14 +76,14 @@ def fit(
     steps = training.num_steps(data, batch_size)
     layout = _Layout(mesh, replicated, replicas, batch_size)
     batches = training_steps(
-        data, key, batch_size=batch_size, start=start, stop=epochs * steps, part=layout.part, ahead=2 * length,
-        threads=threads,
+        data, sharding.on_host(key), batch_size=batch_size, start=start, stop=epochs * steps, part=layout.part,
+        ahead=2 * length, threads=threads,
     )  # fmt: skip
     collected: list[Logs] = []
 
     def end(first: int, stop: int, logs: Logs) -> None:
         """What is left to do after a block; the device is waited for here, when the next block is ready."""
-        logs = jax.device_get(logs)
+        logs = sharding.fetch(logs)
         training.check_finite(training.logged_losses(state, logs), first_step=first)
         collected.append(logs)
         if on_block is not None:

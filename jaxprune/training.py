@@ -12,6 +12,7 @@ import optax
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
+from jaxprune.sharding import fetch
 from jaxprune.types import (
     Apply,
     Array,
@@ -140,7 +141,7 @@ def fit(
             step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding,
             augment=augment,
         )  # fmt: skip
-        logs = jax.device_get(logs)
+        logs = fetch(logs)
         check_finite(logged_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)
         if on_epoch is not None:
@@ -172,7 +173,7 @@ def logged_losses(state: TrainState, logs: Logs) -> np.ndarray:
     kept = state.step.ndim  # 1 for replicas
     fine = [jnp.isfinite(leaf).all(tuple(range(kept, leaf.ndim))) for leaf in leaves]
     losses = np.array(logs.get("loss", np.zeros((*state.step.shape, 1))))
-    losses[..., -1] = np.where(np.all(jax.device_get(fine), axis=0), losses[..., -1], np.nan)
+    losses[..., -1] = np.where(np.all(fetch(fine), axis=0), losses[..., -1], np.nan)
     return losses
 
 
