@@ -3,7 +3,8 @@
     python benchmarks/streaming.py FOLDER_OF_PREPARED_SETS [NAME] [--image-size 64] [--epochs 2]
 
 Prints a table and writes benchmarks/results/streaming.json. Each side is a process of its own (peak memory is that
-of the whole process); the sides alternate, and each figure is the best of all repeats. The epoch that compiles is left out.
+of the whole process); the sides alternate, and each figure is the best of all repeats. The epoch that compiles is
+left out.
 """
 
 import argparse

@@ -67,18 +67,32 @@ def fit(
     if type(data) is not Batch:
         raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
     key = typed_key(key)
-    replicated = key.ndim == 1
     if mesh is None:
         state, key = training.placed_alike((state, key))
     state = jax.tree.map(jnp.copy, state)
-    replicas = len(key) if replicated else 1
-    length = steps_in_block(data, batch_size, replicas, block_bytes)
+    length = steps_in_block(data, batch_size, key.size, block_bytes)
     steps = training.num_steps(data, batch_size)
-    layout = _Layout(mesh, replicated, replicas, batch_size)
+    layout = _Layout(mesh, key.ndim == 1, key.size, batch_size)
     batches = training_steps(
         data, sharding.on_host(key), batch_size=batch_size, start=start, stop=epochs * steps, part=layout.part,
         ahead=2 * length, threads=threads,
     )  # fmt: skip
+    stretches = _stretches(start, epochs * steps, steps, length)
+    return _run(step, state, key, batches, stretches, steps, layout, augment, on_block)
+
+
+def _run(
+    step: Step,
+    state: TrainState,
+    key: jax.Array,
+    batches: Iterator[Batch],
+    stretches: Iterator[tuple[int, int]],
+    steps: int,
+    layout: "_Layout",
+    augment: Augment | None,
+    on_block: Callable[[int, TrainState, Logs], None] | None,
+) -> tuple[TrainState, Logs]:
+    """Runs every block, the next one being read while the device computes."""
     collected: list[Logs] = []
 
     def end(first: int, stop: int, logs: Logs) -> None:
@@ -90,20 +104,19 @@ def fit(
             on_block(stop, state, logs)
 
     pending = None
-    for first, stop in _stretches(start, epochs * steps, steps, length):
+    for first, stop in stretches:
         block = layout.place([next(batches) for _ in range(first, stop)])
         if pending is not None:
             end(*pending)
         epoch, at = divmod(first, steps)
         state, logs = _block(
             step, state, block, key, jnp.int32(epoch), jnp.int32(at),
-            replicated=replicated, sharding=layout.of_batch, augment=augment,
+            replicated=layout.replicated, sharding=layout.of_batch, augment=augment,
         )  # fmt: skip
         pending = (first, stop, logs)
     if pending is not None:
         end(*pending)
-    axis = 1 if replicated else 0
-    joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
+    joined = {name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]}
     return state, joined
 
 
@@ -155,7 +168,7 @@ class _Layout:
     def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
         self.of_batch, self.part = sharding.batch_sharding(mesh), Part()
         self.of_block: NamedSharding | None = None
-        self.axis = 1 if replicated else 0  # of the steps
+        self.replicated, self.axis = replicated, int(replicated)  # the axis of the steps
         if mesh is None:
             return
         # A batch that the devices cannot share evenly is given to all of them whole, and split by the program.
