@@ -33,6 +33,7 @@ _MODULES = (
     "pruning",
     "reporting",
     "sharding",
+    "streaming",
     "theory",
     "training",
     "types",

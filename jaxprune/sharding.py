@@ -3,9 +3,11 @@
 import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxprune.types import PyTree
+from jaxprune.types import Array, PyTree
 
 
 def make_mesh(num_replicas: int) -> Mesh | None:
@@ -28,9 +30,34 @@ def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
     """Lays the leading axes of every array along the mesh axes named; without names, copies it to every device."""
     if mesh is None:
         return tree
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+    layout = NamedSharding(mesh, PartitionSpec(*axes))
+    if layout.is_fully_addressable:
+        return jax.device_put(tree, layout)
+    return jax.tree.map(lambda leaf: _over_hosts(leaf, layout), tree)
+
+
+def _over_hosts(leaf: Array, layout: NamedSharding) -> Array:
+    """An array that every host holds whole, laid over the devices of all; an array bound to a device cannot be."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_over_hosts(jax.random.key_data(leaf), layout), impl=jax.random.key_impl(leaf))
+    return jax.device_put(np.asarray(leaf), layout)
+
+
+def on_host(key: jax.Array) -> jax.Array:
+    """Keys of the new style, wherever they lie, on this host's default device."""
+    return jax.random.wrap_key_data(fetch(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
 
 def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
     """How `training.fit` splits a batch: over the data axis."""
     return None if mesh is None or mesh.shape["data"] == 1 else NamedSharding(mesh, PartitionSpec("data"))
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """The arrays as numpy arrays on every host, also those that lie on the devices of several."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -12,9 +12,11 @@ import optax
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
+from jaxprune.sharding import fetch
 from jaxprune.types import (
     Apply,
     Array,
+    Augment,
     Batch,
     ExampleLoss,
     Logs,
@@ -27,6 +29,9 @@ from jaxprune.types import (
     as_network,
     typed_key,
 )
+
+# Sets the randomness of augmentation apart from that of shuffling: more than any example's number.
+_AUGMENTATION = 2**32 - 1
 
 # (logits [B, C], batch, opt_state) -> (what is differentiated [], logs, extra arguments of the optax update)
 Objective = Callable[[Array, Batch, PyTree], tuple[Array, Logs, dict[str, Any]]]
@@ -98,6 +103,7 @@ def fit(
     start: int = 0,
     on_epoch: Callable[[int, TrainState, Logs], None] | None = None,
     data_sharding: Any = None,
+    augment: Augment | None = None,
 ) -> tuple[TrainState, Logs]:
     """Runs a step over shuffled epochs, each one `lax.scan` in one compiled program.
 
@@ -117,6 +123,8 @@ def fit(
       on_epoch: Called after each epoch with `(epochs done, state, logs of the epoch)`; the state is donated to the
         next epoch, so copy what is to be kept.
       data_sharding: A `jax.sharding.Sharding` of the batch axis, to split each batch over devices.
+      augment: `(key, x [B, ...]) -> x`, such as `data.random_crop(4)`: changes the inputs of each batch before the step
+        sees them. Its key depends on `(key, epoch, step)` alone, and so is another one for each replica.
 
     Returns:
       The state and the logs, numpy arrays [steps, ...], or [R, steps, ...] for replicas.
@@ -127,16 +135,17 @@ def fit(
     """
     key = typed_key(key)
     replicated = key.ndim == 1
-    state, data, key = _placed_alike((state, data, key))
+    state, data, key = placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
     collected: list[Logs] = []
     for epoch in range(start, epochs):
         at = jnp.int32(epoch)
         state, logs = _epoch(
-            step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding
-        )
-        logs = jax.device_get(logs)
-        check_finite(_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
+            step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding,
+            augment=augment,
+        )  # fmt: skip
+        logs = fetch(logs)
+        check_finite(logged_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
@@ -145,7 +154,7 @@ def fit(
     return state, joined
 
 
-def _placed_alike(arguments: PyTree) -> PyTree:
+def placed_alike(arguments: PyTree) -> PyTree:
     """Device arrays that are all bound to their device, where they lie on one.
 
     A state of which some leaves are bound (restored ones, say) and others are not comes out of the first epoch with all
@@ -161,13 +170,13 @@ def num_steps(data: Batch, batch_size: int) -> int:
     return -(-data.y.shape[0] // batch_size)
 
 
-def _losses(state: TrainState, logs: Logs) -> np.ndarray:
+def logged_losses(state: TrainState, logs: Logs) -> np.ndarray:
     """The logged losses, [T] or [R, T], the last one NaN where a parameter is not finite after the last update."""
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     kept = state.step.ndim  # 1 for replicas
     fine = [jnp.isfinite(leaf).all(tuple(range(kept, leaf.ndim))) for leaf in leaves]
     losses = np.array(logs.get("loss", np.zeros((*state.step.shape, 1))))
-    losses[..., -1] = np.where(np.all(jax.device_get(fine), axis=0), losses[..., -1], np.nan)
+    losses[..., -1] = np.where(np.all(fetch(fine), axis=0), losses[..., -1], np.nan)
     return losses
 
 
@@ -189,7 +198,24 @@ def check_finite(loss: np.ndarray, *, first_step: int = 0) -> None:
         )
 
 
-@partial(jax.jit, static_argnames=("step", "batch_size", "replicated", "sharding"), donate_argnames=("state",))
+def augmented(augment: Augment | None, epoch_key: jax.Array, at: Array, batch: Batch) -> Batch:
+    """The batch at a place in an epoch, its inputs augmented.
+
+    Args:
+      augment: `(key, x) -> x`, or None for nothing.
+      epoch_key: The key that orders the epoch.
+      at: [] int, the number of the batch in the epoch.
+      batch: [B] examples.
+    """
+    if augment is None:
+        return batch
+    key = jax.random.fold_in(jax.random.fold_in(epoch_key, _AUGMENTATION), at)
+    return batch._replace(x=augment(key, batch.x))
+
+
+@partial(
+    jax.jit, static_argnames=("step", "batch_size", "replicated", "sharding", "augment"), donate_argnames=("state",)
+)
 def _epoch(
     step: Step,
     state: TrainState,
@@ -200,17 +226,20 @@ def _epoch(
     batch_size: int,
     replicated: bool,
     sharding: Any,
+    augment: Augment | None,
 ) -> tuple[TrainState, Logs]:
     def one(state: TrainState, key: jax.Array) -> tuple[TrainState, Logs]:
-        order = epoch_indices(jax.random.fold_in(key, epoch), data.y.shape[0], batch_size)
+        epoch_key = jax.random.fold_in(key, epoch)
+        index, weight = epoch_indices(epoch_key, data.y.shape[0], batch_size)
 
-        def body(state: TrainState, at: tuple[Array, Array]) -> tuple[TrainState, Logs]:
-            batch = take(data, *at)
+        def body(state: TrainState, place: tuple[Array, Array, Array]) -> tuple[TrainState, Logs]:
+            at, *chosen = place
+            batch = take(data, *chosen)
             if sharding is not None:
                 batch = jax.lax.with_sharding_constraint(batch, sharding)
-            return step(state, batch)
+            return step(state, augmented(augment, epoch_key, at, batch))
 
-        return jax.lax.scan(body, state, order)
+        return jax.lax.scan(body, state, (jnp.arange(len(index)), index, weight))
 
     if not replicated:
         return one(state, key)

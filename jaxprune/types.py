@@ -20,6 +20,7 @@ Masks = PyTree  # the structure of Params, bool, True = kept
 Scores = PyTree  # the structure of Params, float; the lowest score is pruned first
 Logs = dict[str, Array]
 Apply = Callable[[Params, Array], Array]  # (params, x [B, ...]) -> logits [B, C], statistics frozen
+Augment = Callable[[jax.Array, Array], Array]  # (key, x [B, H, W, channels]) -> x, random, for training alone
 ExampleLoss = Callable[[Array, Array], Array]  # (logits [B, C], y [B]) -> [B]
 
 
@@ -55,12 +56,31 @@ class Network:
     apply: Callable[..., tuple[Array, Stats]]
     takes_weight: bool = False
 
+    def after(self, prepare: Callable[[Array], Array]) -> "Network":
+        """The network behind a function of its inputs: what it computes at x is what it computed at prepare(x).
+
+        So images can stay bytes up to the compiled program: `network.after(dataset.normalise)`.
+
+        Args:
+          prepare: `x [B, ...] -> x [B, ...]`, pure.
+        """
+        return Network(self.init, _After(self.apply, prepare), self.takes_weight)
+
     def freeze(self, stats: Stats) -> Apply:
         """The network in evaluation mode with these statistics: what auditing, theory and criteria take.
 
         The result is a pytree with the statistics as leaves, so that freezing again does not recompile.
         """
         return jax.tree_util.Partial(_Frozen(self.apply), stats)
+
+
+@dataclass(frozen=True)
+class _After:
+    apply: Callable[..., tuple[Array, Stats]]
+    prepare: Callable[[Array], Array]
+
+    def __call__(self, params: Params, stats: Stats, x: Array, train: bool, *weight: Array) -> tuple[Array, Stats]:
+        return self.apply(params, stats, self.prepare(x), train, *weight)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ FLOORS = (
     {"errors", "types", "groups", "config", "files", "options", "sharding"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
-    {"mitigation", "reporting"},
+    {"mitigation", "reporting", "streaming"},
     {"pipeline", "console"},
     {"cli"},
 )

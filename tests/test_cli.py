@@ -112,10 +112,10 @@ def test_metrics_follow_from_the_checkpoint_that_is_kept(finished) -> None:
     for r in range(2):
         zeros = sum(int((arrays[name][r] == 0).sum()) for name in kernels)
         assert zeros == round(0.9 * sum(arrays[name][r].size for name in kernels))
-    test = data.load("digits").test
-    hidden = np.maximum(
-        test.x.reshape(len(test.y), -1) @ arrays["params/dense_0/kernel"][1] + arrays["params/dense_0/bias"][1], 0
-    )
+    digits = data.load("digits")
+    test = digits.test
+    x = np.reshape(digits.normalise(test.x), (len(test.y), -1))
+    hidden = np.maximum(x @ arrays["params/dense_0/kernel"][1] + arrays["params/dense_0/bias"][1], 0)
     logits = hidden @ arrays["params/dense_1/kernel"][1] + arrays["params/dense_1/bias"][1]
     results = json.loads((finished / "results.json").read_text())
     audit = next(a for a in results["audits"] if (a["model"], a["sparsity"], a["split"]) == ("pruned", 0.9, "test"))

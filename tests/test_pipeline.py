@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import config, pipeline, pruning
+from jaxprune import config, models, pipeline, pruning
 from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit_stage, networks
 from jaxprune.pipeline.context import Context, Silent
@@ -111,3 +111,31 @@ def test_a_workspace_is_for_one_run_at_a_time(tmp_path) -> None:
         open_workspace(tmp_path / "run").__enter__()
     with open_workspace(tmp_path / "run") as again:
         assert again.root == tmp_path / "run"
+
+
+def test_a_run_begins_from_the_weights_of_a_file(tmp_path):
+    """Every replica begins with the file's body, and with a head of its own where the file's is for other classes."""
+    few = {"data.name": "digits", "model.name": "convnet", "model.channels": (2,), "model.hidden": (), "seeds": 2}
+    fresh = resolve(config.load(None, few))
+    params, stats = fresh.initialise()
+    one = jax.tree.map(lambda leaf: leaf[0] + 1, (params, stats))
+    models.save_weights(tmp_path / "ten.safetensors", *one)
+    begun = resolve(config.load(None, few | {"model.weights": str(tmp_path / "ten.safetensors")}))
+    for r in range(2):
+        jax.tree.map(lambda a, b, r=r: np.testing.assert_array_equal(a[r], b), begun.initialise(), one)
+    assert begun.fingerprint != fresh.fingerprint, "other weights are another run"
+
+    head = one[0]["head"]["dense_0"]
+    other = one[0] | {"head": {"dense_0": {name: leaf[..., :7] for name, leaf in head.items()}}}
+    models.save_weights(tmp_path / "seven.safetensors", other, one[1])
+    settings = few | {"model.weights": str(tmp_path / "seven.safetensors")}
+    with pytest.raises(UserError, match=r"head\.dense_0\.weight .* model\.new_head"):
+        resolve(config.load(None, settings))
+    found, _ = resolve(config.load(None, settings | {"model.new_head": True})).initialise()
+    np.testing.assert_array_equal(found["head"]["dense_0"]["kernel"], params["head"]["dense_0"]["kernel"])
+    np.testing.assert_array_equal(found["conv_0"]["kernel"][1], one[0]["conv_0"]["kernel"])
+
+
+def test_a_new_head_without_weights_is_an_error():
+    with pytest.raises(UserError, match=r"model\.new_head.*model\.weights"):
+        config.load(None, {"model.new_head": True})

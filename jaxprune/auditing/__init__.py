@@ -2,16 +2,20 @@
 
 from jaxprune.auditing.impact import Impact, impact
 from jaxprune.auditing.intervals import Interval, mean_interval
-from jaxprune.auditing.metrics import GroupMetrics, evaluate
-from jaxprune.auditing.sampling import SamplingError, sampling_error
+from jaxprune.auditing.metrics import GroupMetrics, evaluate, evaluation_sums, metrics_of
+from jaxprune.auditing.sampling import SamplingError, change_sums, sampling_error, sampling_error_of
 
 __all__ = [
     "GroupMetrics",
     "Impact",
     "Interval",
     "SamplingError",
+    "change_sums",
     "evaluate",
+    "evaluation_sums",
     "impact",
     "mean_interval",
+    "metrics_of",
     "sampling_error",
+    "sampling_error_of",
 ]

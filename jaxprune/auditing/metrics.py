@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
+from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_sum
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -47,7 +47,7 @@ def evaluate(
     *,
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
-    chunk_size: int = 4096,
+    chunk_size: int | None = None,
 ) -> GroupMetrics:
     """Evaluates a network on every group.
 
@@ -60,28 +60,51 @@ def evaluate(
       batch: [N] examples.
       num_groups: G.
       loss: Per-example loss.
-      chunk_size: Examples evaluated at a time, which bounds the memory.
+      chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
 
     Returns:
       The metrics.
     """
-    return _evaluate(as_pytree(apply), params, batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size)
+    options = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size}
+    return metrics_of(evaluation_sums(apply, params, batch, **options))
+
+
+def evaluation_sums(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int | None = None,
+) -> Array:
+    """The sums that `metrics_of` makes metrics of, so that parts of a split can be added up; arguments as `evaluate`.
+
+    Returns:
+      [G, 3]: total weight, loss and right predictions of each group.
+    """
+    size = chunk_size_for(batch.x, chunk_size)
+    return _evaluation_sums(as_pytree(apply), params, batch, num_groups=num_groups, loss=loss, chunk_size=size)
+
+
+def metrics_of(sums: Array) -> GroupMetrics:
+    """The metrics behind `evaluation_sums` [..., G, 3], of one part of a split or added up over all."""
+    size, total_loss, right = jnp.moveaxis(jnp.asarray(sums), -1, 0)
+    safe = jnp.where(size > 0, size, jnp.nan)
+    everyone = jnp.sum(size, -1)
+    return GroupMetrics(
+        size, total_loss / safe, right / safe, jnp.sum(total_loss, -1) / everyone, jnp.sum(right, -1) / everyone
+    )
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
-def _evaluate(
+def _evaluation_sums(
     apply: Apply, params: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss, chunk_size: int
-) -> GroupMetrics:
+) -> Array:
     def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
         logits = apply(params, chunk.x)
         right = (jnp.argmax(logits, -1) == chunk.y).astype(jnp.float32)
         values = jnp.stack([jnp.ones_like(right), loss(logits, chunk.y), right], axis=-1)
         return sums + group_sum(values, chunk.group, num_groups, chunk.weight), None
 
-    sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))
-    size, total_loss, right = jnp.moveaxis(sums, -1, 0)
-    safe = jnp.where(size > 0, size, jnp.nan)
-    everyone = jnp.sum(size)
-    return GroupMetrics(
-        size, total_loss / safe, right / safe, jnp.sum(total_loss) / everyone, jnp.sum(right) / everyone
-    )
+    return jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))[0]

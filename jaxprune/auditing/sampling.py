@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
+from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_sum
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -32,7 +32,7 @@ def sampling_error(
     *,
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
-    chunk_size: int = 4096,
+    chunk_size: int | None = None,
     dense_apply: Apply | None = None,
 ) -> SamplingError:
     """Standard errors of the impact, sd / √n of the change of each person in a group.
@@ -47,18 +47,50 @@ def sampling_error(
       batch: [N] examples; weights other than 0 count as 1.
       num_groups: G.
       loss: Per-example loss.
-      chunk_size: Examples evaluated at a time, which bounds the memory.
+      chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
       dense_apply: The function of the dense network, where it has statistics of its own; None for `apply`.
 
     Returns:
       The standard errors.
     """
+    options = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size, "dense_apply": dense_apply}
+    return sampling_error_of(change_sums(apply, dense, pruned, batch, **options))
+
+
+def change_sums(
+    apply: Apply,
+    dense: Params,
+    pruned: Params,
+    batch: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int | None = None,
+    dense_apply: Apply | None = None,
+) -> Array:
+    """The sums behind `sampling_error`, so that parts of a split can be added up; arguments as there.
+
+    Returns:
+      [G, 5]: people, changes of loss and of error, and the squares of both.
+    """
     functions = (as_pytree(dense_apply or apply), as_pytree(apply))
-    return _sampling_error(functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size)
+    size = chunk_size_for(batch.x, chunk_size)
+    return _change_sums(functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=size)
+
+
+def sampling_error_of(sums: Array) -> SamplingError:
+    """The standard errors behind `change_sums` [..., G, 5], of one part of a split or added up over all."""
+    sums = jnp.asarray(sums)
+    n, total, squares = sums[..., :1], sums[..., 1:3], sums[..., 3:]
+    several = n > 1
+    safe = jnp.where(several, n, 2)
+    variance = jnp.maximum(squares - total**2 / safe, 0) / (safe - 1)
+    error = jnp.where(several, jnp.sqrt(variance / safe), jnp.nan)
+    return SamplingError(error[..., 0], error[..., 1])
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
-def _sampling_error(
+def _change_sums(
     functions: tuple[Apply, Apply],
     networks: tuple[Params, Params],
     batch: Batch,
@@ -66,7 +98,7 @@ def _sampling_error(
     num_groups: int,
     loss: ExampleLoss,
     chunk_size: int,
-) -> SamplingError:
+) -> Array:
     def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
         def person(apply: Apply, params: Params) -> Array:
             logits = apply(params, chunk.x)
@@ -77,10 +109,4 @@ def _sampling_error(
         values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
         return sums + group_sum(values, chunk.group, num_groups, (chunk.weight != 0).astype(jnp.float32)), None
 
-    sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 5)), chunked(batch, chunk_size))
-    n, total, squares = sums[:, :1], sums[:, 1:3], sums[:, 3:]
-    several = n > 1
-    safe = jnp.where(several, n, 2)
-    variance = jnp.maximum(squares - total**2 / safe, 0) / (safe - 1)
-    error = jnp.where(several, jnp.sqrt(variance / safe), jnp.nan)
-    return SamplingError(error[:, 0], error[:, 1])
+    return jax.lax.scan(add, jnp.zeros((num_groups, 5)), chunked(batch, chunk_size))[0]

@@ -116,6 +116,8 @@ def _check_together(settings: Settings) -> None:
         raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
     if mitigation.tolerance and mitigation.constraint != "loss_gap":
         raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
+    if settings.model.new_head and not settings.model.weights:
+        raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
     for setting, values in (
         ("prune.sparsities", settings.prune.sparsities),
         ("mitigation.methods", mitigation.methods),

@@ -34,6 +34,7 @@ class Data(_Section):
     upsample_group: str = Field(default="", description="a group whose training examples are repeated")
     upsample_times: int = Field(default=1, ge=1, description="how often they are to occur")
     balance: bool = Field(default=False, description="repeat training examples until all groups are equally large")
+    stream: bool = Field(default=False, description="leave a prepared set's images on disk, for sets beyond memory")
 
 
 class Model(_Section):
@@ -83,6 +84,8 @@ class Train(_Section):
     schedule: Literal["constant", "cosine"] = Field(default="constant", description="of the learning rate")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=0.0, ge=0, description="of sgd (added to the gradient) and adamw (decoupled)")
+    flip: bool = Field(default=False, description="mirror images left to right at random while training")
+    crop: int = Field(default=0, ge=0, description="shift images by up to this many pixels at random while training")
 
 
 class Prune(_Section):
@@ -131,6 +134,7 @@ class Theory(_Section):
     """What is measured at the dense network to explain the harm."""
 
     split: Split = Field(default="train", description="the split that gradients and Hessians are taken on")
+    examples: int = Field(default=0, ge=0, description="of each group that are taken, at most; 0 takes the whole split")
     tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
     max_iterations: int = Field(default=50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
 

@@ -1,10 +1,13 @@
 """Data sets with groups: three splits of examples, each with a label, a group and a weight."""
 
+from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.catalogue import KNOWN_SETS, KnownSet, prepared_sets
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder, prepare_utkface
 from jaxprune.data.loading import load
+from jaxprune.data.normalisation import Normalise
+from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import SOURCES
 from jaxprune.data.synthetic import SyntheticDesign
 from jaxprune.data.table import Table
@@ -16,15 +19,20 @@ __all__ = [
     "Dataset",
     "FolderReport",
     "KnownSet",
+    "Normalise",
+    "RecordImages",
     "SyntheticDesign",
     "Table",
+    "chain",
     "check_split",
     "epoch_indices",
     "from_arrays",
+    "horizontal_flip",
     "load",
     "prepare_fairface",
     "prepare_folder",
     "prepare_utkface",
     "prepared_sets",
+    "random_crop",
     "take",
 ]

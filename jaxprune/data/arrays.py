@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import stratified
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError
@@ -33,8 +34,8 @@ def read_npz(path: Path) -> Table:
             f"data.name: x in {path} is {x.dtype} with {x.ndim} axes; give numbers, as rows [N, F] or images "
             "[N, H, W, channels]"
         )
-    x = x[..., None] if x.ndim == 3 else x
-    x, n = x.astype(np.float32), len(x)
+    x, n = x[..., None] if x.ndim == 3 else x, len(x)
+    x = x if is_image_bytes(x) else x.astype(np.float32)
     columns = {
         name: (values, _names(arrays, name, values))
         for name, values in arrays.items()

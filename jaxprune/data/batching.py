@@ -1,9 +1,13 @@
 """Batches of data that lies on the device, cut inside the compiled program."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from jaxprune.types import Array, Batch
+
+CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
 
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
@@ -30,6 +34,23 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
 def take(data: Batch, index: Array, weight: Array) -> Batch:
     """The examples at `index` [B], their weights multiplied by `weight` [B]."""
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
+
+
+def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:
+    """Examples to compute on at a time: those asked for, or as many as keep the memory of the computation in bounds.
+
+    What a network makes of an input takes many times the memory of the input, in proportion to it; so the inputs, as
+    float32, are given a budget. No more than 4096: beyond that, larger products are no faster.
+
+    Args:
+      x: [N, ...] inputs.
+      chunk_size: The number asked for; None for the budget to decide.
+      replicas: R, the networks that are computed at once.
+      budget: Bytes for all replicas together.
+    """
+    if chunk_size is not None:
+        return chunk_size
+    return max(1, min(4096, budget // (4 * max(1, math.prod(x.shape[1:])) * replicas)))
 
 
 def chunked(data: Batch, size: int) -> Batch:

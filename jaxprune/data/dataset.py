@@ -1,11 +1,13 @@
 """The `Dataset` that the rest of the library sees, and the checks that it passed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from jaxprune.data.normalisation import Normalise, as_they_are
+from jaxprune.data.records import RecordImages
 from jaxprune.errors import UserError
 from jaxprune.types import Array, Batch
 
@@ -19,7 +21,8 @@ class Dataset:
 
     Attributes:
       name: What it is called.
-      train: Examples that the parameters are fitted to; numpy arrays, inputs normalised.
+      train: Examples that the parameters are fitted to; numpy arrays. Inputs are as the network takes them, or are
+        images of bytes, which may be on disk (`RecordImages`).
       validation: Examples that choices are made on.
       test: Examples that are only ever reported on.
       label_names: The C names of the labels.
@@ -27,6 +30,9 @@ class Dataset:
       label_by: What the label is, such as "income".
       group_by: What the groups are, such as "race" or "race*sex".
       provenance: Where it comes from and under which licence.
+      normalise: What turns inputs into those that the network takes, inside the compiled program:
+        `network.after(normalise)`. Images of bytes have their channels brought to mean 0 and deviation 1 in the
+        training split; other inputs stay as they are.
     """
 
     name: str
@@ -38,6 +44,12 @@ class Dataset:
     label_by: str
     group_by: str
     provenance: str
+    normalise: Callable[[Array], Array] = as_they_are
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are on disk, to be decoded as they are used."""
+        return isinstance(self.train.x, RecordImages)
 
     @property
     def num_groups(self) -> int:
@@ -59,9 +71,13 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """A digest of every array and name: equal for equal data, whatever file it came from."""
-        digest = hashlib.sha256(repr((self.label_names, self.group_names)).encode())
+        names = (self.label_names, self.group_names, self.normalise if isinstance(self.normalise, Normalise) else None)
+        digest = hashlib.sha256(repr(names).encode())
         for split in SPLITS:
             for array in self.split(split):
+                if isinstance(array, RecordImages):
+                    digest.update(array.fingerprint())
+                    continue
                 digest.update(repr((array.shape, array.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -97,7 +113,7 @@ def check_split(
     Raises:
       UserError: Lengths differ, a label or group is out of range or not whole, or an input is NaN or infinite.
     """
-    x, y, group = np.asarray(x), np.asarray(y), np.asarray(group)
+    x, y, group = _array(x), np.asarray(y), np.asarray(group)
     if not len(x) == len(y) == len(group):
         raise UserError(
             f"{where}: the {split} split has {len(x)} inputs, {len(y)} labels and {len(group)} groups; "
@@ -136,8 +152,9 @@ def from_arrays(
     label_by: str = "label",
     group_by: str = "group",
     provenance: str = "arrays given by the caller",
+    normalise: Callable[[Array], Array] = as_they_are,
 ) -> Dataset:
-    """A checked data set from arrays that are normalised and split already.
+    """A checked data set from arrays that are split already.
 
     Args:
       train: `(x [N, ...], y [N], group [N])`, with as many examples as you like.
@@ -149,6 +166,8 @@ def from_arrays(
       label_by: What the label is.
       group_by: What the groups are.
       provenance: Where it comes from.
+      normalise: What the network needs before it, such as `data.Normalise(shift, scale)`; nothing where the inputs are
+        normalised already.
 
     Returns:
       The data set; every weight is 1.
@@ -160,11 +179,11 @@ def from_arrays(
     for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
         check_split(split, x, y, group, num_classes=len(label_names), num_groups=len(group_names), where=f"data {name}")
         batches[split] = Batch(
-            np.asarray(x), np.asarray(y, np.int32), np.asarray(group, np.int32), np.ones(len(y), np.float32)
+            _array(x), np.asarray(y, np.int32), np.asarray(group, np.int32), np.ones(len(y), np.float32)
         )
     dataset = Dataset(
         name=name, label_names=tuple(label_names), group_names=tuple(group_names), label_by=label_by,
-        group_by=group_by, provenance=provenance, **batches,
+        group_by=group_by, provenance=provenance, normalise=normalise, **batches,
     )  # fmt: skip
     shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
     for split, shape in shapes.items():
@@ -175,6 +194,10 @@ def from_arrays(
             )
     _check_no_group_is_empty(dataset)
     return dataset
+
+
+def _array(x: Array) -> Array:
+    return x if isinstance(x, RecordImages) else np.asarray(x)
 
 
 def _check_no_group_is_empty(dataset: Dataset) -> None:

@@ -1,17 +1,21 @@
 """From a name to a data set: what is done alike to every source."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxprune.data import resampling
-from jaxprune.data.dataset import Dataset, check_split, from_arrays
+from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
+from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
+from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
 from jaxprune.data.splitting import stratified
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import intersect
+from jaxprune.types import Array
 
 
 def load(
@@ -25,12 +29,14 @@ def load(
     upsample_group: str | None = None,
     upsample_times: int = 1,
     balance: bool = False,
+    stream: bool = False,
     **options: Any,
 ) -> Dataset:
     """A data set by name, grouped, split and normalised.
 
     The validation split is cut from the training part, evenly from every label and group, the same one at every
-    call. Inputs are normalised with the moments of the training split.
+    call. Rows, and images of floats, are normalised with the moments of the training split. Images of bytes stay bytes;
+    `Dataset.normalise`, put before the network, does the same to them on the device.
 
     Args:
       name: A name in `SOURCES`, the path of an npz file (docs/data.md describes its arrays), or the name of a set that
@@ -44,6 +50,8 @@ def load(
       upsample_group: A group whose training examples are repeated.
       upsample_times: How often they are to occur.
       balance: Whether small groups are repeated until every group is as large as the largest.
+      stream: Whether the images of a prepared set stay on disk and are decoded as they are used, for sets larger than
+        memory; the splits' `x` is then a `RecordImages`, which `jaxprune.streaming` trains and evaluates on.
       **options: Options of the source; None means its default.
 
     Returns:
@@ -52,7 +60,7 @@ def load(
     Raises:
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
-    table = read_table(name, options)
+    table = read_table(name, options | {"stream": True} if stream else options)
     _check_names(table, label, group)
     label_by = label or next(iter(table.labels))
     y, label_names = table.labels[label_by]
@@ -63,10 +71,10 @@ def load(
     members = _members(table, y, validation, where)
     kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
     members["train"] = members["train"][kept]
-    parts = _parts(table, members, y, groups)
+    parts, normalise = _parts(table, members, y, groups)
     names = {"label_names": label_names, "group_names": group_names, "label_by": label_by, "group_by": group_by}
     return from_arrays(
-        parts["train"], parts["validation"], parts["test"], name=name, provenance=table.provenance, **names
+        *(parts[split] for split in SPLITS), name=name, provenance=table.provenance, normalise=normalise, **names
     )
 
 
@@ -88,10 +96,16 @@ def _check_names(table: Table, label: str | None, group: str | None) -> None:
 
 def _parts(
     table: Table, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Inputs, labels and groups of each split, the inputs normalised with the moments of the training split."""
+) -> tuple[dict[str, tuple[Array, np.ndarray, np.ndarray]], Callable[[Array], Array]]:
+    """Inputs, labels and groups of each split, and how the device is to normalise the inputs."""
+    if is_image_bytes(table.x):
+        x = table.x
+        sums = x.channel_sums() if isinstance(x, RecordImages) else image_sums(x)
+        normalise = normalise_with(sums[members["train"]], math.prod(x.shape[1:3]))
+        parts = {split: x.select(i) if isinstance(x, RecordImages) else x[i] for split, i in members.items()}
+        return {split: (parts[split], y[i], groups[i]) for split, i in members.items()}, normalise
     shift, scale = _moments(table.x[members["train"]], table.standardise)
-    return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}
+    return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
 def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
@@ -29,8 +30,8 @@ def find_prepared(name: str, directory: str = "") -> Path | None:
     return whole[-1] if whole else None
 
 
-def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0) -> Table:
-    """Reads a prepared data set into memory.
+def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
+    """Reads a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
     numbers of few kinds are taken as they are; other numbers are binned.
@@ -39,6 +40,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
       folder: The folder of a version, holding `dataset_info.json` and array_record files.
       bins: Edges of the bins of numeric attributes; empty for the paper's nine age bins (of a feature named age).
       image_size: Pixels a side to resize images to; 0 leaves them as they are, and they must then be of one size.
+      stream: Whether the images stay on disk; each is decoded once now, for its moments, and again whenever it is used.
 
     Raises:
       UserError: The set is stored in another format, has no image, or its images differ in size.
@@ -56,39 +58,29 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     images = [path for path, feature in features.items() if isinstance(feature, tfds.features.Image)]
     if not images:
         raise UserError(f"data.name: {folder} has no image among its features: {', '.join(features)}")
-    x, split, rows = [], [], []
-    for name in [name for name in _SPLITS if name in builder.info.splits]:
-        for example in _examples(builder, name):
-            flat = dict(_flatten(example))
-            x.append(_sized(flat[images[0]], image_size))
-            rows.append(flat)
-            split.append(_SPLITS[name])
-    shapes = {image.shape for image in x}
-    if len(shapes) > 1:
-        raise UserError(f"data.image_size: the images of {folder} differ in size; give the pixels a side to resize to")
+    names = [name for name in _SPLITS if name in builder.info.splits]
+    records = Records(builder, names, images[0], image_size)
+    if not len(records):
+        raise UserError(f"data.name: {folder} holds no examples; prepare it again")
+    x, examples = read_all(records, stream=stream)
+    rows = [dict(_flatten(example)) for example in examples]
     columns, unused = _columns({path: features[path] for path in features if path not in images}, rows, bins)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
     unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
     return Table(
-        x=np.stack(x).astype(np.float32),
+        x=x,
         labels=columns,
         attributes=columns,
         # Not by numbers: how they are binned must not move the split.
         stratify=tuple(path for path in columns if getattr(features[path], "names", None)),
-        split=np.array(split, np.uint8),
+        split=np.repeat(np.array([_SPLITS[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
         unit=unit,
         unused=unused,
     )
-
-
-def _examples(builder: Any, split: str) -> Iterator[Mapping[str, Any]]:
-    source = builder.as_data_source(split=split)
-    for i in range(len(source)):
-        yield source[i]
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -98,16 +90,6 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", value
-
-
-def _sized(image: np.ndarray, size: int) -> np.ndarray:
-    if not size or image.shape[:2] == (size, size):
-        return image
-    from PIL import Image
-
-    squeezed = image[..., 0] if image.shape[-1] == 1 else image
-    resized = np.asarray(Image.fromarray(squeezed).resize((size, size), Image.Resampling.LANCZOS))
-    return resized.reshape(size, size, image.shape[-1])
 
 
 def _columns(

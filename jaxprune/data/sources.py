@@ -35,7 +35,7 @@ SOURCES = {
 }
 
 
-PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0}
+PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0, "stream": False}
 
 
 def read_table(name: str, options: Mapping[str, Any]) -> Table:
@@ -52,7 +52,7 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     chosen = fill("data", name, PREPARED_OPTIONS, options)
     folder = find_prepared(name, chosen["directory"])
     if folder is not None:
-        return read_prepared(folder, bins=chosen["bins"], image_size=chosen["image_size"])
+        return read_prepared(folder, **{option: chosen[option] for option in ("bins", "image_size", "stream")})
     if name in KNOWN_SETS and name not in PLACEHOLDERS:
         raise not_prepared(name, chosen["directory"])
     known = {*SOURCES, *KNOWN_SETS, *prepared_sets(chosen["directory"])} - set(PLACEHOLDERS)

@@ -25,3 +25,22 @@ def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
     chosen = np.zeros(n, bool)
     chosen[ordered[np.diff(marks) > 0]] = True
     return chosen
+
+
+def at_most(group: np.ndarray, y: np.ndarray, examples: int) -> np.ndarray:
+    """A choice of examples that leaves the labels of each group in their shares, the same one at every call.
+
+    Args:
+      group: [N] int.
+      y: [N] int, labels.
+      examples: How many of each group, at most; a group that has no more keeps all.
+
+    Returns:
+      Sorted indices.
+    """
+    chosen = []
+    for a in np.unique(group):
+        members = np.flatnonzero(group == a)
+        keep = stratified(np.asarray(y)[members], examples / len(members)) if len(members) > examples else slice(None)
+        chosen.append(members[keep])
+    return np.sort(np.concatenate(chosen))

@@ -12,6 +12,7 @@ from jaxprune.models.convnet import ConvNet
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet
+from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, to_state_dict
@@ -51,14 +52,17 @@ __all__ = [
     "ViT",
     "build",
     "create",
+    "digest",
     "from_callable",
     "from_linen",
     "from_nnx",
     "from_state_dict",
     "load_weights",
     "options_of",
+    "read_state_dict",
     "save_weights",
     "to_state_dict",
+    "write_state_dict",
 ]
 
 

@@ -1,5 +1,6 @@
 """State dicts, name -> array, read from files of PyTorch without running what is in them, and from safetensors."""
 
+import hashlib
 import io
 import pickle
 import zipfile
@@ -80,6 +81,15 @@ def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
     from safetensors.numpy import save
 
     write_atomically(Path(path), save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def digest(entries: Mapping[str, np.ndarray]) -> str:
+    """A digest of every name and array."""
+    found = hashlib.sha256()
+    for name, array in sorted(entries.items()):
+        found.update(repr((name, array.shape, array.dtype.str)).encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _state_dict(content: Any, path: Path) -> StateDict:

@@ -19,7 +19,7 @@ from jaxprune.pipeline.networks import (
     retrained_stage,
 )
 from jaxprune.pipeline.stage import Stage
-from jaxprune.types import Batch, Params, Stats
+from jaxprune.types import Array, Batch, Params, Stats
 
 _TRAJECTORY_POINTS = 200
 
@@ -53,43 +53,55 @@ def audit(context: Context) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         entries = list(networks(context))
         made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
-        context.progress.start("auditing every network", len(made))
-        evaluate = _evaluator(context)
-        reference = made[0][2]
+        measured = _measured(context, [network for _, _, network in made])
         audits, layers, multipliers = [], [], []
-        for model, sparsity, network in made:
+        for i, (model, sparsity, network) in enumerate(made):
             for split in context.experiment.settings.audit.splits:
-                measured = evaluate(context.experiment.on_device[split], reference, network)
-                audits.append({"model": model, "sparsity": sparsity, "split": split} | measured)
+                audits.append({"model": model, "sparsity": sparsity, "split": split} | measured[split][i])
             layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
             if "multipliers" in network.logs:
                 trajectory = _thinned(network.logs["multipliers"])
                 multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
-            context.progress.advance()
-        context.progress.finish()
         return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
     return json_once(context, audit_stage(context), compute)
 
 
-def _evaluator(context: Context) -> Callable[[Batch, Trained, Trained], dict[str, Any]]:
-    num_groups = context.experiment.dataset.num_groups
-    network = context.experiment.network
+def _measured(context: Context, made: list[Trained]) -> dict[str, list[dict[str, Any]]]:
+    """Split -> what was measured on each network, as plain values; the first is the one that others are compared with.
 
-    def measure(batch: Batch, before: Inputs, after: Inputs) -> tuple[auditing.GroupMetrics, auditing.SamplingError]:
+    Every split is read once, block by block, with all networks measured on each block.
+    """
+    experiment = context.experiment
+    network, num_groups = experiment.network, experiment.dataset.num_groups
+
+    def sums(batch: Batch, before: Inputs, after: Inputs) -> tuple[Array, Array]:
+        options: dict[str, Any] = {"num_groups": num_groups, "chunk_size": experiment.chunk_size(batch.x)}
         dense, apply = network.freeze(before[1]), network.freeze(after[1])
-        metrics = auditing.evaluate(apply, after[0], batch, num_groups=num_groups)
-        sampling = auditing.sampling_error(apply, before[0], after[0], batch, num_groups=num_groups, dense_apply=dense)
-        return metrics, sampling
+        change = auditing.change_sums(apply, before[0], after[0], batch, dense_apply=dense, **options)
+        return auditing.evaluation_sums(apply, after[0], batch, **options), change
 
-    def evaluate(batch: Batch, reference: Trained, trained: Trained) -> dict[str, Any]:
-        result = context.experiment.over_replicas(
-            measure, batch, (reference.params, reference.stats), (trained.params, trained.stats)
-        )
-        metrics, sampling = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), result)
-        return metrics._asdict() | {"sampling_error": sampling._asdict()}
+    splits, found = experiment.settings.audit.splits, {}
+    parts = sum(experiment.num_blocks(split) for split in splits)
+    context.progress.start("auditing every network", parts * len(made))
+    reference = (made[0].params, made[0].stats)
+    for split in splits:
+        # Added up in double precision: a split may have many blocks.
+        totals = [(0.0, 0.0)] * len(made)
+        for batch in experiment.blocks(split):
+            for i, trained in enumerate(made):
+                more = experiment.over_replicas(sums, batch, reference, (trained.params, trained.stats))
+                totals[i] = jax.tree.map(lambda a, b: a + np.asarray(b, np.float64), totals[i], more)
+                context.progress.advance()
+        found[split] = [_plain(*total) for total in totals]
+    context.progress.finish()
+    return found
 
-    return evaluate
+
+def _plain(evaluation: Array, change: Array) -> dict[str, Any]:
+    results = (auditing.metrics_of(evaluation), auditing.sampling_error_of(change))
+    metrics, sampling = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), results)
+    return metrics._asdict() | {"sampling_error": sampling._asdict()}
 
 
 def _layers(context: Context, network: Trained) -> list[dict[str, Any]]:

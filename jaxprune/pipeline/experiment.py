@@ -1,6 +1,6 @@
 """From settings to functions: the only place where a string becomes a function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -14,11 +14,17 @@ from jax.sharding import Mesh
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
-from jaxprune.errors import unknown
-from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.data.batching import chunk_size_for
+from jaxprune.data.splitting import at_most
+from jaxprune.data.streaming import blocks, num_blocks
+from jaxprune.errors import UserError, unknown
+from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
+
+
+_NOT_OPTIONS = {"name", "weights", "new_head"}  # of [model]: all others are options of the network
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +38,8 @@ class Experiment:
       prunable: Which parameters may be pruned.
       keys: [R] one key for each seed.
       mesh: The devices, or None for one.
-      fingerprint: A digest of the data.
+      fingerprint: A digest of the data, and of the weights that the networks begin with where a file gives them.
+      weights: The state dict that the networks begin with; None for random parameters.
     """
 
     settings: Settings
@@ -42,6 +49,7 @@ class Experiment:
     keys: jax.Array
     mesh: Mesh | None
     fingerprint: str
+    weights: Mapping[str, np.ndarray] | None = None
 
     @cached_property
     def train_data(self) -> Batch:
@@ -50,13 +58,26 @@ class Experiment:
 
     @cached_property
     def on_device(self) -> dict[str, Batch]:
-        """The splits on the first device, where networks are measured."""
-        return {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in data.SPLITS}
+        """The splits that networks are measured on, on the first device, where that is done; none that is streamed."""
+        wanted = set() if self.dataset.streamed else {*self.settings.audit.splits, self.settings.theory.split}
+        shared = {"train": self.train_data} if self.mesh is None and "train" in wanted else {}
+        put = {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in wanted - set(shared)}
+        return shared | put
 
     @cached_property
     def steps(self) -> dict[tuple[str, bool], Step]:
         """The training step of each phase, plain and Lagrangian: one object each, so that each is compiled once."""
         return {(phase, fair): self._step(phase, fair) for phase in ("dense", "retrain") for fair in (False, True)}
+
+    @cached_property
+    def augment(self) -> Augment | None:
+        """How the inputs of a training batch are changed, if at all."""
+        train, normalise = self.settings.train, self.dataset.normalise
+        # Images of floats are normalised already: their mean is 0.
+        fill = normalise.shift if isinstance(normalise, data.Normalise) else 0.0
+        crops = [data.random_crop(train.crop, fill)] if train.crop else []
+        chosen = [*crops, *([data.horizontal_flip()] if train.flip else [])]
+        return data.chain(*chosen) if chosen else None
 
     @property
     def seeds(self) -> list[int]:
@@ -78,10 +99,42 @@ class Experiment:
         """[R] keys of the Lanczos starting vectors."""
         return self.purpose_keys(_THEORY)
 
+    def blocks(self, split: str) -> Iterator[Batch]:
+        """A split in the parts that networks are measured on: one, or several where it is streamed."""
+        return blocks(self.dataset.split(split)) if self.dataset.streamed else iter([self.on_device[split]])
+
+    def num_blocks(self, split: str) -> int:
+        """How many of them there are."""
+        return num_blocks(self.dataset.split(split)) if self.dataset.streamed else 1
+
+    @cached_property
+    def theory_data(self) -> Batch:
+        """The examples that the theory is measured on, in memory: a split, or some of each group of it."""
+        wanted = self.settings.theory
+        batch = self.dataset.split(wanted.split)
+        if not wanted.examples:
+            return self.on_device[wanted.split]
+        index = at_most(batch.group, batch.y, wanted.examples)
+        chosen = Batch(batch.x[index], batch.y[index], batch.group[index], batch.weight[index])
+        return jax.device_put(chosen, jax.devices()[0])
+
+    def chunk_size(self, x: Array) -> int:
+        """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
+        return chunk_size_for(x, None, replicas=len(self.seeds))
+
     def initialise(self) -> tuple[Params, Stats]:
         """Fresh parameters and statistics of every replica, leaves [R, ...]."""
         assert self.network.init is not None
-        return jax.jit(jax.vmap(self.network.init))(self.purpose_keys(_INIT))
+        params, stats = jax.jit(jax.vmap(self.network.init))(self.purpose_keys(_INIT))
+        if self.weights is None:
+            return params, stats
+        model = self.settings.model
+        replicas = [jax.tree.map(lambda leaf, r=r: leaf[r], (params, stats)) for r in range(len(self.seeds))]
+        begun = [
+            models.from_state_dict(dict(self.weights), *one, new_head=model.new_head, where=model.weights)
+            for one in replicas
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
 
     def prune(self, params: Params, sparsity: float) -> tuple[Params, Masks]:
         """Pruned parameters and masks of every replica, leaves [R, ...]."""
@@ -169,9 +222,15 @@ def resolve(settings: Settings) -> Experiment:
     ):
         if name not in known:
             raise unknown(setting.split(".")[1], name, known, where=setting)
-    model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude={"name"}))
+    model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
     wanted = settings.data
+    if wanted.stream and not settings.theory.examples:
+        raise UserError(
+            "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
+            "set theory.examples, such as 500 of each group"
+        )
     dataset = load_data(wanted)
+    _check_augmentation(settings, dataset)
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
@@ -179,12 +238,32 @@ def resolve(settings: Settings) -> Experiment:
         }
     )
     network = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
+    network = network.after(dataset.normalise)
     assert network.init is not None
-    params, _ = jax.eval_shape(network.init, jax.random.key(0))
+    params, stats = jax.eval_shape(network.init, jax.random.key(0))
+    weights, fingerprint = None, dataset.fingerprint()
+    if settings.model.weights:
+        weights = models.read_state_dict(settings.model.weights)
+        models.from_state_dict(  # now rather than after the training of something else
+            weights, params, stats, new_head=settings.model.new_head, where=settings.model.weights
+        )
+        fingerprint += "+" + models.digest(weights)
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
-    return Experiment(settings, dataset, network, prunable, keys, mesh, dataset.fingerprint())
+    return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights)
+
+
+def _check_augmentation(settings: Settings, dataset: Dataset) -> None:
+    shape = dataset.train.x.shape[1:]
+    for setting, on in (("train.flip", settings.train.flip), ("train.crop", settings.train.crop)):
+        if on and len(shape) != 3:
+            raise UserError(f"{setting}: the inputs of {dataset.name} are rows of numbers, not images; leave it out")
+    if len(shape) == 3 and settings.train.crop >= min(shape[:2]):
+        raise UserError(
+            f"train.crop: {settings.train.crop} pixels would shift images of {shape[0]}x{shape[1]} out of view; "
+            "give fewer, such as an eighth of a side"
+        )
 
 
 @partial(jax.jit, static_argnames=("function",))

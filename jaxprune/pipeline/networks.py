@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune import checkpoints, sharding, training
+from jaxprune import checkpoints, sharding, streaming, training
 from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage
@@ -119,7 +119,7 @@ def _trained(
 
     def compute(folder: Path) -> Trained:
         params, stats, masks = begin()
-        context.progress.start(f"{label}, {settings.seeds} seed{'s' * (settings.seeds > 1)}", epochs)
+        context.progress.start(f"{label}, {settings.seeds} seed{'s' * (settings.seeds > 1)}", _parts(context, epochs))
         try:
             state, logs = _fit(context, folder, phase, fair, epochs, params, stats, masks)
         finally:
@@ -127,7 +127,8 @@ def _trained(
         state = jax.device_put(state, jax.devices()[0])
         checkpoints.save(folder / "network", {"params": state.params, "stats": state.stats, "masks": masks})
         np.savez(folder / "logs.npz", **logs)
-        for left in (*folder.glob("epoch-*"), *folder.glob("saving")):  # the latter from a kill while saving
+        # "saving" is what a kill while saving leaves.
+        for left in [path for kind in ("epoch-*", "step-*", "saving") for path in folder.glob(kind)]:
             shutil.rmtree(left)
         return Trained(state.params, state.stats, masks, logs)
 
@@ -152,40 +153,59 @@ def _fit(
     experiment = context.experiment
     state = experiment.initial_state(phase, fair, params, stats, masks)
     start, past = 0, {}
-    for newest in sorted(folder.glob("epoch-*[0-9]"))[-1:]:
-        start = int(newest.name.removeprefix("epoch-"))
+    unit = "step" if experiment.dataset.streamed else "epoch"
+    for newest in sorted(folder.glob(f"{unit}-*[0-9]"))[-1:]:
+        start = int(newest.name.removeprefix(f"{unit}-"))
         state = checkpoints.restore(newest / "state", state, remedy=f"delete {newest} and run again")
         state = sharding.place(state, experiment.mesh, "replica")
         if start:
             with np.load(newest / "logs.npz") as z:
                 past = dict(z)
-        context.progress.say(f"continuing after epoch {start} of {epochs}")
-        for _ in range(start):
+        context.progress.say(f"continuing after {unit} {start} of {epochs * _steps_of(context, unit)}")
+        for _ in range(start * _parts(context, epochs) // (epochs * _steps_of(context, unit))):
             context.progress.advance()
-    keeper = _Keeper(folder, context, state, start, past)
+    keeper = _Keeper(folder, context, state, start, past, unit)
+    options: dict[str, Any] = {
+        "key": sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
+        "epochs": epochs,
+        "batch_size": experiment.settings.train.batch_size,
+        "start": start,
+        "augment": experiment.augment,
+    }
+    step = experiment.steps[phase, fair]
     try:
-        state, _ = training.fit(
-            experiment.steps[phase, fair],
-            state,
-            experiment.train_data,
-            key=sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
-            epochs=epochs,
-            batch_size=experiment.settings.train.batch_size,
-            start=start,
-            on_epoch=keeper,
-            data_sharding=sharding.batch_sharding(experiment.mesh),
-        )
+        if experiment.dataset.streamed:
+            train = experiment.dataset.train
+            state, _ = streaming.fit(step, state, train, on_block=keeper, mesh=experiment.mesh, **options)
+        else:
+            split = sharding.batch_sharding(experiment.mesh)
+            state, _ = training.fit(step, state, experiment.train_data, on_epoch=keeper, data_sharding=split, **options)
     except TrainingDiverged as error:
         keeper.save()
         raise _explained(context, error, phase, fair, keeper) from None
     return state, keeper.logs()
 
 
-class _Keeper:
-    """Keeps the last good state of a training, and saves it from time to time."""
+def _steps_of(context: Context, unit: str) -> int:
+    """Units of an epoch: 1, or its steps."""
+    train, batch_size = context.experiment.dataset.train, context.experiment.settings.train.batch_size
+    return training.num_steps(train, batch_size) if unit == "step" else 1
 
-    def __init__(self, folder: Path, context: Context, state: TrainState, done: int, logs: Logs):
-        self.folder, self.context = folder, context
+
+def _parts(context: Context, epochs: int) -> int:
+    """How often the progress of a training is told: every epoch, or every block of steps."""
+    if not context.experiment.dataset.streamed:
+        return epochs
+    settings, train = context.experiment.settings, context.experiment.dataset.train
+    length = streaming.steps_in_block(train, settings.train.batch_size, settings.seeds)
+    return epochs * -(-training.num_steps(train, settings.train.batch_size) // length)
+
+
+class _Keeper:
+    """Keeps the last good state of a training, and saves it from time to time; `done` counts epochs or steps."""
+
+    def __init__(self, folder: Path, context: Context, state: TrainState, done: int, logs: Logs, unit: str):
+        self.folder, self.context, self.unit = folder, context, unit
         self.state, self.done = jax.tree.map(jnp.copy, state), done
         self.collected = [logs] if logs else []
         self.saved = time.monotonic()
@@ -206,7 +226,7 @@ class _Keeper:
 
     def path(self) -> Path:
         """Where the state is saved."""
-        return self.folder / f"epoch-{self.done:05d}"
+        return self.folder / f"{self.unit}-{self.done:0{5 if self.unit == 'epoch' else 9}d}"
 
     def save(self) -> None:
         """Saves the state aside, renames it, and only then drops the older ones."""
@@ -214,7 +234,7 @@ class _Keeper:
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.save(aside / "state", self.state)
         np.savez(aside / "logs.npz", **self.logs())
-        older = sorted(self.folder.glob("epoch-*"))
+        older = sorted(self.folder.glob(f"{self.unit}-*"))
         if self.path() not in older:
             aside.rename(self.path())
         for path in older:

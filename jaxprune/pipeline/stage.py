@@ -13,7 +13,7 @@ from typing import Any
 from jaxprune.errors import UserError
 from jaxprune.files import check_seal, whole_folder, write_atomically
 
-FORMAT = 1  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
+FORMAT = 2  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
 MARKER = ".jaxprune-run"
 
 

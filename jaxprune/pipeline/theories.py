@@ -42,8 +42,10 @@ def theorise(context: Context) -> dict[str, Any]:
 def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
     """What the dense networks alone tell."""
     settings, num_groups = experiment.settings.theory, experiment.dataset.num_groups
-    chunks = theory.by_group(experiment.dataset.split(settings.split), num_groups)
-    shares = chunks.size / chunks.size.sum()
+    batch = experiment.theory_data
+    chunks = theory.by_group(batch, num_groups, replicas=len(experiment.seeds))
+    sizes = experiment.dataset.group_sizes(settings.split)  # of the whole split, of which `batch` may be a choice
+    shares = (sizes / sizes.sum()).astype(np.float32)
 
     def gradients(chunks: theory.Chunks, params: Params, stats: Stats) -> tuple[Array, Array]:
         of_groups = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)
@@ -62,11 +64,12 @@ def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
         )
 
     def distance(batch: Batch, params: Params, stats: Stats) -> theory.Boundary:
-        return theory.boundary_distance(experiment.network.freeze(stats), params, batch, num_groups=num_groups)
+        size, apply = experiment.chunk_size(batch.x), experiment.network.freeze(stats)
+        return theory.boundary_distance(apply, params, batch, num_groups=num_groups, chunk_size=size)
 
     norms, overall = experiment.over_replicas(gradients, chunks, source.params, source.stats)
     top = experiment.over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
-    near = experiment.over_replicas(distance, experiment.on_device[settings.split], source.params, source.stats)
+    near = experiment.over_replicas(distance, batch, source.params, source.stats)
     return {
         "gradient_norm": norms,
         "overall_gradient_norm": overall,
@@ -87,11 +90,11 @@ def _along_pruning(context: Context, source: Trained, cut: list[Trained]) -> dic
     def terms(batch: Batch, dense: Params, stats: Stats, other: Params) -> tuple[Array, theory.Taylor]:
         delta = jax.tree.map(lambda p, q: (q - p)[None], dense, other)
         apply = experiment.network.freeze(stats)
-        return theory.norms(delta)[0], theory.taylor(apply, dense, other, batch, num_groups=num_groups)
+        size = experiment.chunk_size(batch.x)
+        return theory.norms(delta)[0], theory.taylor(apply, dense, other, batch, num_groups=num_groups, chunk_size=size)
 
-    found = []
+    found, batch = [], experiment.theory_data
     for network in cut:
-        batch = experiment.on_device[experiment.settings.theory.split]
         found.append(experiment.over_replicas(terms, batch, source.params, source.stats, network.params))
         context.progress.advance()
     return {

@@ -166,6 +166,11 @@ def why(results: Results) -> list[str]:
     found = {name: interval(results, rho[s]) for name, rho in rank_correlations(results).items()}
     known = {name: rho for name, rho in found.items() if np.isfinite(rho.mean)}
     sentences = []
+    if most := results.settings.get("theory", {}).get("examples"):
+        sentences.append(
+            f"All of this is measured on {most:,} examples of each group at most, chosen evenly over the labels, "
+            f"the same ones for every seed; the {theory.split} split may have more."
+        )
     if known:
         best = max(known, key=lambda name: float(known[name].mean))
         listed = ", ".join(f"{PREDICTORS[n]} {known[n].mean:+.2f}" for n in known if n != best)

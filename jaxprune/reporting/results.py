@@ -98,7 +98,8 @@ class Results:
       sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
       layers: Model and sparsity -> layers, each with path, size and kept [R].
       multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
-      theory: What was measured at the dense network, if it was.
+      theory: What was measured at the dense network, if it was; on `settings["theory"]["examples"]` examples of each
+        group at most, where that is not 0.
     """
 
     settings: dict[str, Any]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
+from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_sum
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
@@ -24,7 +24,7 @@ class Boundary(NamedTuple):
 
 
 def boundary_distance(
-    apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int = 4096
+    apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int | None = None
 ) -> Boundary:
     """Measures the distance of each group to the decision boundary.
 
@@ -35,12 +35,13 @@ def boundary_distance(
       params: The parameters.
       batch: [N] examples.
       num_groups: G.
-      chunk_size: Examples evaluated at a time, which bounds the memory.
+      chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
 
     Returns:
       The measures.
     """
-    return _boundary_distance(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=chunk_size)
+    size = chunk_size_for(batch.x, chunk_size)
+    return _boundary_distance(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=size)
 
 
 @partial(jax.jit, static_argnames=("num_groups", "chunk_size"))

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxprune.data.batching import chunk_size_for
 from jaxprune.errors import UserError
 from jaxprune.types import Array, Batch
 
@@ -26,17 +27,19 @@ class Chunks(NamedTuple):
     size: Array
 
 
+_BYTES = 2 << 20  # of float32 inputs in a chunk: second derivatives hold many times what a forward pass does
 _OVERHEAD = 64  # what a chunk costs beside its examples, in examples
 
 
-def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Chunks:
+def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, replicas: int = 1) -> Chunks:
     """Cuts examples into chunks of one group each, on the host.
 
     Args:
       batch: [N] examples; those of weight 0 are left out.
       num_groups: G.
       chunk_size: B; the last chunk of each group is padded with weight 0, and the memory of a pass grows with B.
-        None chooses the power of two up to 512 that pads little in few chunks.
+        None chooses the power of two that pads little in few chunks, up to 512 and to what a byte budget allows.
+      replicas: R, the networks that the chunks are for at once, which share the budget.
 
     Returns:
       The chunks, numpy arrays. A group without examples has none.
@@ -49,7 +52,9 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None) -> Ch
         raise UserError(f"groups run from {group.min()} to {group.max()}; num_groups is {num_groups}")
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
-    length = chunk_size or min((2**k for k in range(10)), key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
+    most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))
+    powers = [2**k for k in range(10) if 2**k <= most]
+    length = chunk_size or min(powers, key=lambda b: int(np.sum(-(-counts // b) * (b + _OVERHEAD))))
     parts: list[tuple[int, np.ndarray]] = []
     for a, members in enumerate(of_group):
         parts += [(a, members[i : i + length]) for i in range(0, len(members), length)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
+from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_sum
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -44,7 +44,7 @@ def taylor(
     *,
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
-    chunk_size: int = 4096,
+    chunk_size: int | None = None,
 ) -> Taylor:
     """The Taylor terms of each group's excessive loss, with Δ = pruned - dense.
 
@@ -58,12 +58,13 @@ def taylor(
       batch: [N] examples.
       num_groups: G.
       loss: Per-example loss.
-      chunk_size: Examples evaluated at a time, which bounds the memory.
+      chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
 
     Returns:
       The terms.
     """
-    return _taylor(as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=chunk_size)
+    size = chunk_size_for(batch.x, chunk_size)
+    return _taylor(as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=size)
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))

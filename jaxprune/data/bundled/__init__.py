@@ -53,7 +53,7 @@ def digits() -> Table:
     z = _read("digits.npz")
     column = (z["label"], tuple(str(n) for n in range(10)))
     return Table(
-        x=z["image"].astype(np.float32)[..., None],
+        x=z["image"].astype(np.uint8)[..., None],
         labels={"digit": column},
         attributes={"digit": column},
         stratify=(),

@@ -1,0 +1,187 @@
+"""The images of a prepared set: decoded into memory, or left on disk and decoded when they are asked for."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxprune.data.normalisation import image_sums
+from jaxprune.errors import UserError
+
+_THREADS = 8  # decoding leaves the interpreter free, and waiting for a disk even more so
+_AT_ONCE = 64  # records read by a thread at a time
+
+
+class Records:
+    """The records of several splits of a prepared set, numbered through, in the order of the splits.
+
+    Attributes:
+      count: Records of each split.
+    """
+
+    def __init__(self, builder: Any, splits: Sequence[str], image: str, image_size: int):
+        import tensorflow_datasets as tfds
+
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._sources = [builder.as_data_source(split=split, deserialize_method=raw) for split in splits]
+        self.count = [len(source) for source in self._sources]
+        self._starts = np.cumsum([0, *self.count])
+        self._path, self._size = image.split("/"), image_size
+        self._image, self._others = (
+            tfds.features.FeaturesDict(_part(builder.info.features, image, inside)) for inside in (True, False)
+        )
+        self._where = builder.info.full_name
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def _raw(self, rows: np.ndarray) -> list[bytes]:
+        of = np.searchsorted(self._starts, rows, "right") - 1
+        found: list[bytes] = [b""] * len(rows)
+        for s in np.unique(of):
+            at = np.flatnonzero(of == s)
+            records = self._sources[s].__getitems__((rows[at] - self._starts[s]).tolist())
+            for i, record in zip(at, records, strict=True):
+                found[i] = record
+        return found
+
+    def _decoded(self, record: bytes) -> np.ndarray:
+        value: Any = self._image.deserialize_example_np(record)
+        for name in self._path:
+            value = value[name]
+        return _sized(np.asarray(value), self._size)
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """[n, H, W, channels] the images of the records with these numbers, in this order."""
+        return np.stack([self._decoded(record) for record in self._raw(np.asarray(rows))])
+
+    def first(self) -> np.ndarray:
+        """[H, W, channels] the first image."""
+        return self.images(np.array([0]))[0]
+
+    def examples(self, on_images: Callable[[int, np.ndarray], None]) -> list[Mapping[str, Any]]:
+        """Reads every record once, on several threads.
+
+        Args:
+          on_images: Called with the first number and the images of a stretch of records.
+
+        Returns:
+          Everything else in each record.
+
+        Raises:
+          UserError: The images differ in size.
+        """
+        shape = self.first().shape
+
+        def stretch(start: int) -> list[Any]:
+            records = self._raw(np.arange(start, min(start + _AT_ONCE, len(self))))
+            images = [self._decoded(record) for record in records]
+            if any(image.shape != shape for image in images):
+                raise UserError(
+                    f"data.image_size: the images of {self._where} differ in size; give the pixels a side to resize to"
+                )
+            on_images(start, np.stack(images))
+            return [self._others.deserialize_example_np(record) for record in records]
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            starts = range(0, len(self), _AT_ONCE)
+            try:
+                return [example for part in pool.map(stretch, starts) for example in part]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # else an error is told only when all the rest was read
+                raise
+
+
+@dataclass(frozen=True, eq=False)
+class RecordImages:
+    """Images [N, H, W, channels] of bytes that stay on disk; indexing reads and decodes those asked for.
+
+    It stands in the place of `Batch.x`, so that a whole split has one form whether it is in memory or not.
+
+    Attributes:
+      records: Where they are.
+      rows: [N] the number of the record of each, with repeats where the split is reshaped to have them.
+      shape: (N, H, W, channels).
+      sums: [all records, 2, channels] int64, of `image_sums`.
+      digests: [all records, 8] bytes, of the pixels.
+    """
+
+    records: Records
+    rows: np.ndarray
+    shape: tuple[int, ...]
+    sums: np.ndarray
+    digests: np.ndarray
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """The images at an index [n], or the one at a whole number, decoded."""
+        rows = self.rows[index]
+        return self.records.images(rows) if np.ndim(rows) else self.records.images(np.array([rows]))[0]
+
+    def select(self, index: np.ndarray) -> "RecordImages":
+        """The images at an index [n], still on disk."""
+        rows = self.rows[index]
+        return replace(self, rows=rows, shape=(len(rows), *self.shape[1:]))
+
+    def channel_sums(self) -> np.ndarray:
+        """[N, 2, channels], as `image_sums` of all of them."""
+        return self.sums[self.rows]
+
+    def fingerprint(self) -> bytes:
+        """A digest of the pixels of all of them, in order, from those of each image."""
+        return hashlib.sha256(np.ascontiguousarray(self.digests[self.rows]).data).digest()
+
+
+def read_all(records: Records, *, stream: bool) -> tuple[np.ndarray | RecordImages, list[Mapping[str, Any]]]:
+    """Every image, in memory or (having been looked at once) on disk, and everything else in the records.
+
+    Raises:
+      UserError: The images differ in size, or those to be streamed are not of bytes.
+    """
+    n, first = len(records), records.first()
+    shape, small = first.shape, first.dtype == np.uint8
+    if not stream:
+        memory = np.empty((n, *shape), np.uint8 if small else np.float32)
+
+        def keep(start: int, images: np.ndarray) -> None:
+            memory[start : start + len(images)] = images
+
+        return memory, records.examples(keep)
+    if not small:
+        raise UserError(f"data.stream: the images are {first.dtype}; only images of bytes stream; leave it out")
+    sums, digests = np.empty((n, 2, shape[-1]), np.int64), np.empty((n, 8), np.uint8)
+
+    def look(start: int, images: np.ndarray) -> None:
+        sums[start : start + len(images)] = image_sums(images)
+        for i, image in enumerate(images, start):
+            digests[i] = np.frombuffer(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), np.uint8)
+
+    others = records.examples(look)
+    return RecordImages(records, np.arange(n), (n, *shape), sums, digests), others
+
+
+def _part(features: Mapping[str, Any], path: str, inside: bool) -> dict[str, Any]:
+    """The feature at a path alone, nested as it was, or all features but that one."""
+    name, _, rest = path.partition("/")
+    if not rest:
+        return {name: features[name]} if inside else {n: f for n, f in features.items() if n != name}
+    nested = _part(features[name], rest, inside)
+    return {name: nested} if inside else {n: nested if n == name else f for n, f in features.items()}
+
+
+def _sized(image: np.ndarray, size: int) -> np.ndarray:
+    if not size or image.shape[:2] == (size, size):
+        return image
+    from PIL import Image
+
+    squeezed = image[..., 0] if image.shape[-1] == 1 else image
+    resized = np.asarray(Image.fromarray(squeezed).resize((size, size), Image.Resampling.LANCZOS))
+    return resized.reshape(size, size, image.shape[-1])

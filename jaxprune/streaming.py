@@ -1,0 +1,236 @@
+"""Training and evaluation on data that does not fit into memory: blocks of steps for one compiled program."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxprune import auditing, sharding, training
+from jaxprune.auditing import GroupMetrics
+from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_steps
+from jaxprune.errors import UserError
+from jaxprune.losses import cross_entropy
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
+
+__all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
+
+
+def fit(
+    step: Step,
+    state: TrainState,
+    data: Batch,
+    *,
+    key: jax.Array,
+    epochs: int,
+    batch_size: int,
+    start: int = 0,
+    on_block: Callable[[int, TrainState, Logs], None] | None = None,
+    mesh: Mesh | None = None,
+    augment: Augment | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    threads: int = THREADS,
+) -> tuple[TrainState, Logs]:
+    """`training.fit` for inputs that stay on disk: the same batches, and so the same parameters.
+
+    Inputs are read and decoded by worker threads while the device computes, and handed to it in blocks of several
+    steps, each one `lax.scan` in one compiled program. At most two programs are compiled, one for the last
+    block of an epoch.
+
+    Args:
+      step: `(state, batch) -> (state, logs)`.
+      state: The state to begin with; the caller's arrays are left intact.
+      data: [N] examples whose `x` gives numpy inputs when it is indexed by numbers [n]: a `data.RecordImages` of a data
+        set loaded with `stream=True`, or a memory map. The rest of it is in memory.
+      key: One key; or R keys for R replicas, each of which reads an order of its own.
+      epochs: The number of epochs to end with.
+      batch_size: B; the last batch of an epoch is padded with weight 0.
+      start: Steps done already, counted over epochs: any number, not only whole epochs or blocks.
+      on_block: Called after each block with `(steps done, state, logs of the block)`; the state is donated to the next
+        block, so copy what is to be kept.
+      mesh: The devices, as of `sharding.make_mesh`, where there are several, on which the state lies. Each host reads
+        only those rows of each batch that its devices work on.
+      augment: As for `training.fit`.
+      block_bytes: Bytes of inputs in a block, at most. Some three blocks are held in memory.
+      threads: Threads that read.
+
+    Returns:
+      The state and the logs, numpy arrays [steps, ...], or [R, steps, ...] for replicas.
+
+    Raises:
+      TrainingDiverged: As `training.fit`, for a block.
+      UserError: grain is not installed, or the data is more than a `Batch`.
+    """
+    if type(data) is not Batch:
+        raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
+    key = typed_key(key)
+    if mesh is None:
+        state, key = training.placed_alike((state, key))
+    state = jax.tree.map(jnp.copy, state)
+    length = steps_in_block(data, batch_size, key.size, block_bytes)
+    steps = training.num_steps(data, batch_size)
+    layout = _Layout(mesh, key.ndim == 1, key.size, batch_size)
+    batches = training_steps(
+        data, sharding.on_host(key), batch_size=batch_size, start=start, stop=epochs * steps, part=layout.part,
+        ahead=2 * length, threads=threads,
+    )  # fmt: skip
+    stretches = _stretches(start, epochs * steps, steps, length)
+    return _run(step, state, key, batches, stretches, steps, layout, augment, on_block)
+
+
+def _run(
+    step: Step,
+    state: TrainState,
+    key: jax.Array,
+    batches: Iterator[Batch],
+    stretches: Iterator[tuple[int, int]],
+    steps: int,
+    layout: "_Layout",
+    augment: Augment | None,
+    on_block: Callable[[int, TrainState, Logs], None] | None,
+) -> tuple[TrainState, Logs]:
+    """Runs every block, the next one being read while the device computes."""
+    collected: list[Logs] = []
+
+    def end(first: int, stop: int, logs: Logs) -> None:
+        """What is left to do after a block; the device is waited for here, when the next block is ready."""
+        logs = sharding.fetch(logs)
+        training.check_finite(training.logged_losses(state, logs), first_step=first)
+        collected.append(logs)
+        if on_block is not None:
+            on_block(stop, state, logs)
+
+    pending = None
+    for first, stop in stretches:
+        block = layout.place([next(batches) for _ in range(first, stop)])
+        if pending is not None:
+            end(*pending)
+        epoch, at = divmod(first, steps)
+        state, logs = _block(
+            step, state, block, key, jnp.int32(epoch), jnp.int32(at),
+            replicated=layout.replicated, sharding=layout.of_batch, augment=augment,
+        )  # fmt: skip
+        pending = (first, stop, logs)
+    if pending is not None:
+        end(*pending)
+    joined = {name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]}
+    return state, joined
+
+
+def evaluate(
+    apply: Apply,
+    params: Params,
+    data: Batch,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    threads: int = THREADS,
+) -> GroupMetrics:
+    """`auditing.evaluate` for inputs that stay on disk: read once, in blocks, whose sums are added up.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      data: [N] examples, as for `fit`.
+      num_groups: G.
+      loss: Per-example loss.
+      chunk_size: Examples evaluated at a time; None for as many as a byte budget allows.
+      block_bytes: Bytes of inputs read at a time.
+      threads: Threads that read.
+
+    Returns:
+      The metrics.
+    """
+    total = np.zeros((num_groups, 3))
+    for block in blocks(data, block_bytes=block_bytes, threads=threads):
+        options: dict[str, Any] = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size}
+        total += np.asarray(auditing.evaluation_sums(apply, params, block, **options), np.float64)
+    return auditing.metrics_of(total)
+
+
+def _stretches(start: int, stop: int, steps: int, length: int) -> Iterator[tuple[int, int]]:
+    """First and last step (exclusive) of every block; blocks begin anew with each epoch, wherever the start is."""
+    while start < stop:
+        at = start % steps
+        end = start - at + min(steps, (at // length + 1) * length)
+        yield start, end
+        start = end
+
+
+class _Layout:
+    """Where a block lies, and what of each batch this host must read for it."""
+
+    def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
+        self.of_batch, self.part = sharding.batch_sharding(mesh), Part()
+        self.of_block: NamedSharding | None = None
+        self.replicated, self.axis = replicated, int(replicated)  # the axis of the steps
+        if mesh is None:
+            return
+        # A batch that the devices cannot share evenly is given to all of them whole, and split by the program.
+        split = "data" if batch_size % mesh.shape["data"] == 0 else None
+        self.of_block = NamedSharding(mesh, PartitionSpec(*(["replica"] if replicated else []), None, split))
+        self.shape = (*([replicas] if replicated else []), batch_size)
+        of_step = NamedSharding(mesh, PartitionSpec(*(["replica"] if replicated else []), split))
+        needed = [index for index in of_step.addressable_devices_indices_map(self.shape).values() if index is not None]
+        hull = [_hull([index[axis] for index in needed], size) for axis, size in enumerate(self.shape)]
+        self.part = Part(*hull) if replicated else Part(examples=hull[0])
+
+    def place(self, batches: list[Batch]) -> Batch:
+        """A block [R, K, B, ...] or [K, B, ...] on the devices, from the batches of its steps."""
+        block = Batch(*(np.stack(arrays, self.axis) for arrays in zip(*batches, strict=True)))
+        if self.of_block is None:
+            return jax.device_put(block)
+        return Batch(*(self._spread(array, self.of_block) for array in block))
+
+    def _spread(self, local: np.ndarray, of_block: NamedSharding) -> Array:
+        offsets = [self.part.examples.start] if self.axis == 0 else [self.part.replicas.start, self.part.examples.start]
+        offsets.insert(self.axis, 0)
+        shape = [*self.shape]
+        shape.insert(self.axis, local.shape[self.axis])
+
+        def piece(index: Any) -> np.ndarray:
+            ends = [s.indices(size)[:2] for s, size in zip(index, shape, strict=False)]
+            return local[tuple(slice(low - o, high - o) for (low, high), o in zip(ends, offsets, strict=True))]
+
+        return jax.make_array_from_callback((*shape, *local.shape[len(shape) :]), of_block, piece)
+
+
+def _hull(slices: list[slice], size: int) -> slice:
+    """The stretch that covers all slices of an axis."""
+    ends = [s.indices(size)[:2] for s in slices]
+    return slice(min(a for a, _ in ends), max(b for _, b in ends))
+
+
+@partial(jax.jit, static_argnames=("step", "replicated", "sharding", "augment"), donate_argnames=("state",))
+def _block(
+    step: Step,
+    state: TrainState,
+    block: Batch,
+    key: jax.Array,
+    epoch: Array,
+    first: Array,
+    *,
+    replicated: bool,
+    sharding: Any,
+    augment: Augment | None,
+) -> tuple[TrainState, Logs]:
+    def one(state: TrainState, key: jax.Array, block: Batch) -> tuple[TrainState, Logs]:
+        epoch_key = jax.random.fold_in(key, epoch)
+
+        def body(state: TrainState, place: tuple[Array, Batch]) -> tuple[TrainState, Logs]:
+            at, batch = place
+            if sharding is not None:
+                batch = jax.lax.with_sharding_constraint(batch, sharding)
+            return step(state, training.augmented(augment, epoch_key, at, batch))
+
+        return jax.lax.scan(body, state, (first + jnp.arange(block.y.shape[0]), block))
+
+    if not replicated:
+        return one(state, key, block)
+    mapped = jax.vmap(one) if sharding is None else jax.vmap(one, spmd_axis_name="replica")
+    return mapped(state, key, block)

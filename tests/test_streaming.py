@@ -1,0 +1,342 @@
+"""Training and evaluation on inputs that stay on disk: the same batches, the same bits, wherever it is interrupted."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxprune import auditing, config, data, losses, streaming, training
+from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_steps
+from jaxprune.errors import TrainingDiverged, UserError
+from jaxprune.types import Batch, TrainState, as_network
+
+pytest.importorskip("grain")
+
+
+class OnDisk:
+    """Stands for images on disk, and notes which of them were read."""
+
+    def __init__(self, x: np.ndarray):
+        self.x, self.read = x, []
+        self.shape, self.dtype = x.shape, x.dtype
+
+    def __getitem__(self, index):
+        self.read.extend(np.asarray(index).tolist())
+        return self.x[index]
+
+
+def examples(n: int = 30) -> Batch:
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(0, 256, (n, 4, 4, 1), np.uint8), rng.integers(1, 4, n).astype(np.float32)
+    return Batch(x, rng.integers(0, 3, n).astype(np.int32), rng.integers(0, 2, n).astype(np.int32), weight)
+
+
+def on_disk(batch: Batch) -> Batch:
+    return batch._replace(x=OnDisk(batch.x))
+
+
+def recorder(state: TrainState, batch: Batch):
+    return state._replace(step=state.step + 1), batch._asdict()
+
+
+def seen_in_memory(key, epochs: int, batch_size: int) -> dict[str, np.ndarray]:
+    """Every batch that training in memory takes, [steps, B, ...] or [R, steps, B, ...]."""
+    state = TrainState(jnp.zeros(key.shape, jnp.int32), (), (), ())
+    return training.fit(recorder, state, examples(), key=key, epochs=epochs, batch_size=batch_size)[1]
+
+
+KEYS = {"one": jax.random.key(3), "three": jax.random.split(jax.random.key(4), 3)}
+
+
+# --- the batches ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("batch_size", [7, 10])
+def test_the_batches_are_those_of_training_in_memory(key, batch_size):
+    seen = seen_in_memory(key, 2, batch_size)
+    steps = 2 * -(-30 // batch_size)
+    found = list(training_steps(on_disk(examples()), key, batch_size=batch_size, start=0, stop=steps))
+    for name in Batch._fields:
+        mine = np.stack([getattr(batch, name) for batch in found], axis=key.ndim)
+        assert mine.dtype == seen[name].dtype
+        np.testing.assert_array_equal(mine, seen[name])
+
+
+@pytest.mark.parametrize("start", [1, 4, 5, 9])
+def test_a_start_anywhere_goes_on_with_the_same_batches(start):
+    whole = list(training_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=0, stop=10))
+    late = list(training_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=start, stop=10))
+    jax.tree.map(np.testing.assert_array_equal, late, whole[start:])
+
+
+def test_each_host_reads_its_rows_and_no_others():
+    key = KEYS["three"]
+    whole = next(training_steps(on_disk(examples()), key, batch_size=6, start=2, stop=3))
+    numbers = examples()._replace(x=np.arange(30, dtype=np.uint8)[:, None])
+    order = next(training_steps(on_disk(numbers), key, batch_size=6, start=2, stop=3)).x[..., 0]
+    for replicas, rows in ((slice(0, 3), slice(0, 2)), (slice(1, 2), slice(2, 6))):
+        source = on_disk(examples())
+        part = next(training_steps(source, key, batch_size=6, start=2, stop=3, part=Part(replicas, rows)))
+        jax.tree.map(lambda a, b, at=(replicas, rows): np.testing.assert_array_equal(a, b[at]), part, whole)
+        assert sorted(source.x.read) == sorted(order[replicas, rows].ravel().tolist())
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(1, 1), (16 * 7 * 2, 2), (16 * 7 * 4, 3), (1 << 20, 5)])
+def test_blocks_are_as_long_as_fits_and_alike(budget, expected):
+    # Five steps of 7 examples of 16 bytes; of four fitting, blocks of 3 and 2 rather than 4 and 1.
+    assert steps_in_block(examples(), 7, 1, budget) == expected
+    assert steps_in_block(examples(), 7, 3, 3 * budget) == expected
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 30, 100])
+def test_blocks_hold_every_example_once_and_in_order(size):
+    batch = examples()
+    found = list(blocks(on_disk(batch), block_bytes=16 * size))
+    assert len(found) == num_blocks(batch, 16 * size) == -(-30 // size)
+    assert len({block.y.shape for block in found}) == 1, "a block of another length is compiled anew"
+    whole = Batch(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:30], b), whole, batch)
+    assert (whole.weight[30:] == 0).all()
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def two_layers(params, x):
+    return jnp.tanh(x.reshape(x.shape[0], -1) @ params["first"]) @ params["last"]
+
+
+NETWORK = as_network(two_layers).after(data.Normalise((120.0,), (70.0,)))
+TX = optax.adam(0.01)
+STEP = training.make_step(NETWORK, losses.cross_entropy, TX)
+AUGMENT = data.chain(data.random_crop(1, 120.0), data.horizontal_flip())
+
+
+def parameters(shape=()):
+    rng = np.random.default_rng(1)
+    return {
+        "first": jnp.asarray(rng.normal(size=(*shape, 16, 5)), jnp.float32),
+        "last": jnp.asarray(rng.normal(size=(*shape, 5, 3)), jnp.float32),
+    }
+
+
+def begin(key):
+    init = lambda params: training.init_state(params, TX)  # noqa: E731
+    return jax.vmap(init)(parameters(key.shape)) if key.ndim else init(parameters())
+
+
+def streamed(key, *, state=None, step=STEP, **options):
+    state = begin(key) if state is None else state
+    return streaming.fit(step, state, on_disk(examples()), key=key, epochs=3, batch_size=7, **options)
+
+
+@pytest.mark.parametrize("augment", [None, AUGMENT], ids=["plain", "augmented"])
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_training_ends_with_the_bits_of_training_in_memory(key, augment):
+    memory = training.fit(STEP, begin(key), examples(), key=key, epochs=3, batch_size=7, augment=augment)
+    for steps in (1, 2, 100):
+        budget = 16 * 7 * max(1, key.size) * steps
+        found = streamed(key, augment=augment, block_bytes=budget, threads=3)
+        jax.tree.map(np.testing.assert_array_equal, found, memory)
+
+
+@pytest.mark.parametrize("start", [2, 5, 9, 14])
+def test_a_training_resumed_at_any_step_ends_with_the_same_bits(start):
+    key, kept = KEYS["three"], {}
+
+    def keep(done, state, logs):
+        kept[done] = jax.tree.map(np.array, state)
+
+    whole, logs = streamed(key, augment=AUGMENT, block_bytes=1, on_block=keep)
+    assert sorted(kept) == list(range(1, 16))
+    state = jax.tree.map(jnp.asarray, kept[start])
+    resumed, late = streamed(key, augment=AUGMENT, block_bytes=16 * 7 * 3 * 2, state=state, start=start)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    np.testing.assert_array_equal(late["loss"], logs["loss"][:, start:])
+
+
+def test_blocks_end_with_the_epoch():
+    told = []
+    streamed(KEYS["one"], block_bytes=16 * 7 * 3, on_block=lambda done, state, logs: told.append(done))
+    assert told == [3, 5, 8, 10, 13, 15]
+    told.clear()
+    streamed(KEYS["one"], block_bytes=16 * 7 * 3, start=4, on_block=lambda done, state, logs: told.append(done))
+    assert told == [5, 8, 10, 13, 15]
+
+
+def test_a_second_training_compiles_nothing():
+    streamed(KEYS["one"], block_bytes=16 * 7 * 3)
+    before = streaming._block._cache_size()
+    final, _ = streamed(jax.random.key(9), block_bytes=16 * 7 * 3)
+    streamed(KEYS["one"], block_bytes=16 * 7 * 3, state=final, start=10)
+    assert streaming._block._cache_size() == before
+
+
+def test_what_the_caller_holds_is_left_intact():
+    state = begin(KEYS["one"])
+    before = jax.tree.map(np.array, state)
+    streamed(KEYS["one"], state=state)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+
+
+def test_divergence_tells_the_step_and_reports_no_block_of_it():
+    def doomed(state: TrainState, batch: Batch):
+        loss = jnp.where(state.step + 1 >= 9, jnp.nan, 1.0)
+        return state._replace(step=state.step + 1), {"loss": loss}
+
+    told = []
+    state = TrainState(jnp.int32(0), (), (), ())
+    with pytest.raises(TrainingDiverged) as error:
+        streamed(
+            KEYS["one"], state=state, step=doomed, block_bytes=16 * 7 * 2,
+            on_block=lambda done, state, logs: told.append(done),
+        )  # fmt: skip
+    assert error.value.step == 9
+    assert told == [2, 4, 5, 7]  # steps 8 and 9 are the next block
+
+
+def test_no_epochs_read_nothing():
+    source = on_disk(examples())
+    state, logs = streaming.fit(STEP, begin(KEYS["one"]), source, key=KEYS["one"], epochs=0, batch_size=7)
+    assert (int(state.step), logs, source.x.read) == (0, {}, [])
+
+
+def test_without_grain_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(UserError, match=r"data\.stream: grain is missing; install it with: pip install .jaxprune\["):
+        streamed(KEYS["one"])
+
+
+def test_data_with_more_than_examples_is_refused():
+    with pytest.raises(UserError, match="streaming takes plain examples, a Batch, not SimpleNamespace"):
+        streaming.fit(
+            STEP, begin(KEYS["one"]), SimpleNamespace(**examples()._asdict()), key=KEYS["one"], epochs=1, batch_size=7
+        )
+
+
+# --- evaluation ----------------------------------------------------------------------------------------------------
+
+
+def by_hand(params, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean loss and accuracy of each group, by numpy in double precision."""
+    x = (batch.x.reshape(len(batch.y), -1) - 120.0) / 70.0
+    logits = np.tanh(x @ np.asarray(params["first"], float)) @ np.asarray(params["last"], float)
+    loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(batch.y)), batch.y]
+    right = logits.argmax(1) == batch.y
+    return tuple(
+        np.array([np.average(v[batch.group == a], weights=batch.weight[batch.group == a]) for a in range(2)])
+        for v in (loss, right)
+    )
+
+
+@pytest.mark.parametrize("block_bytes", [16, 16 * 7, 1 << 20])
+@pytest.mark.parametrize("chunk_size", [None, 4])
+def test_evaluation_adds_up_over_blocks(block_bytes, chunk_size):
+    batch, params, apply = examples(), parameters(), NETWORK.freeze(())
+    found = streaming.evaluate(
+        apply, params, on_disk(batch), num_groups=2, block_bytes=block_bytes, chunk_size=chunk_size
+    )
+    loss, accuracy = by_hand(params, batch)
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(found.accuracy, accuracy, rtol=1e-6)
+    np.testing.assert_allclose(found.size, np.bincount(batch.group, batch.weight))
+    np.testing.assert_allclose(found.overall_loss, np.average(loss, weights=found.size), rtol=1e-5)
+
+
+def test_sums_of_parts_are_the_standard_errors_of_the_whole():
+    batch, dense, apply = examples(), parameters(), NETWORK.freeze(())
+    pruned = jax.tree.map(lambda p: p * (jnp.abs(p) > 0.5), dense)
+    parts = [
+        auditing.change_sums(apply, dense, pruned, jax.tree.map(lambda a, s=s: a[s], batch), num_groups=2)
+        for s in (slice(0, 11), slice(11, 30))
+    ]
+    whole = auditing.sampling_error(apply, dense, pruned, batch, num_groups=2)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), auditing.sampling_error_of(sum(parts)), whole
+    )
+
+
+# --- several hosts -------------------------------------------------------------------------------------------------
+
+HOST = """
+import json, sys
+import jax
+
+jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
+sys.path.insert(0, sys.argv[3])
+from jaxprune import sharding, streaming, training
+from test_streaming import STEP, TX, examples, on_disk, parameters
+
+found = {"processes": jax.process_count()}
+for replicas in (1, 2):
+    mesh = sharding.make_mesh(replicas)
+    keys = jax.random.split(jax.random.key(1), replicas)
+    state = jax.device_get(jax.vmap(lambda params: training.init_state(params, TX))(parameters((replicas,))))
+    source = on_disk(examples())
+    last, logs = streaming.fit(
+        STEP, sharding.place(state, mesh, "replica"), source, key=sharding.place(keys, mesh, "replica"), epochs=2,
+        batch_size=8, mesh=mesh, block_bytes=300,
+    )
+    params = sharding.fetch(last.params)["first"].tolist()
+    found[replicas] = {"mesh": dict(mesh.shape), "params": params, "loss": logs["loss"].tolist()}
+    found[replicas]["read"] = len(source.x.read)
+print(json.dumps(found))
+"""
+
+
+def test_two_hosts_train_as_one_and_each_reads_its_half():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+    }
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOST, str(rank), port, os.path.dirname(__file__)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ended = [host.communicate(timeout=240) for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert [host.returncode for host in hosts] == [0, 0], ended[0][1][-2000:] + ended[1][1][-2000:]
+    one, other = (json.loads(printed.splitlines()[-1]) for printed, _ in ended)
+    assert one["processes"] == 2
+    for replicas, mesh in (("1", {"replica": 1, "data": 4}), ("2", {"replica": 2, "data": 2})):
+        assert one[replicas] == other[replicas]
+        assert one[replicas]["mesh"] == mesh
+        steps, r = 2 * 4, int(replicas)
+        assert one[replicas]["read"] == r * steps * 8 // 2
+        keys = jax.random.split(jax.random.key(1), r)
+        state = jax.vmap(lambda params: training.init_state(params, TX))(parameters((r,)))
+        alone, logs = training.fit(STEP, state, examples(), key=keys, epochs=2, batch_size=8)
+        np.testing.assert_allclose(one[replicas]["loss"], logs["loss"], rtol=1e-5)
+        np.testing.assert_allclose(one[replicas]["params"], alone.params["first"], rtol=1e-4, atol=1e-6)
+
+
+# --- as settings ---------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_be_streamed_are_errors():
+    with pytest.raises(UserError, match=r"data\.stream: the theory needs its examples in memory"):
+        config.load(None, {"data.stream": True})
+    with pytest.raises(UserError, match=r"data\.stream: digits has no stream"):
+        data.load("digits", stream=True)
