@@ -23,7 +23,7 @@ def blocks(language: str, page: str = README) -> list[str]:
 
 
 def commands() -> list[str]:
-    pages = README + (ROOT / "docs" / "data.md").read_text()
+    pages = README + "".join((ROOT / "docs" / page).read_text() for page in ("data.md", "networks.md"))
     lines = [line.partition("  #")[0].strip() for block in blocks("sh", pages) for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line.startswith("jaxprune")))
 
@@ -61,6 +61,12 @@ def test_the_library_example_runs() -> None:
     done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 4
+
+
+def test_the_code_about_networks_runs(tmp_path) -> None:
+    code = "\n".join(blocks("python", (ROOT / "docs" / "networks.md").read_text()))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_two_commands_are_there_as_written() -> None:
