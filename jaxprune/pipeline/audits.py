@@ -49,27 +49,27 @@ def audit_stage(context: Context) -> Stage:
 
 def audit(context: Context) -> dict[str, Any]:
     """Metrics of every network on every split, as plain values."""
+    return json_once(context, audit_stage(context), lambda: measured(context, list(networks(context))))
 
-    def compute() -> dict[str, Any]:
-        entries = list(networks(context))
-        made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
-        context.progress.start("auditing every network", len(made))
-        evaluate = _evaluator(context)
-        reference = made[0][2]
-        audits, layers, multipliers = [], [], []
-        for model, sparsity, network in made:
-            for split in context.experiment.settings.audit.splits:
-                measured = evaluate(context.experiment.on_device[split], reference, network)
-                audits.append({"model": model, "sparsity": sparsity, "split": split} | measured)
-            layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
-            if "multipliers" in network.logs:
-                trajectory = _thinned(network.logs["multipliers"])
-                multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
-            context.progress.advance()
-        context.progress.finish()
-        return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
-    return json_once(context, audit_stage(context), compute)
+def measured(context: Context, entries: list[Entry]) -> dict[str, Any]:
+    """Metrics of these networks on every split, the plain dense one first."""
+    made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
+    context.progress.start("auditing every network", len(made))
+    evaluate = _evaluator(context)
+    reference = made[0][2]
+    audits, layers, multipliers = [], [], []
+    for model, sparsity, network in made:
+        for split in context.experiment.settings.audit.splits:
+            found = evaluate(context.experiment.on_device[split], reference, network)
+            audits.append({"model": model, "sparsity": sparsity, "split": split} | found)
+        layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
+        if "multipliers" in network.logs:
+            trajectory = _thinned(network.logs["multipliers"])
+            multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
+        context.progress.advance()
+    context.progress.finish()
+    return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
 
 def _evaluator(context: Context) -> Callable[[Batch, Trained, Trained], dict[str, Any]]:

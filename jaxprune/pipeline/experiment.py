@@ -15,7 +15,7 @@ from jaxprune import data, losses, mitigation, models, pruning, sharding, traini
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
 from jaxprune.errors import unknown
-from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.types import Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
@@ -85,11 +85,13 @@ class Experiment:
 
     def prune(self, params: Params, sparsity: float) -> tuple[Params, Masks]:
         """Pruned parameters and masks of every replica, leaves [R, ...]."""
-        prune = self.settings.prune
-        criterion, scope = pruning.CRITERIA[prune.criterion], pruning.SCOPES[prune.scope]
-        scores = jax.vmap(criterion)(params, self.purpose_keys(_CRITERION))
-        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(scores)
+        scope = pruning.SCOPES[self.settings.prune.scope]
+        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(self.scores(params))
         return pruning.apply_masks(params, masks), masks
+
+    def scores(self, params: Params) -> Scores:
+        """The criterion's scores of every replica, leaves [R, ...]."""
+        return jax.vmap(pruning.CRITERIA[self.settings.prune.criterion])(params, self.purpose_keys(_CRITERION))
 
     def all_kept(self, params: Params) -> Masks:
         """Masks that prune nothing."""

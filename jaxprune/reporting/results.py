@@ -99,6 +99,7 @@ class Results:
       layers: Model and sparsity -> layers, each with path, size and kept [R].
       multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
       theory: What was measured at the dense network, if it was.
+      laboratory: Further measures of the theory by name, plain values; None where none were asked for.
     """
 
     settings: dict[str, Any]
@@ -114,6 +115,7 @@ class Results:
     layers: Mapping[tuple[str, float], list[dict[str, Any]]]
     multipliers: Mapping[tuple[str, float], np.ndarray]
     theory: TheoryResults | None
+    laboratory: Mapping[str, Any] | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -162,6 +164,7 @@ class Results:
             "multipliers": [
                 {"model": m, "sparsity": s, "trajectory": _plain(v)} for (m, s), v in self.multipliers.items()
             ],
+            "laboratory": None if self.laboratory is None else _plain(self.laboratory),
             "theory": None if self.theory is None else _plain(vars(self.theory)) | {"bound": _plain(self.theory.bound)},
         }
 
@@ -192,6 +195,7 @@ class Results:
             sampling=sampling,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
             multipliers={(e["model"], e["sparsity"]): _array(e["trajectory"]) for e in values["multipliers"]},
+            laboratory=values.get("laboratory"),
             theory=None
             if theory is None
             else TheoryResults(theory["split"], **{n: _array(theory[n]) for n in fields if n != "split"}),

@@ -53,6 +53,7 @@ def proposition2(
     *,
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
+    gradient_norm: Array | None = None,
     chunk_size: int = 16,
 ) -> Statement:
     """Proposition 2, corrected: ‖g_a‖ <= mean over D_a of ‖∇_z ℓ‖ ‖∇_θ z‖₂.
@@ -67,6 +68,7 @@ def proposition2(
       batch: [N] examples.
       num_groups: G.
       loss: Per-example loss, of the logits and the label.
+      gradient_norm: [G] ‖g_a‖ of these examples, where it is known (and under vmap); None to compute it.
       chunk_size: Examples at a time in the Jacobians, whose memory is chunk_size * C * P numbers.
 
     Returns:
@@ -76,7 +78,9 @@ def proposition2(
     logits = _all_logits(apply, params, batch)
     slope = jax.grad(lambda z: jnp.sum(loss(z, jnp.asarray(batch.y))))(logits)
     error = jnp.linalg.norm(slope, axis=-1)
-    left = group_gradient_norms(apply, params, batch, num_groups=num_groups, loss=loss)
+    left = gradient_norm
+    if left is None:
+        left = group_gradient_norms(apply, params, batch, num_groups=num_groups, loss=loss)
     means = [_mean(values, batch, num_groups) for values in (error * jacobian, error, jacobian)]
     left = jnp.where(jnp.isfinite(means[0]), left, jnp.nan)
     terms = {"error": means[1], "jacobian_norm": means[2]}
