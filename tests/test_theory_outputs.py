@@ -133,7 +133,7 @@ def cut(params, share):
 def test_the_parts_of_the_layers_sum_to_the_harm(x64):
     params, batch = mlp_weights(), examples()
     pruned = cut(params, 0.6)
-    found = attribution(mlp, params, pruned, batch, num_groups=G)
+    found = attribution(mlp, params, pruned, batch, num_groups=G, nodes=8, segments=4)
     whole = taylor(mlp, params, pruned, batch, num_groups=G)
     assert leaf_names(params) == ["b", "v", "w"]
     np.testing.assert_allclose(found.observed, whole.observed, rtol=1e-10)

@@ -1,5 +1,6 @@
 """The stage of the further, costly measures of the theory, each of which is asked for by name."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from jaxprune.theory import statements
 from jaxprune.types import Array, Batch, Params, Stats
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-_OUTPUT_PRODUCTS = 20
+_OUTPUT_PRODUCTS = 30
 _GRID = 300
 
 
@@ -207,7 +208,7 @@ def _attribution(context: Context) -> dict[str, Any]:
 
     def measure(chunks: theory.Chunks, params: Params, stats: Stats, other: Params) -> theory.Attribution:
         apply = experiment.network.freeze(stats)
-        return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=4, segments=4)
+        return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=2, segments=16)
 
     source, chunks = dense(context, False), _chunks(context)
     found = [
@@ -233,7 +234,10 @@ def _pruned(context: Context) -> dict[str, Any]:
         experiment.over_replicas(measure, chunks, network.params, network.stats, experiment.theory_keys)
         for network in _networks(context)
     ]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    masks = [network.masks for network in _networks(context)]
+    order = np.argsort(context.experiment.settings.prune.sparsities)
+    nested = [statements.is_nested(masks[a], masks[b]) for a, b in itertools.pairwise(order)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found) | {"nested": nested}
 
 
 def _networks(context: Context) -> list[Trained]:

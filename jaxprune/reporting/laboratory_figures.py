@@ -58,7 +58,7 @@ def causes(results: Results) -> Figure:
     for axes, (title, values) in zip(panels, columns.items(), strict=True):
         mean, low, high = interval(results, values)
         axes.barh(rows, mean, color=group_colours(results), height=0.66)
-        axes.hlines(rows, low, high, color="#222222", lw=1.1)
+        axes.hlines(rows, np.maximum(low, 0) if np.all(mean >= 0) else low, high, color="#222222", lw=1.1)
         axes.set_title(title)
     return figure
 
@@ -67,7 +67,7 @@ def correlation(results: Results) -> Figure:
     """Figure 6: gradient norm against the largest eigenvalue."""
     theory = theory_of(results)
     x, y = shares(theory.gradient_norm), shares(theory.eigenvalue)
-    figure = Figure((_WIDTH * 0.62, 3.6))
+    figure = Figure((_WIDTH, 3.6))
     axes = figure.subplots()
     for g, (name, colour) in enumerate(zip(results.group_names, group_colours(results), strict=True)):
         axes.scatter(x[:, g], y[:, g], s=12, color=colour, alpha=0.5, lw=0)
@@ -252,7 +252,7 @@ def _paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> 
         mean, low, high = interval(results, values)
         axes.barh(rows + shift, mean, height=0.36, color=colour, label=label)
         if np.nanmax(np.ptp(values, 0)) > 0:
-            axes.hlines(rows + shift, low, high, color="#222222", lw=1.0)
+            axes.hlines(rows + shift, np.maximum(low, 0), high, color="#222222", lw=1.0)  # a share is not negative
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8.5)
 
 

@@ -46,8 +46,8 @@ def attribution(
     batch: Batch | Chunks,
     *,
     num_groups: int,
-    nodes: int = 8,
-    segments: int = 4,
+    nodes: int = 2,
+    segments: int = 16,
     loss: ExampleLoss = cross_entropy,
 ) -> Attribution:
     """Splits every group's excessive loss over the layers, along the straight line from dense to pruned.
