@@ -158,12 +158,8 @@ def theorem2(
     Raises:
       UserError: The form is not known, or is that of two labels and there are more.
     """
-    if form not in FORMS:
-        raise unknown("form", form, FORMS)
     logits = _all_logits(apply, params, batch)
-    if form != "multiclass" and logits.shape[-1] != 2:
-        raise UserError(f"theory: Theorem 2 in the form {form!r} is of two labels, not {logits.shape[-1]}")
-    outputs: Outputs = {"multiclass": each_logit, "printed": binary_probability}.get(form, binary_logit)
+    outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
     y = jax.nn.one_hot(jnp.asarray(batch.y), logits.shape[-1], dtype=p.dtype)
     closeness = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
@@ -180,6 +176,15 @@ def theorem2(
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
     assumptions = (*_assumptions(form, p, batch, num_groups), *_converged(bend, eigenvalue, batch, num_groups))
     return Statement(left, right, _NAMES[form], "<=", terms, assumptions, 1e-3)
+
+
+def _outputs_of(form: Form, classes: int) -> Outputs:
+    """What the form differentiates."""
+    if form not in FORMS:
+        raise unknown("form", form, FORMS)
+    if form != "multiclass" and classes != 2:
+        raise UserError(f"theory: Theorem 2 in the form {form!r} is of two labels, not {classes}")
+    return {"multiclass": each_logit, "printed": binary_probability}.get(form, binary_logit)
 
 
 def printed_counter_example() -> tuple[Apply, Params, Batch]:
