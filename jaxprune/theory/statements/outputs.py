@@ -10,7 +10,7 @@ from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.gradients import group_gradient_norms
-from jaxprune.theory.lanczos import Eigenvalue
+from jaxprune.theory.lanczos import Eigenvalue, Extremes
 from jaxprune.theory.outputs import (
     Outputs,
     binary_logit,
@@ -161,21 +161,26 @@ def theorem2(
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
-    y = jax.nn.one_hot(jnp.asarray(batch.y), logits.shape[-1], dtype=p.dtype)
-    closeness = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
-    error = jnp.abs(p - y) if form == "multiclass" else jnp.abs(p - y)[:, 1:]
     jacobian = example_jacobian_norms(apply, params, batch, outputs=outputs, chunk_size=chunk_size)
     bend = example_output_eigenvalues(
         apply, params, batch, key,
         outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
     )  # fmt: skip
-    size = bend.largest.value if form.startswith("printed") else bend.spectral_norm
-    parts = {"closeness": closeness * jacobian**2, "error": jnp.sum(error * size, -1)}
+    parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend)
     terms = {name: _mean(values, batch, num_groups) for name, values in parts.items()}
     right = terms["closeness"] + terms["error"]
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
     assumptions = (*_assumptions(form, p, batch, num_groups), *_converged(bend, eigenvalue, batch, num_groups))
     return Statement(left, right, _NAMES[form], "<=", terms, assumptions, 1e-3)
+
+
+def _parts(form: Form, p: Array, y: Array, jacobian: Array, bend: Extremes) -> dict[str, Array]:
+    """The two parts of the right side for every example, each [N]."""
+    error = jnp.abs(p - jax.nn.one_hot(y, p.shape[-1], dtype=p.dtype))
+    size = bend.largest.value if form.startswith("printed") else bend.spectral_norm
+    if form == "multiclass":
+        return {"closeness": softmax_curvature(p) * jacobian**2, "error": jnp.sum(error * size, -1)}
+    return {"closeness": p[:, 0] * p[:, 1] * jacobian**2, "error": error[:, 1] * size[:, 0]}
 
 
 def _outputs_of(form: Form, classes: int) -> Outputs:
@@ -217,8 +222,8 @@ def _assumptions(form: Form, p: Array, batch: Batch, num_groups: int) -> tuple[A
     return tuple(found)
 
 
-def _converged(bend: NamedTuple, eigenvalue: Eigenvalue, batch: Batch, num_groups: int) -> tuple[Assumption, ...]:
-    ends = jnp.all(bend.largest.converged & bend.smallest.converged, -1)  # pyright: ignore[reportAttributeAccessIssue]
+def _converged(bend: Extremes, eigenvalue: Eigenvalue, batch: Batch, num_groups: int) -> tuple[Assumption, ...]:
+    ends = jnp.all(bend.largest.converged & bend.smallest.converged, -1)
     each = _mean(ends.astype(jnp.float32), batch, num_groups) == 1
     return (
         Assumption(each, "the eigenvalues of every member's output Hessian have converged"),
