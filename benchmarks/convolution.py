@@ -3,7 +3,8 @@
     python benchmarks/convolution.py [--quick]
 
 Prints a table and writes benchmarks/results/convolution.json. The sides of each ratio take turns in one process; each
-figure is the minimum over turns, compilation left out. Peer: `pip install torch` (in channels_last); left out where it is absent.
+figure is the minimum over turns, compilation left out. Peer: `pip install torch`, in
+channels_last; left out where it is absent.
 """
 
 import argparse

@@ -17,7 +17,7 @@ _COMMANDS = {
     "train": "train the dense networks only",
     "prune": "train, prune and retrain",
     "audit": "measure every network on every group",
-    "theory": "measure gradients and curvature at the dense networks (no retraining)",
+    "theory": "explain the harm: every measure and statement of the theory, without retraining",
     "report": "write the report again from a run's folder, or make it, training what is missing",
     "datasets": "list the data sets, show one (counts, and a sheet of its images), or prepare one",
     "configs": "list the shipped configs, or print one",

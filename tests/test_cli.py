@@ -184,9 +184,11 @@ def test_train_and_theory_stop_where_they_say(small, tmp_path) -> None:
     arguments = [str(small), "--out", str(tmp_path / "run"), "--mitigation.methods", "none", "--quiet"]
     assert main(["train", *arguments]) == 0
     assert {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")} == {"dense"}
-    assert main(["theory", *arguments]) == 0
+    assert main(["theory", *arguments, "--theory.measures", "cosines"]) == 0
     made = {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")}
-    assert made == {"dense", "pruned-0.5", "pruned-0.9", "theory"}
+    networks = {"dense", "pruned-0.5", "pruned-0.9"}
+    assert made == networks | {"theory", "theory-cosines", "theory-audit", "theory-page"}
+    assert "The statements of the theory, checked" in (tmp_path / "run" / "theory.html").read_text()
 
 
 def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_path) -> None:

@@ -12,7 +12,7 @@ from scipy.special import expit, softmax
 
 from jaxprune.models import from_nnx
 from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_hvp, group_top_eigenvalues, norms
-from jaxprune.theory.curvature import _group_top_eigenvalues
+from jaxprune.theory.curvature import _group_extreme_eigenvalues
 from jaxprune.theory.gradients import _group_gradients
 from jaxprune.types import Batch, Network
 
@@ -378,7 +378,7 @@ def test_one_program_serves_all_groups_parameters_and_statistics(x64):
         apply = network.freeze(stats)
         gradients = group_gradients(apply, params, batch, num_groups=G)
         found = top(apply, params, batch)
-        counts = (_group_gradients._cache_size(), _group_top_eigenvalues._cache_size())
+        counts = (_group_gradients._cache_size(), _group_extreme_eigenvalues._cache_size())
         assert compiled in (None, counts)  # nothing was compiled after the first round
         compiled = counts
         expected, hessians, *_ = dense_derivatives(Partial(evaluated, stats), params, batch)
@@ -389,9 +389,9 @@ def test_one_program_serves_all_groups_parameters_and_statistics(x64):
 def test_another_tolerance_or_key_is_not_compiled_again(x64):
     params, batch = mlp_weights(), examples()
     top(mlp, params, batch)
-    compiled = _group_top_eigenvalues._cache_size()
+    compiled = _group_extreme_eigenvalues._cache_size()
     top(mlp, params, batch, tolerance=1e-2, key=jax.random.key(5))
-    assert _group_top_eigenvalues._cache_size() == compiled
+    assert _group_extreme_eigenvalues._cache_size() == compiled
 
 
 def test_batch_norm_of_flax_is_frozen():

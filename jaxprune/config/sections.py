@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Split = Literal["train", "validation", "test"]
+Measure = Literal[
+    "cosines", "spectra", "density", "examples", "distances", "outputs", "attribution", "pruned", "sparing"
+]
 Method = Literal["none", "fair_before", "fair_after", "fair_both"]
 
 
@@ -137,6 +140,14 @@ class Theory(_Section):
     examples: int = Field(default=0, ge=0, description="of each group that are taken, at most; 0 takes the whole split")
     tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
     max_iterations: int = Field(default=50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
+    memory: int = Field(default=1024, ge=1, description="MiB for linearised products, and as much for Lanczos vectors")
+    measures: tuple[Measure, ...] = Field(
+        default=(), description="further, costly measures (`jaxprune theory` takes all of them unless some are named)"
+    )
+    products: int = Field(default=30, ge=4, description="products for each trace (spectra)")
+    density_steps: int = Field(default=40, ge=2, description="Lanczos steps from each start (density)")
+    density_starts: int = Field(default=2, ge=1, description="random starts (density)")
+    output_examples: int = Field(default=50, ge=1, description="of each group whose outputs are looked into (outputs)")
 
 
 class Settings(_Section):

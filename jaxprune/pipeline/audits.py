@@ -49,22 +49,22 @@ def audit_stage(context: Context) -> Stage:
 
 def audit(context: Context) -> dict[str, Any]:
     """Metrics of every network on every split, as plain values."""
+    return json_once(context, audit_stage(context), lambda: measured(context, list(networks(context))))
 
-    def compute() -> dict[str, Any]:
-        entries = list(networks(context))
-        made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
-        measured = _measured(context, [network for _, _, network in made])
-        audits, layers, multipliers = [], [], []
-        for i, (model, sparsity, network) in enumerate(made):
-            for split in context.experiment.settings.audit.splits:
-                audits.append({"model": model, "sparsity": sparsity, "split": split} | measured[split][i])
-            layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
-            if "multipliers" in network.logs:
-                trajectory = _thinned(network.logs["multipliers"])
-                multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
-        return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
-    return json_once(context, audit_stage(context), compute)
+def measured(context: Context, entries: list[Entry]) -> dict[str, Any]:
+    """Metrics of these networks on every split, the plain dense one first."""
+    made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
+    found = _measured(context, [network for _, _, network in made])
+    audits, layers, multipliers = [], [], []
+    for i, (model, sparsity, network) in enumerate(made):
+        for split in context.experiment.settings.audit.splits:
+            audits.append({"model": model, "sparsity": sparsity, "split": split} | found[split][i])
+        layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
+        if "multipliers" in network.logs:
+            trajectory = _thinned(network.logs["multipliers"])
+            multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
+    return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
 
 def _measured(context: Context, made: list[Trained]) -> dict[str, list[dict[str, Any]]]:

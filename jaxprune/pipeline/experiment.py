@@ -18,7 +18,7 @@ from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.splitting import at_most
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError, unknown
-from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
+from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
@@ -34,12 +34,13 @@ class Experiment:
     Attributes:
       settings: The settings, fully resolved.
       dataset: The data.
-      network: The network.
+      network: The network, which takes inputs as they are in the data set.
       prunable: Which parameters may be pruned.
       keys: [R] one key for each seed.
       mesh: The devices, or None for one.
       fingerprint: A digest of the data, and of the weights that the networks begin with where a file gives them.
       weights: The state dict that the networks begin with; None for random parameters.
+      inner: The network without the normalisation of its inputs, which it takes normalised.
     """
 
     settings: Settings
@@ -49,7 +50,8 @@ class Experiment:
     keys: jax.Array
     mesh: Mesh | None
     fingerprint: str
-    weights: Mapping[str, np.ndarray] | None = None
+    weights: Mapping[str, np.ndarray] | None
+    inner: Network
 
     @cached_property
     def train_data(self) -> Batch:
@@ -138,11 +140,13 @@ class Experiment:
 
     def prune(self, params: Params, sparsity: float) -> tuple[Params, Masks]:
         """Pruned parameters and masks of every replica, leaves [R, ...]."""
-        prune = self.settings.prune
-        criterion, scope = pruning.CRITERIA[prune.criterion], pruning.SCOPES[prune.scope]
-        scores = jax.vmap(criterion)(params, self.purpose_keys(_CRITERION))
-        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(scores)
+        scope = pruning.SCOPES[self.settings.prune.scope]
+        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(self.scores(params))
         return pruning.apply_masks(params, masks), masks
+
+    def scores(self, params: Params) -> Scores:
+        """The criterion's scores of every replica, leaves [R, ...]."""
+        return jax.vmap(pruning.CRITERIA[self.settings.prune.criterion])(params, self.purpose_keys(_CRITERION))
 
     def all_kept(self, params: Params) -> Masks:
         """Masks that prune nothing."""
@@ -237,8 +241,8 @@ def resolve(settings: Settings) -> Experiment:
             "model": settings.model.model_copy(update=model_options),
         }
     )
-    network = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
-    network = network.after(dataset.normalise)
+    inner = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
+    network = inner.after(dataset.normalise)
     assert network.init is not None
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     weights, fingerprint = None, dataset.fingerprint()
@@ -251,7 +255,7 @@ def resolve(settings: Settings) -> Experiment:
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
-    return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights)
+    return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner)
 
 
 def _check_augmentation(settings: Settings, dataset: Dataset) -> None:

@@ -20,14 +20,17 @@ from jaxprune.files import SEAL, write_atomically
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.reporting.figures import FIGURES, draw
-from jaxprune.reporting.page import render_page
+from jaxprune.reporting.laboratory_figures import draw_theory
+from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
 
 PUBLISHED = ".published"  # at the top of the folder: the digests of the report whose files lie there
 
 
-def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> Results:
+def gather(
+    context: Context, audit: dict[str, Any], theory: dict[str, Any], laboratory: dict[str, Any] | None = None
+) -> Results:
     """The results of a run from the values of its measuring stages."""
     dataset = context.experiment.dataset
     metrics, sampling = {}, {}
@@ -52,6 +55,7 @@ def gather(context: Context, audit: dict[str, Any], theory: dict[str, Any]) -> R
         layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
         theory=TheoryResults(theory["split"], **{n: np.array(v) for n, v in theory.items() if n != "split"}),
+        laboratory=laboratory,
     )
 
 
@@ -70,9 +74,31 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
         for name in FIGURES:
             draw(name, results, folder / "figures")
             context.progress.advance()
+        draw_theory(results, folder / "figures")
         write_atomically(folder / "report.html", render_page(results, folder / "figures", environment))
         context.progress.advance()
     context.progress.finish()
+
+
+def render_theory(context: Context, stage: Stage, results: Results, command: str) -> dict[str, Path]:
+    """Writes the page of the theory alone into the folder of its stage, and from there to the top of the output folder.
+
+    Returns:
+      What lies at the top.
+    """
+    workspace = context.workspace
+    with workspace.writing(stage) as folder:
+        figures = folder / "figures"
+        figures.mkdir(exist_ok=True)
+        draw_theory(results, figures)
+        write_atomically(folder / "theory.json", json.dumps(results.to_json(), allow_nan=False))
+        write_atomically(folder / "theory.html", render_theory_page(results, figures, _environment(command)))
+    source = workspace.read(stage)
+    for name in ("theory.html", "theory.json"):
+        write_atomically(workspace.root / name, (source / name).read_bytes())
+    if not (workspace.root / "config.toml").exists():  # so that the folder can be given in place of a config
+        write_atomically(workspace.root / "config.toml", config.to_toml(context.experiment.settings))
+    return {"theory": source, "report": workspace.root / "theory.html"}
 
 
 def publish(workspace: Workspace, stage: Stage) -> None:

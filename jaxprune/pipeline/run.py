@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprune.config import Settings
-from jaxprune.pipeline.audits import audit, audit_stage, networks
-from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.audits import audit, audit_stage, measured, networks
+from jaxprune.pipeline.context import Context, Silent, json_once
 from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.output import gather, publish, read_results, render
+from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
+from jaxprune.pipeline.output import gather, publish, read_results, render, render_theory
 from jaxprune.pipeline.stage import Stage, open_workspace
 from jaxprune.pipeline.theories import theorise, theory_stage
 from jaxprune.reporting.results import Results
@@ -53,7 +54,8 @@ def run(
       settings: The settings.
       out: The output folder: new, empty or from an earlier run.
       until: One of `STAGES`: "train" the dense networks; "prune" and retrain; "audit" every network; "theory" at the
-        dense networks (which needs no retraining); "report", which is everything.
+        dense networks (which needs no retraining), with every measure unless the settings name some; "report", which is
+        everything.
       write_again: Whether a report that is there is written anew, from the measurements that are there.
       progress: Told of the work.
       checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
@@ -66,6 +68,9 @@ def run(
       UserError: A setting, the data or the folder is not fit; or a checkpoint is damaged; or a training diverged.
     """
     begun = time.monotonic()
+    if until == "theory" and not settings.theory.measures:
+        every = settings.theory.model_copy(update={"measures": MEASURES})
+        settings = settings.model_copy(update={"theory": every})
     experiment = resolve(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
@@ -73,6 +78,8 @@ def run(
             context.progress.say(f"warning: {warning}")
         if until == "report":
             made, results = _report(context, command, write_again)
+        elif until == "theory":
+            made, results = _theory(context, command), None
         else:
             made, results = _UNTIL[until](context), None
     return RunResult(out, experiment.settings, made, results, time.monotonic() - begun)
@@ -82,7 +89,7 @@ def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str
     settings = context.experiment.settings.model_dump(mode="json")
     stage = Stage("report", settings, (audit_stage(context), theory_stage(context)))
     if write_again or not context.workspace.done(stage):
-        results = gather(context, audit(context), theorise(context))
+        results = gather(context, audit(context), theorise(context), laboratory(context))
         render(context, stage, results, command)
     publish(context.workspace, stage)
     return {"report": context.workspace.root}, read_results(context.workspace.folder(stage))
@@ -110,14 +117,21 @@ def _audit(context: Context) -> dict[str, Path]:
     return {"audit": context.workspace.folder(audit_stage(context))}
 
 
-def _theory(context: Context) -> dict[str, Path]:
-    theorise(context)
-    return {"theory": context.workspace.folder(theory_stage(context))}
+def _theory(context: Context, command: str) -> dict[str, Path]:
+    """The theory on a page of its own, without any retraining."""
+    values, further = theorise(context), laboratory(context)
+    entries = [entry for entry in networks(context) if entry[0] in ("dense", "pruned")]
+    splits = {"splits": list(context.experiment.settings.audit.splits)}
+    accuracies = Stage("theory-audit", splits, (theory_stage(context),))
+    audited = json_once(context, accuracies, lambda: measured(context, entries))
+    parents = tuple(laboratory_stage(context, m) for m in context.experiment.settings.theory.measures)
+    stage = Stage("theory-page", {"audit": context.experiment.settings.audit.model_dump(mode="json")},
+                  (theory_stage(context), accuracies, *parents))  # fmt: skip
+    return render_theory(context, stage, gather(context, audited, values, further), command)
 
 
 _UNTIL: dict[str, Callable[[Context], dict[str, Path]]] = {
     "train": _train,
     "prune": _prune,
     "audit": _audit,
-    "theory": _theory,
 }

@@ -18,7 +18,8 @@ def theory_stage(context: Context) -> Stage:
     """The address of the theory."""
     settings = context.experiment.settings
     parents = tuple(pruned_stage(context, False, s) for s in settings.prune.sparsities)
-    return Stage("theory", settings.theory.model_dump(mode="json"), (dense_stage(context, False), *parents))
+    basic = settings.theory.model_dump(mode="json", include={"split", "tolerance", "max_iterations", "memory"})
+    return Stage("theory", basic, (dense_stage(context, False), *parents))
 
 
 def theorise(context: Context) -> dict[str, Any]:
@@ -37,6 +38,11 @@ def theorise(context: Context) -> dict[str, Any]:
         return {"split": experiment.settings.theory.split} | plain
 
     return json_once(context, theory_stage(context), compute)
+
+
+def memory_of_a_replica(experiment: Experiment) -> int:
+    """The bytes that curvature may take in each replica: they are measured together."""
+    return experiment.settings.theory.memory * 2**20 // experiment.settings.seeds
 
 
 def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
@@ -61,6 +67,7 @@ def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
             key=key,
             tolerance=settings.tolerance,
             max_iterations=settings.max_iterations,
+            memory=memory_of_a_replica(experiment),
         )
 
     def distance(batch: Batch, params: Params, stats: Stats) -> theory.Boundary:

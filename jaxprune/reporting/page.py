@@ -11,6 +11,8 @@ import tomli_w
 
 from jaxprune.auditing import Interval
 from jaxprune.reporting import findings
+from jaxprune.reporting.laboratory import chapter
+from jaxprune.reporting.laboratory_values import Section
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
 
@@ -38,10 +40,8 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
     Returns:
       The page.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     split, sparsity = findings.headline(results)
-    return pages.get_template("report.html.j2").render(
+    return _template("report.html.j2").render(
         name=results.settings["name"],
         settings=results.settings,
         results=results,
@@ -57,9 +57,34 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
         theory=_theory_table(results),
         bounds=_bound_table(results),
         predictors=_predictor_table(results),
+        chapter=[(section, _figure(figures, section)) for section in chapter(results)],
         config=tomli_w.dumps(_without_none(results.settings)),
         environment=environment,
     )
+
+
+def render_theory_page(results: Results, figures: Path, environment: Mapping[str, Any]) -> str:
+    """The theory's chapter as a page of its own; arguments as for `render_page`."""
+    return _template("theory.html.j2").render(
+        name=results.settings["name"],
+        settings=results.settings,
+        results=results,
+        why=findings.why(results),
+        chapter=[(section, _figure(figures, section)) for section in chapter(results)],
+        config=tomli_w.dumps(_without_none(results.settings)),
+        environment=environment,
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(name)
+
+
+def _figure(figures: Path, section: Section) -> str | None:
+    path = figures / f"{section.figure}.svg"
+    return _image(path) if section.figure and path.exists() else None
 
 
 def _image(path: Path) -> str:

@@ -100,6 +100,7 @@ class Results:
       multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
       theory: What was measured at the dense network, if it was; on `settings["theory"]["examples"]` examples of each
         group at most, where that is not 0.
+      laboratory: Further measures of the theory by name, plain values; None where none were asked for.
     """
 
     settings: dict[str, Any]
@@ -115,6 +116,7 @@ class Results:
     layers: Mapping[tuple[str, float], list[dict[str, Any]]]
     multipliers: Mapping[tuple[str, float], np.ndarray]
     theory: TheoryResults | None
+    laboratory: Mapping[str, Any] | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -163,6 +165,7 @@ class Results:
             "multipliers": [
                 {"model": m, "sparsity": s, "trajectory": _plain(v)} for (m, s), v in self.multipliers.items()
             ],
+            "laboratory": None if self.laboratory is None else _plain(self.laboratory),
             "theory": None if self.theory is None else _plain(vars(self.theory)) | {"bound": _plain(self.theory.bound)},
         }
 
@@ -193,6 +196,7 @@ class Results:
             sampling=sampling,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
             multipliers={(e["model"], e["sparsity"]): _array(e["trajectory"]) for e in values["multipliers"]},
+            laboratory=values.get("laboratory"),
             theory=None
             if theory is None
             else TheoryResults(theory["split"], **{n: _array(theory[n]) for n in fields if n != "split"}),

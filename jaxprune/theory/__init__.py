@@ -1,29 +1,78 @@
 """Why a group is hurt: gradients, curvature, boundary distance, and the bound of Theorem 1, all as numbers."""
 
+from jaxprune.theory.attribution import Attribution, attribution, leaf_names, sparing_allocation
 from jaxprune.theory.boundary import Boundary, boundary_distance
 from jaxprune.theory.bounds import Bound, bound
 from jaxprune.theory.chunks import Chunks, by_group
-from jaxprune.theory.curvature import group_hvp, group_top_eigenvalues
-from jaxprune.theory.gradients import group_gradient_norms, group_gradients, norms
-from jaxprune.theory.lanczos import Eigenvalue, top_eigenvalue
-from jaxprune.theory.prediction import rank_correlation
+from jaxprune.theory.curvature import group_extreme_eigenvalues, group_hvp, group_top_eigenvalues
+from jaxprune.theory.density import SpectralDensity, group_spectral_densities
+from jaxprune.theory.distances import (
+    BoundaryDistances,
+    example_boundary_distances,
+    group_boundary_distances,
+)
+from jaxprune.theory.examples import example_gradient_norms, formed_per_example, reference_gradient_norms
+from jaxprune.theory.gradients import gradient_cosines, group_gradient_norms, group_gradients, norms
+from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, top_eigenvalue
+from jaxprune.theory.operators import GroupOperator, group_operator, residual_bytes
+from jaxprune.theory.outputs import (
+    binary_logit,
+    binary_probability,
+    each_logit,
+    example_jacobian_norms,
+    example_output_eigenvalues,
+)
+from jaxprune.theory.prediction import PredictorScores, rank_correlation, score_predictor, uninformative_from
 from jaxprune.theory.taylor import Taylor, taylor
+from jaxprune.theory.trace import Trace, group_traces, hutch_plus_plus, hutchinson, xtrace
 
 __all__ = [
+    "Attribution",
     "Bound",
     "Boundary",
+    "BoundaryDistances",
     "Chunks",
     "Eigenvalue",
+    "Extremes",
+    "GroupOperator",
+    "PredictorScores",
+    "SpectralDensity",
     "Taylor",
+    "Trace",
+    "attribution",
+    "binary_logit",
+    "binary_probability",
     "bound",
     "boundary_distance",
     "by_group",
+    "each_logit",
+    "example_boundary_distances",
+    "example_gradient_norms",
+    "example_jacobian_norms",
+    "example_output_eigenvalues",
+    "extreme_eigenvalues",
+    "formed_per_example",
+    "gradient_cosines",
+    "group_boundary_distances",
+    "group_extreme_eigenvalues",
     "group_gradient_norms",
     "group_gradients",
     "group_hvp",
+    "group_operator",
+    "group_spectral_densities",
     "group_top_eigenvalues",
+    "group_traces",
+    "hutch_plus_plus",
+    "hutchinson",
+    "leaf_names",
     "norms",
     "rank_correlation",
+    "reference_gradient_norms",
+    "residual_bytes",
+    "score_predictor",
+    "sparing_allocation",
     "taylor",
     "top_eigenvalue",
+    "uninformative_from",
+    "xtrace",
 ]

@@ -1,15 +1,13 @@
-"""Hessians of the group losses, never formed: products with vectors, and their largest eigenvalue."""
+"""Hessians of the group losses: products with vectors, and the ends of their spectra."""
 
 from functools import partial
 
 import jax
-import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.chunks import Chunks, by_group
-from jaxprune.theory.gradients import chunk_loss
-from jaxprune.theory.lanczos import Eigenvalue, top_eigenvalue
+from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues
+from jaxprune.theory.operators import MEMORY, Curvature, GroupOperator, everywhere, group_operator, vectors_within
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -19,6 +17,7 @@ def group_hvp(
     """H_a v_a for every group a, with a vector of its own for each, in one pass over the examples.
 
     Forward over reverse differentiation. Each chunk holds examples of one group and multiplies that group's vector.
+    For many products at the same parameters see `group_operator`.
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
@@ -30,17 +29,41 @@ def group_hvp(
     Returns:
       [G, P] products with H_a = ∇²_θ J(θ; D_a); 0 for a group without examples.
     """
-    unravel, vectors = ravel_pytree(params)[1], jnp.asarray(vectors)
+    return GroupOperator(as_pytree(apply), params, chunks, None, loss, "hessian")(vectors)
 
-    def add(sums: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
-        x, y, weight, group = chunk
-        gradient = jax.grad(partial(chunk_loss, apply, loss))
-        product = jax.jvp(lambda p: gradient(p, x, y, weight), (params,), (unravel(vectors[group]),))[1]
-        return sums.at[group].add(ravel_pytree(product)[0]), None
 
-    with jax.default_matmul_precision("highest"):
-        sums, _ = jax.lax.scan(add, jnp.zeros_like(vectors), (chunks.x, chunks.y, chunks.weight, chunks.group))
-    return sums / jnp.where(chunks.size > 0, chunks.size, 1)[:, None].astype(vectors.dtype)
+def group_extreme_eigenvalues(
+    operator: GroupOperator,
+    key: jax.Array,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 50,
+    memory: int = MEMORY,
+    both: bool = True,
+) -> Extremes:
+    """λ_max and λ_min, algebraic, of each group's curvature matrix, all groups in one compiled program.
+
+    Args:
+      operator: The curvature, made by `group_operator`.
+      key: Decides the starting vectors.
+      tolerance: Of the residual, as `extreme_eigenvalues` has it.
+      max_iterations: The largest number of products for each group.
+      memory: Bytes for the Lanczos vectors; where they do not suffice the search is restarted, which takes more
+        products. Four vectors for each group are held at least.
+      both: Whether to go on until both ends have converged; otherwise λ_min is what came with λ_max.
+
+    Returns:
+      Both ends, each with value, residual, converged and matvecs [G].
+    """
+    held = vectors_within(memory, operator.num_groups, operator.num_params, operator.dtype.itemsize)
+    return _group_extreme_eigenvalues(
+        operator,
+        key,
+        tolerance,
+        max_iterations=max_iterations,
+        max_vectors=held if held < max_iterations else None,
+        both=both,
+    )
 
 
 def group_top_eigenvalues(
@@ -53,6 +76,8 @@ def group_top_eigenvalues(
     tolerance: float = 1e-3,
     max_iterations: int = 50,
     loss: ExampleLoss = cross_entropy,
+    curvature: Curvature = "hessian",
+    memory: int = MEMORY,
 ) -> Eigenvalue:
     """λ(H_a), the largest algebraic eigenvalue of each group's Hessian, as Theorem 1 of Tran et al. 2022 wants it.
 
@@ -67,34 +92,38 @@ def group_top_eigenvalues(
       tolerance: Of the residual, relative to the value.
       max_iterations: The largest number of Hessian-vector products for each group.
       loss: Per-example loss.
+      curvature: "hessian" or "gauss_newton".
+      memory: Bytes for the linearised products and, as much again, for the Lanczos vectors.
 
     Returns:
       Value, residual, converged and matvecs, each [G].
+
+    Raises:
+      UserError: A parameter is not finite (checked outside of compiled functions).
     """
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
-    return _group_top_eigenvalues(
-        as_pytree(apply), params, chunks, key,
-        num_groups=num_groups, tolerance=tolerance, max_iterations=max_iterations, loss=loss,
-    )  # fmt: skip
-
-
-@partial(jax.jit, static_argnames=("num_groups", "max_iterations", "loss"))
-def _group_top_eigenvalues(
-    apply: Apply,
-    params: Params,
-    chunks: Chunks,
-    key: jax.Array,
-    *,
-    num_groups: int,
-    tolerance: float,
-    max_iterations: int,
-    loss: ExampleLoss,
-) -> Eigenvalue:
-    flat = ravel_pytree(params)[0]
-    start = jax.random.normal(key, (num_groups, flat.size), flat.dtype)
-    return top_eigenvalue(
-        lambda vectors: group_hvp(apply, params, chunks, vectors, loss=loss),
-        start,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
+    operator = group_operator(
+        apply, params, chunks, num_groups=num_groups, loss=loss, curvature=curvature, memory=memory
     )
+    return group_extreme_eigenvalues(
+        operator, key, tolerance=tolerance, max_iterations=max_iterations, memory=memory, both=False
+    ).largest
+
+
+@partial(jax.jit, static_argnames=("max_iterations", "max_vectors", "both"))
+def _group_extreme_eigenvalues(
+    operator: GroupOperator,
+    key: jax.Array,
+    tolerance: float,
+    *,
+    max_iterations: int,
+    max_vectors: int | None,
+    both: bool,
+) -> Extremes:
+    def search(operator: GroupOperator, key: jax.Array, tolerance: float) -> Extremes:
+        start = jax.random.normal(key, (operator.num_groups, operator.num_params), operator.dtype)
+        return extreme_eigenvalues(
+            operator, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=both
+        )
+
+    return everywhere(search, operator, key, tolerance)

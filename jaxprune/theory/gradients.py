@@ -44,6 +44,29 @@ def norms(stacked: Params) -> Array:
     return jnp.sqrt(sum(jnp.sum(leaf.reshape(leaf.shape[0], -1) ** 2, 1) for leaf in jax.tree.leaves(stacked)))
 
 
+def gradient_cosines(stacked: Params) -> Array:
+    """The cosines between the gradients of every two groups.
+
+    Args:
+      stacked: Gradients with a leading axis G, as `group_gradients` gives them.
+
+    Returns:
+      [G, G] in [-1, 1]; NaN where one of the two is 0.
+    """
+    length = norms(stacked)
+    safe = jnp.where(length > 0, length, 1)
+    products = sum(
+        (
+            jnp.einsum("ap,bp->ab", rows, rows, precision="highest")
+            for leaf in jax.tree.leaves(stacked)
+            for rows in [leaf.reshape(leaf.shape[0], -1) / safe[:, None]]
+        ),
+        start=jnp.zeros((len(length),) * 2, length.dtype),
+    )
+    present = (length > 0)[:, None] & (length > 0)
+    return jnp.where(present, jnp.clip(products, -1, 1), jnp.nan)
+
+
 def chunk_loss(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: Array, weight: Array) -> Array:
     """The weighted sum of the losses of one chunk, []; padding contributes 0."""
     losses = loss(apply(params, x), y)

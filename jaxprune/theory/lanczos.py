@@ -1,4 +1,4 @@
-"""The largest algebraic eigenvalue of several symmetric operators at once, by Lanczos."""
+"""The extreme eigenvalues of several symmetric operators at once, by Lanczos with thick restart."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Eigenvalue(NamedTuple):
     """An eigenvalue with its error.
 
     Attributes:
-      value: [G] the largest Ritz value; never above the largest eigenvalue but for rounding.
+      value: [G] the Ritz value; never beyond the eigenvalue that it stands for but for rounding.
       residual: [G] ‖Av - θv‖ of its Ritz pair: an eigenvalue lies within this distance of `value`, but for rounding.
-      converged: [G] whether residual <= tolerance * |value|.
+      converged: [G] whether the residual met the tolerance.
       matvecs: [G] int32, products that were taken.
     """
 
@@ -25,76 +25,185 @@ class Eigenvalue(NamedTuple):
     matvecs: Array
 
 
-class _Lanczos(NamedTuple):
-    basis: Array  # [G, m + 1, P], orthonormal rows, 0 where not reached
-    alpha: Array  # [G, m]
-    beta: Array  # [G, m]
-    found: Eigenvalue
+class Extremes(NamedTuple):
+    """Both ends of a spectrum, each [G].
+
+    Attributes:
+      largest: The largest algebraic eigenvalue.
+      smallest: The smallest algebraic eigenvalue.
+    """
+
+    largest: Eigenvalue
+    smallest: Eigenvalue
+
+    @property
+    def spectral_norm(self) -> Array:
+        """The largest modulus of the two ends, ‖A‖₂ where both have converged."""
+        return jnp.maximum(jnp.abs(self.largest.value), jnp.abs(self.smallest.value))
+
+
+class Krylov(NamedTuple):
+    """Orthonormal vectors q and the projected matrix QAQᵀ of G operators.
+
+    Attributes:
+      basis: [G, m + 1, P], orthonormal rows, 0 where not reached.
+      matrix: [G, m, m], symmetric, 0 where not reached.
+    """
+
+    basis: Array
+    matrix: Array
+
+
+class _Search(NamedTuple):
+    krylov: Krylov
+    position: Array  # [] rows of the matrix that are filled
+    taken: Array  # [] products taken
+    found: Extremes
 
 
 def top_eigenvalue(
-    matvec: Callable[[Array], Array], start: Array, *, tolerance: float = 1e-3, max_iterations: int = 50
+    matvec: Callable[[Array], Array],
+    start: Array,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 50,
+    max_vectors: int | None = None,
 ) -> Eigenvalue:
     """The largest *algebraic* eigenvalue (not the largest in modulus) of G symmetric operators in lockstep.
 
+    `extreme_eigenvalues`, stopped as soon as this end has converged.
+    """
+    return extreme_eigenvalues(
+        matvec, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=False
+    ).largest
+
+
+def extreme_eigenvalues(
+    matvec: Callable[[Array], Array],
+    start: Array,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 50,
+    max_vectors: int | None = None,
+    both: bool = True,
+) -> Extremes:
+    """The largest and the smallest *algebraic* eigenvalue of G symmetric operators in lockstep.
+
     Lanczos with full reorthogonalisation, done twice (twice is enough: Parlett, The Symmetric Eigenvalue Problem,
-    §6.9), stopped on the residual β_m |s_m| of the top Ritz pair. Every test is relative, so that any scale of the
+    §6.9), stopped on the residual β_m |s_m| of the Ritz pairs. Every test is relative, so that any scale of the
     operator gives the same number of steps; an operator that is 0, or has few distinct eigenvalues, ends early with
-    residual 0. Memory: G * max_iterations * P.
+    residual 0. When `max_vectors` are held the search is restarted from the best half of its Ritz vectors (thick
+    restart: Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000), so that the memory is G * (max_vectors + 1) * P numbers
+    however many products are taken.
 
     Args:
       matvec: [G, P] -> [G, P], applying operator a to row a.
       start: [G, P] starting vectors, not 0.
-      tolerance: Of the residual, relative to the value.
-      max_iterations: The largest number of products, m; the value is returned with `converged` False beyond it.
+      tolerance: Of the residual: relative to the value for the largest, and for the smallest, which is 0 for many
+        operators, relative to the larger modulus of the two ends.
+      max_iterations: The largest number of products; what has not converged by then is marked.
+      max_vectors: How many vectors are held, at least 4; None for as many as products.
+      both: Whether the search goes on until both ends have converged; otherwise the smallest is what came with the
+        largest, its residual and mark with it.
 
     Returns:
-      The eigenvalue of each operator with its residual.
+      Both ends for each operator, with residuals.
     """
     num, size = start.shape
-    m = min(max_iterations, size)
-    dtype = start.dtype
-    initial = _Lanczos(
-        basis=jnp.zeros((num, m + 1, size), dtype).at[:, 0].set(start / _norm(start)[:, None]),
-        alpha=jnp.zeros((num, m), dtype),
-        beta=jnp.zeros((num, m), dtype),
-        found=Eigenvalue(
-            jnp.zeros(num, dtype), jnp.full(num, jnp.inf, dtype), jnp.zeros(num, bool), jnp.zeros(num, jnp.int32)
-        ),
+    products = min(max_iterations, size) if max_vectors is None else max_iterations
+    held = min(products, size, max(4, max_vectors or products))
+    kept = held // 2
+    step = _stepper(matvec, tolerance, both)
+
+    def unfinished(search: _Search) -> Array:
+        done = _done(search.found, both)
+        return (search.taken < products) & ~jnp.all(done)
+
+    def advance(search: _Search) -> _Search:
+        if held < products:  # a search that cannot outgrow its basis has no restart in its program
+            restart = search.position == held
+            krylov = jax.lax.cond(restart, lambda k: _restart(k, kept, both), lambda k: k, search.krylov)
+            search = search._replace(krylov=krylov, position=jnp.where(restart, kept, search.position))
+        return step(search)
+
+    nothing = Eigenvalue(
+        jnp.zeros(num, start.dtype),
+        jnp.full(num, jnp.inf, start.dtype),
+        jnp.zeros(num, bool),
+        jnp.zeros(num, jnp.int32),
     )
-
-    def unfinished(carry: tuple[Array, _Lanczos]) -> Array:
-        step, state = carry
-        return (step < m) & ~jnp.all(state.found.converged)
-
-    def advance(carry: tuple[Array, _Lanczos]) -> tuple[Array, _Lanczos]:
-        step, state = carry
-        return step + 1, _extend(state, step, matvec(state.basis[:, step]), tolerance)
-
+    begun = _Search(empty_krylov(start, held), jnp.int32(0), jnp.int32(0), Extremes(nothing, nothing))
     with jax.default_matmul_precision("highest"):
-        _, final = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), initial))
-    return final.found
+        return jax.lax.while_loop(unfinished, advance, begun).found
 
 
-def _extend(state: _Lanczos, step: Array, w: Array, tolerance: float) -> _Lanczos:
-    """One step of the recurrence, from w = A q for the newest vector q of each operator."""
-    alpha = jnp.sum(state.basis[:, step] * w, 1)
+def empty_krylov(start: Array, held: int) -> Krylov:
+    """Room for `held` steps, holding the normalised starting vectors [G, P]."""
+    num, size = start.shape
+    basis = jnp.zeros((num, held + 1, size), start.dtype).at[:, 0].set(start / _norm(start)[:, None])
+    return Krylov(basis, jnp.zeros((num, held, held), start.dtype))
+
+
+def extend(krylov: Krylov, position: Array, w: Array, done: Array) -> tuple[Krylov, Array, Array]:
+    """One step of the recurrence, from w = A q for the newest vector q of each operator.
+
+    Args:
+      krylov: What was reached.
+      position: [] the number of rows that are filled.
+      w: [G, P] the products.
+      done: [G] operators that stay as they are while the others go on.
+
+    Returns:
+      What is reached now, β [G] (the norm of what is new in w), and whether nothing is new: the Krylov space is
+      invariant then.
+    """
+    basis, matrix = krylov
+    along = jnp.zeros((len(w), basis.shape[1]), w.dtype)
     for _ in range(2):
-        w = w - jnp.einsum("gmp,gm->gp", state.basis, jnp.einsum("gmp,gp->gm", state.basis, w))
-    beta = _norm(w)
-    done = state.found.converged  # a finished operator stays as it is while the others go on
-    alphas = state.alpha.at[:, step].set(jnp.where(done, 0, alpha))
-    betas = state.beta.at[:, step].set(jnp.where(done, 0, beta))
-    scale = jnp.max(jnp.abs(alphas) + jnp.abs(betas), 1)
-    exhausted = beta <= 64 * jnp.finfo(w.dtype).eps * scale  # the Krylov space is invariant; <= so that 0 counts
+        part = jnp.einsum("gmp,gp->gm", basis, w)
+        w, along = w - jnp.einsum("gmp,gm->gp", basis, part), along + part
+    along = jnp.where(done[:, None], 0, along[:, :-1])
+    beta = jnp.where(done, 0, _norm(w))
+    matrix = matrix.at[:, position].set(along).at[:, :, position].set(along)
+    scale = jnp.max(jnp.sum(jnp.abs(matrix), 2), 1) + beta
+    exhausted = beta <= 64 * jnp.finfo(w.dtype).eps * scale  # <= so that the zero operator counts
     following = jnp.where((done | exhausted)[:, None], 0, w / jnp.where(beta > 0, beta, 1)[:, None])
-    basis = state.basis.at[:, step + 1].set(following)
-    value, weight = _top_ritz(alphas, betas, step + 1)
-    residual = jnp.where(exhausted, 0, beta * weight)
-    converged = exhausted | (residual <= tolerance * jnp.abs(value))
-    now = Eigenvalue(value, residual, converged, jnp.full(len(beta), step + 1, jnp.int32))
-    found = jax.tree.map(lambda old, new: jnp.where(done, old, new), state.found, now)
-    return _Lanczos(basis, alphas, betas, found)
+    return Krylov(basis.at[:, position + 1].set(following), matrix), beta, exhausted
+
+
+def _stepper(matvec: Callable[[Array], Array], tolerance: float, both: bool) -> Callable[[_Search], _Search]:
+    def step(search: _Search) -> _Search:
+        done = _done(search.found, both)
+        product = matvec(search.krylov.basis[:, search.position])
+        krylov, beta, exhausted = extend(search.krylov, search.position, product, done)
+        taken, position = search.taken + 1, search.position + 1
+        values, weights = _ritz_ends(krylov.matrix, position)
+        residual = jnp.where(exhausted[:, None], 0, beta[:, None] * weights)
+        modulus = jnp.abs(values)
+        reference = jnp.stack([modulus[:, 0], jnp.max(modulus, 1)], 1)
+        converged = exhausted[:, None] | (residual <= tolerance * reference)
+        converged &= jnp.isfinite(values)  # infinity is not small beside infinity
+        count = jnp.full(len(beta), taken, jnp.int32)
+        now = Extremes(*(Eigenvalue(values[:, i], residual[:, i], converged[:, i], count) for i in (0, 1)))
+        found = jax.tree.map(lambda old, new: jnp.where(done, old, new), search.found, now)
+        return _Search(krylov, position, taken, found)
+
+    return step
+
+
+def _done(found: Extremes, both: bool) -> Array:
+    return found.largest.converged & found.smallest.converged if both else found.largest.converged
+
+
+def _restart(krylov: Krylov, kept: int, both: bool) -> Krylov:
+    """The Krylov space of the best `kept` Ritz vectors and the newest vector, which is the remainder of them all."""
+    values, vectors = jnp.linalg.eigh(krylov.matrix)
+    low = kept // 2 if both else 1
+    index = jnp.concatenate([jnp.arange(low), jnp.arange(values.shape[1] - (kept - low), values.shape[1])])
+    ritz = jnp.einsum("gmk,gmp->gkp", vectors[:, :, index], krylov.basis[:, :-1])
+    basis = jnp.zeros_like(krylov.basis).at[:, :kept].set(ritz).at[:, kept].set(krylov.basis[:, -1])
+    matrix = jnp.zeros_like(krylov.matrix).at[:, :kept, :kept].set(jax.vmap(jnp.diag)(values[:, index]))
+    return Krylov(basis, matrix)
 
 
 def _norm(vectors: Array) -> Array:
@@ -103,18 +212,14 @@ def _norm(vectors: Array) -> Array:
     return largest * jnp.linalg.norm(vectors / jnp.where(largest > 0, largest, 1)[:, None], axis=1)
 
 
-def _top_ritz(alpha: Array, beta: Array, steps: Array) -> tuple[Array, Array]:
-    """The top eigenvalue of each leading `steps` x `steps` tridiagonal matrix, and |last entry| of its vector."""
-    m = alpha.shape[1]
-    reached = jnp.arange(m) < steps
-    # Rows not reached are moved below the whole spectrum (Gershgorin), so that they are never the top.
-    below = -4 * jnp.max(jnp.abs(alpha) + 2 * jnp.abs(beta), 1, keepdims=True)
-    diagonal = jnp.where(reached, alpha, below)
-    coupling = jnp.where(jnp.arange(m - 1) < steps - 1, beta[:, : m - 1], 0)
-    matrix = (
-        jax.vmap(jnp.diag)(diagonal)
-        + jax.vmap(lambda c: jnp.diag(c, 1))(coupling)
-        + jax.vmap(lambda c: jnp.diag(c, -1))(coupling)
-    )
-    values, vectors = jnp.linalg.eigh(matrix)
-    return values[:, -1], jnp.abs(jnp.take(vectors[:, :, -1], steps - 1, axis=1))
+def _ritz_ends(matrix: Array, steps: Array) -> tuple[Array, Array]:
+    """Top and bottom eigenvalue [G, 2] of the leading `steps` x `steps` matrix, and |last entries| of their vectors."""
+    m = matrix.shape[1]
+    # Rows not reached are moved below the whole spectrum (Gershgorin), so that they come first and are told apart.
+    below = -4 * jnp.max(jnp.sum(jnp.abs(matrix), 2), 1)
+    below = jnp.where(below < 0, below, -1)  # the zero matrix
+    outside = jnp.arange(m) >= steps
+    values, vectors = jnp.linalg.eigh(matrix + jax.vmap(jnp.diag)(below[:, None] * outside))
+    last = jnp.abs(jnp.take(vectors, steps - 1, axis=1))
+    ends = jnp.stack([jnp.asarray(m - 1), m - steps])
+    return jnp.take(values, ends, axis=1), jnp.take(last, ends, axis=1)

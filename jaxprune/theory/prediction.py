@@ -1,11 +1,46 @@
 """How well a figure of the dense network ranks the groups by what pruning then does to them."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from jaxprune.types import Array
+
+
+class PredictorScores(NamedTuple):
+    """How a predictor did, each [...]; NaN where it could not be judged.
+
+    Attributes:
+      spearman: Rank correlation over the groups, in [-1, 1].
+      kendall: Kendall's τ_b over the groups, in [-1, 1].
+      regret: How much more the group hurt most was hurt than the one that the predictor names, in the unit of what
+        was observed: 0 where the call was right.
+      hit: 1 where the call was right, else 0.
+    """
+
+    spearman: np.ndarray
+    kendall: np.ndarray
+    regret: np.ndarray
+    hit: np.ndarray
+
+
+def score_predictor(predictor: Array, observed: Array) -> PredictorScores:
+    """Scores a predictor that is large where harm is expected.
+
+    Args:
+      predictor: [..., G] figures of the dense network.
+      observed: [..., G] what happened, such as R(a).
+
+    Returns:
+      The scores; groups where either side is not finite are left out, and at least two must remain (three for the
+      correlations).
+    """
+    predictor, observed = np.broadcast_arrays(np.asarray(predictor, float), np.asarray(observed, float))
+    flat = zip(predictor.reshape(-1, predictor.shape[-1]), observed.reshape(-1, observed.shape[-1]), strict=True)
+    rows = np.array([_scores(a, b) for a, b in flat]).reshape(*predictor.shape[:-1], 4)
+    return PredictorScores(*np.moveaxis(rows, -1, 0))
 
 
 def rank_correlation(predictor: Array, observed: Array) -> np.ndarray:
@@ -20,12 +55,43 @@ def rank_correlation(predictor: Array, observed: Array) -> np.ndarray:
     """
     predictor, observed = np.broadcast_arrays(np.asarray(predictor, float), np.asarray(observed, float))
     flat = zip(predictor.reshape(-1, predictor.shape[-1]), observed.reshape(-1, observed.shape[-1]), strict=True)
-    values = [_spearman(a, b) for a, b in flat]
+    values = [_correlation(stats.spearmanr, a, b) for a, b in flat]
     return np.array(values).reshape(predictor.shape[:-1])
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def uninformative_from(sparsities: Array, bound: Array, observed: Array, factor: float = 10.0) -> np.ndarray:
+    """The lowest sparsity from which on a bound says nothing of what happens, for each group.
+
+    A bound tells little where it is more than `factor` times what it bounds, nothing where no harm was done, and is
+    wrong where it is below the harm.
+
+    Args:
+      sparsities: [S], rising.
+      bound: [S, ...] such as the two terms of Theorem 1.
+      observed: [S, ...] what happened.
+      factor: How loose it may be.
+
+    Returns:
+      [...] the sparsity from which on it is never within the factor again: the lowest of all where it never is; NaN
+      where it still is at the highest.
+    """
+    sparsities, bound, observed = np.asarray(sparsities, float), np.asarray(bound, float), np.asarray(observed, float)
+    informative = (observed > 0) & (bound >= observed) & (bound <= factor * observed)
+    after = np.where(informative.any(0), len(sparsities) - np.argmax(informative[::-1], 0), 0)
+    return np.where(after < len(sparsities), sparsities[np.minimum(after, len(sparsities) - 1)], np.nan)
+
+
+def _scores(a: np.ndarray, b: np.ndarray) -> list[float]:
+    known = np.isfinite(a) & np.isfinite(b)
+    a, b = a[known], b[known]
+    if len(a) < 2 or np.ptp(a) == 0:
+        return [float("nan")] * 4
+    called = int(np.argmax(a))
+    regret = float(b.max() - b[called])
+    return [_correlation(stats.spearmanr, a, b), _correlation(stats.kendalltau, a, b), regret, float(regret == 0)]
+
+
+def _correlation(measure: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 3 or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    correlation: Any = stats.spearmanr(a, b)
-    return float(correlation.statistic)
+    return float(measure(a, b).statistic)

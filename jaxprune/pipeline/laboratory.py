@@ -1,0 +1,260 @@
+"""The stage of the further, costly measures of the theory, each of which is asked for by name."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import theory
+from jaxprune.config.sections import Measure
+from jaxprune.groups import group_mean
+from jaxprune.pipeline.context import Context, json_once
+from jaxprune.pipeline.networks import Trained, dense, pruned
+from jaxprune.pipeline.sparing import spare
+from jaxprune.pipeline.stage import Stage
+from jaxprune.pipeline.theories import memory_of_a_replica, theory_stage
+from jaxprune.theory import statements
+from jaxprune.types import Array, Batch, Params, Stats
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+_OUTPUT_PRODUCTS = 30
+_GRID = 300
+
+
+def laboratory_stage(context: Context, measure: Measure) -> Stage:
+    """The address of one measure: what it alone depends on."""
+    settings = context.experiment.settings.theory
+    own = {
+        "spectra": {"products"},
+        "density": {"density_steps", "density_starts"},
+        "outputs": {"output_examples"},
+    }.get(measure, set())
+    return Stage(f"theory-{measure}", settings.model_dump(mode="json", include=own), (theory_stage(context),))
+
+
+def laboratory(context: Context) -> dict[str, Any] | None:
+    """Every measure that the settings ask for, by name, as plain values; None where they ask for none."""
+    wanted = context.experiment.settings.theory.measures
+    if not wanted:
+        return None
+    context.progress.start("further measures of the theory", len(wanted))
+    found = {}
+    for measure in wanted:
+        found[measure] = json_once(context, laboratory_stage(context, measure), lambda m=measure: _taken(context, m))
+        context.progress.advance(measure)
+    context.progress.finish()
+    return found
+
+
+def _taken(context: Context, measure: Measure) -> dict[str, Any]:
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf).tolist(), _TAKE[measure](context)
+    )
+
+
+def _chunks(context: Context) -> theory.Chunks:
+    experiment = context.experiment
+    num_groups, replicas = experiment.dataset.num_groups, len(experiment.seeds)
+    return theory.by_group(experiment.theory_data, num_groups, replicas=replicas)
+
+
+def _batch(context: Context) -> Batch:
+    return context.experiment.theory_data
+
+
+def _operator(
+    context: Context, chunks: theory.Chunks, params: Params, stats: Stats, curvature: Any = "hessian"
+) -> theory.GroupOperator:
+    experiment = context.experiment
+    return theory.group_operator(
+        experiment.network.freeze(stats), params, chunks, num_groups=experiment.dataset.num_groups,
+        curvature=curvature, memory=memory_of_a_replica(experiment),
+    )  # fmt: skip
+
+
+def _ends(context: Context, operator: theory.GroupOperator, key: jax.Array, both: bool) -> theory.Extremes:
+    settings = context.experiment.settings.theory
+    return theory.group_extreme_eigenvalues(
+        operator, key, tolerance=settings.tolerance, max_iterations=settings.max_iterations,
+        memory=memory_of_a_replica(context.experiment), both=both,
+    )  # fmt: skip
+
+
+def _cosines(context: Context) -> dict[str, Any]:
+    experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+
+    def measure(chunks: theory.Chunks, params: Params, stats: Stats) -> dict[str, Array]:
+        gradients = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)
+        order = statements.proposition1(gradients, chunks.size).order
+        return {
+            "cosines": theory.gradient_cosines(gradients),
+            "larger": order.left,
+            "smaller": order.right,
+            "holds": order.holds,
+            "assumed": order.assumed,
+        }
+
+    source = dense(context, False)
+    return experiment.over_replicas(measure, _chunks(context), source.params, source.stats)
+
+
+def _spectra(context: Context) -> dict[str, Any]:
+    experiment, settings = context.experiment, context.experiment.settings.theory
+
+    def measure(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> dict[str, Any]:
+        operator = _operator(context, chunks, params, stats)
+        both = _ends(context, operator, key, True)
+        gauss_newton = _ends(context, _operator(context, chunks, params, stats, "gauss_newton"), key, False).largest
+        trace = theory.group_traces(operator, jax.random.fold_in(key, 1), products=settings.products)
+        return {
+            "largest": both.largest._asdict(),
+            "smallest": both.smallest._asdict(),
+            "gauss_newton": gauss_newton._asdict(),
+            "trace": trace.value,
+            "trace_error": trace.standard_error,
+        }
+
+    source = dense(context, False)
+    return experiment.over_replicas(measure, _chunks(context), source.params, source.stats, experiment.theory_keys)
+
+
+def _density(context: Context) -> dict[str, Any]:
+    experiment, settings = context.experiment, context.experiment.settings.theory
+
+    def measure(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> theory.SpectralDensity:
+        operator = _operator(context, chunks, params, stats)
+        return theory.group_spectral_densities(
+            operator, key, steps=settings.density_steps, starts=settings.density_starts
+        )
+
+    source = dense(context, False)
+    found = experiment.over_replicas(measure, _chunks(context), source.params, source.stats, experiment.theory_keys)
+    nodes, weights = (jnp.reshape(leaf, (-1, *leaf.shape[2:])) for leaf in found)  # seeds as so many starts more
+    together = theory.SpectralDensity(nodes, weights)
+    width = together.width()
+    grid = jnp.linspace(jnp.min(nodes) - 4 * jnp.max(width), jnp.max(nodes) + 4 * jnp.max(width), _GRID)
+    smooth = together.smooth(grid, jnp.broadcast_to(jnp.max(width), width.shape))
+    floor = 1e-3 * jnp.max(jnp.abs(nodes), (0, 2))[:, None]
+    return {
+        "grid": grid,
+        "density": smooth,
+        "width": jnp.max(width),
+        "negative_share": together.share(-jnp.inf, -floor),
+        "positive_share": together.share(floor, jnp.inf),
+    }
+
+
+def _examples(context: Context) -> dict[str, Any]:
+    experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+
+    def measure(batch: Batch, params: Params, stats: Stats) -> Array:
+        each = theory.example_gradient_norms(experiment.network.freeze(stats), params, batch)
+        return group_mean(each, batch.group, num_groups, batch.weight, empty=jnp.nan)[0]
+
+    source = dense(context, False)
+    return {"mean_of_norms": experiment.over_replicas(measure, _batch(context), source.params, source.stats)}
+
+
+def _distances(context: Context) -> dict[str, Any]:
+    experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+
+    def measure(batch: Batch, params: Params, stats: Stats, key: jax.Array) -> theory.BoundaryDistances:
+        # In units of normalised inputs: noise and gradients mean nothing in bytes.
+        batch = batch._replace(x=experiment.dataset.normalise(batch.x))
+        apply = experiment.inner.freeze(stats)
+        return theory.group_boundary_distances(apply, params, batch, key, num_groups=num_groups)
+
+    source = dense(context, False)
+    found = experiment.over_replicas(measure, _batch(context), source.params, source.stats, experiment.theory_keys)
+    return found._asdict()
+
+
+def _outputs(context: Context) -> dict[str, Any]:
+    """Proposition 2 and Theorem 2 on a few examples of each group; both sides are of these examples."""
+    experiment, dataset = context.experiment, context.experiment.dataset
+    split, most = jax.device_get(experiment.theory_data), experiment.settings.theory.output_examples
+    order = np.random.default_rng(0).permutation(len(split.y))
+    members = [order[split.group[order] == a][:most] for a in range(dataset.num_groups)]
+    index = np.sort(np.concatenate(members))
+    few = Batch(*(np.asarray(leaf)[index] for leaf in split))
+    forms = ("multiclass", "logit", "printed") if dataset.num_classes == 2 else ("multiclass",)
+
+    def measure(data: tuple[Batch, theory.Chunks], params: Params, stats: Stats, key: jax.Array) -> dict[str, Any]:
+        batch, chunks = data
+        apply = experiment.network.freeze(stats)
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        room = memory_of_a_replica(experiment) // (4 * size * (_OUTPUT_PRODUCTS + 1) * dataset.num_classes)
+        options: Any = {"num_groups": dataset.num_groups, "chunk_size": int(np.clip(room, 1, 16))}
+        top = _ends(context, _operator(context, chunks, params, stats), key, False).largest
+        norms = theory.group_gradient_norms(apply, params, chunks, num_groups=dataset.num_groups)
+        found = {"Proposition 2": statements.proposition2(apply, params, batch, gradient_norm=norms, **options)}
+        for form in forms:
+            found[form] = statements.theorem2(
+                apply, params, batch, top, key, form=form, max_iterations=_OUTPUT_PRODUCTS, **options
+            )
+        return {
+            name: {"left": s.left, "right": s.right, "holds": s.holds, "assumed": s.assumed} | s.terms
+            for name, s in found.items()
+        }
+
+    source = dense(context, False)
+    chunks = theory.by_group(few, dataset.num_groups)
+    found = experiment.over_replicas(measure, (few, chunks), source.params, source.stats, experiment.theory_keys)
+    return {"counts": [len(m) for m in members], "statements": found}
+
+
+def _attribution(context: Context) -> dict[str, Any]:
+    experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+
+    def measure(chunks: theory.Chunks, params: Params, stats: Stats, other: Params) -> theory.Attribution:
+        apply = experiment.network.freeze(stats)
+        return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=2, segments=16)
+
+    source, chunks = dense(context, False), _chunks(context)
+    found = [
+        experiment.over_replicas(measure, chunks, source.params, source.stats, network.params)
+        for network in _networks(context)
+    ]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    return {"leaves": theory.leaf_names(source.params)} | stacked._asdict()
+
+
+def _pruned(context: Context) -> dict[str, Any]:
+    experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+
+    def measure(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> dict[str, Any]:
+        apply = experiment.network.freeze(stats)
+        norms = theory.group_gradient_norms(apply, params, chunks, num_groups=num_groups)
+        return {"gradient_norm": norms} | _ends(
+            context, _operator(context, chunks, params, stats), key, False
+        ).largest._asdict()
+
+    chunks = _chunks(context)
+    found = [
+        experiment.over_replicas(measure, chunks, network.params, network.stats, experiment.theory_keys)
+        for network in _networks(context)
+    ]
+    masks = [network.masks for network in _networks(context)]
+    order = np.argsort(context.experiment.settings.prune.sparsities)
+    nested = [statements.is_nested(masks[a], masks[b]) for a, b in itertools.pairwise(order)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found) | {"nested": nested}
+
+
+def _networks(context: Context) -> list[Trained]:
+    return [pruned(context, False, s) for s in context.experiment.settings.prune.sparsities]
+
+
+_TAKE: Mapping[Measure, Callable[[Context], dict[str, Any]]] = {
+    "cosines": _cosines,
+    "spectra": _spectra,
+    "density": _density,
+    "examples": _examples,
+    "distances": _distances,
+    "outputs": _outputs,
+    "attribution": _attribution,
+    "pruned": _pruned,
+    "sparing": spare,
+}

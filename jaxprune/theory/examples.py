@@ -1,0 +1,108 @@
+"""The norm of every example's own gradient, without an array of examples times parameters."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from jaxprune.data.batching import chunked
+from jaxprune.losses import cross_entropy
+from jaxprune.theory.taps import Product, find_products, run_tapped, squared_norm
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+
+def example_gradient_norms(
+    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 128
+) -> Array:
+    """‖∇_θ ℓ(x, y)‖ of every example.
+
+    For parameters that enter one matrix product or convolution (found in the program of the network, whatever library
+    wrote it) the norm comes from the two sides of that product, without the gradient itself; for the others, such as
+    biases and the scales of norms, the gradients of `chunk_size` examples are formed. `formed_per_example` tells which.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen: each row must depend on its own example only.
+      params: The parameters.
+      batch: [N] examples.
+      loss: Per-example loss.
+      chunk_size: Examples at a time, which bounds the memory.
+
+    Returns:
+      [N] norms; 0 for examples of weight 0.
+    """
+    return _example_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
+
+
+def reference_gradient_norms(
+    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 32
+) -> Array:
+    """The same as `example_gradient_norms` by forming every gradient, a chunk at a time: slow, and what to check by."""
+    return _reference_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
+
+
+def formed_per_example(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy) -> list[str]:
+    """The paths of the parameters whose gradients `example_gradient_norms` forms for each example of a chunk."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    one = Batch(*(jnp.asarray(a)[0] for a in batch))
+    tapped = {p.leaf for p in _tappable(apply, loss, [leaf for _, leaf in leaves], params, one)[1].values()}
+    return [jax.tree_util.keystr(path) for i, (path, _) in enumerate(leaves) if i not in tapped]
+
+
+def _loss_of_one(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: Array) -> Array:
+    return loss(apply(params, x[None]), y[None])[0]
+
+
+def _tappable(
+    apply: Apply, loss: ExampleLoss, leaves: list[Array], params: Params, one: Batch
+) -> tuple[ClosedJaxpr, dict[int, Product]]:
+    """The program of the loss of one example, and the products in it that can be tapped."""
+    treedef = jax.tree.structure(params)
+
+    def program(leaves: list[Array], x: Array, y: Array) -> Array:
+        return _loss_of_one(apply, loss, jax.tree.unflatten(treedef, leaves), x, y)
+
+    traced = jax.make_jaxpr(program)(leaves, one.x, one.y)
+    return traced, find_products(traced, len(leaves))
+
+
+@partial(jax.jit, static_argnames=("loss", "chunk_size"))
+def _example_gradient_norms(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int) -> Array:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    first = jax.tree.map(lambda a: jnp.asarray(a)[0], batch)
+    program, products = _tappable(apply, loss, leaves, params, first)
+    tapped = {product.leaf for product in products.values()}
+    formed = {i: leaf for i, leaf in enumerate(leaves) if i not in tapped}
+
+    def squared(x: Array, y: Array) -> Array:
+        def objective(taps: dict[int, Array], formed: dict[int, Array]) -> tuple[Array, dict[int, Array]]:
+            values = [formed.get(i, leaf) for i, leaf in enumerate(leaves)]
+            return run_tapped(program, len(leaves), [*values, x, y], taps)
+
+        taps = {number: jnp.zeros(product.shape, product.dtype) for number, product in products.items()}
+        (slopes, gradients), operands = jax.grad(objective, argnums=(0, 1), has_aux=True)(taps, formed)
+        norms = [jnp.sum(gradient**2) for gradient in gradients.values()]
+        norms += [squared_norm(product, operands[n], slopes[n]) for n, product in products.items()]
+        return sum(norms, start=jnp.zeros((), jnp.result_type(*leaves)))
+
+    return _over_chunks(squared, batch, chunk_size)
+
+
+@partial(jax.jit, static_argnames=("loss", "chunk_size"))
+def _reference_gradient_norms(
+    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int
+) -> Array:
+    def squared(x: Array, y: Array) -> Array:
+        gradient = jax.grad(partial(_loss_of_one, apply, loss))(params, x, y)
+        return sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)), start=jnp.zeros(()))
+
+    return _over_chunks(squared, batch, chunk_size)
+
+
+def _over_chunks(squared: Callable[[Array, Array], Array], batch: Batch, chunk_size: int) -> Array:
+    chunks = chunked(batch, chunk_size)
+    with jax.default_matmul_precision("highest"):
+        found = jax.lax.map(lambda chunk: jnp.sqrt(jax.vmap(squared)(chunk.x, chunk.y)), chunks)
+    found = jnp.where(chunks.weight != 0, found, 0)
+    return found.reshape(-1)[: batch.y.shape[0]]

@@ -1,0 +1,243 @@
+"""Curvature of the group losses as linear maps: linearised once where that fits a budget, evaluated anew otherwise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxprune.errors import UserError, unknown
+from jaxprune.losses import cross_entropy
+from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.gradients import chunk_loss
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+Curvature = Literal["hessian", "gauss_newton"]
+CURVATURES: tuple[Curvature, ...] = ("hessian", "gauss_newton")
+MEMORY = 2**30  # bytes
+
+_AXIS = "data"
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("apply", "params", "chunks", "maps"),
+    meta_fields=("loss", "curvature", "mesh", "inside"),
+)
+@dataclass(frozen=True)
+class GroupOperator:
+    """The curvature matrices of all groups, never formed; a pytree, so that it is an argument of compiled functions.
+
+    Attributes:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters, P numbers.
+      chunks: The examples, each chunk of one group; its inputs and labels are None where `maps` took their place.
+      maps: The linear map of every chunk, leaves [K, ...]; None where they are evaluated anew in every product.
+      loss: Per-example loss.
+      curvature: "hessian" or "gauss_newton".
+      mesh: Devices that the chunks are spread over along the axis "data", or None.
+      inside: Whether this is one device's part of it, as a function run by `everywhere` is given.
+    """
+
+    apply: Apply
+    params: Params
+    chunks: Chunks
+    maps: Any
+    loss: ExampleLoss
+    curvature: Curvature
+    mesh: Mesh | None = None
+    inside: bool = False
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return self.chunks.size.shape[-1]
+
+    @property
+    def num_params(self) -> int:
+        """P."""
+        return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(self.params))
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the vectors that it multiplies."""
+        return jnp.result_type(*jax.tree.leaves(self.params))
+
+    def __call__(self, vectors: Array) -> Array:
+        """[G, P] -> [G, P], the matrix of group a times row a; 0 for a group without examples."""
+        if self.mesh is not None and not self.inside:
+            return everywhere(lambda operator, vectors: operator(vectors), self, vectors)
+        vectors = jnp.asarray(vectors)
+        with jax.default_matmul_precision("highest"):
+            sums = _sums(self, vectors)
+        if self.inside:
+            sums = jax.lax.psum(sums, _AXIS)
+        size = self.chunks.size
+        return sums / jnp.where(size > 0, size, 1)[:, None].astype(vectors.dtype)
+
+
+def everywhere(function: Callable[..., Any], operator: GroupOperator, *arrays: Any) -> Any:
+    """`function(operator, *arrays)`, on every device that the operator is spread over.
+
+    The whole search runs on each device, on examples of its own; only the products are summed over the devices. So a
+    loop around the products ends at the same turn on all of them, and nothing else has to be exchanged.
+
+    Args:
+      function: A pure function of an operator and arrays.
+      operator: The operator; without a mesh the function is simply called.
+      *arrays: The same on every device.
+
+    Returns:
+      What the function gives, the same on every device.
+    """
+    if operator.mesh is None:
+        return function(operator, *arrays)
+
+    def local(operator: GroupOperator, *arrays: Any) -> Any:
+        return function(replace(operator, inside=True), *arrays)
+
+    whole = PartitionSpec()
+    places = (_places(operator), *(whole for _ in arrays))
+    mapped = jax.shard_map(local, mesh=operator.mesh, in_specs=places, out_specs=whole, check_vma=False)
+    return mapped(operator, *arrays)
+
+
+def _places(operator: GroupOperator) -> Any:
+    """What of an operator is spread over the devices, and what is on each."""
+    spread, whole = PartitionSpec(_AXIS), PartitionSpec()
+    chunks = jax.tree.map(lambda _: spread, operator.chunks)._replace(size=whole)
+    places = jax.tree.map(lambda _: whole, operator)
+    return replace(places, chunks=chunks, maps=jax.tree.map(lambda _: spread, operator.maps))
+
+
+def group_operator(
+    apply: Apply,
+    params: Params,
+    batch: Batch | Chunks,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+    curvature: Curvature = "hessian",
+    memory: int = MEMORY,
+    mesh: Mesh | None = None,
+) -> GroupOperator:
+    """The curvature of every group's mean loss at `params`, as an operator in lockstep over the groups.
+
+    The Hessian H_a = ∇²_θ J(θ; D_a) is applied by forward over reverse differentiation; the Gauss-Newton matrix
+    mean_x Jᵀ (∇²_z ℓ) J, with J = ∂z/∂θ, by a forward product, the Hessian of the loss in the logits, and a reverse
+    product. Either is linearised once, and its intermediate values kept for all products that follow, where they take
+    no more than `memory` bytes; otherwise every product evaluates the network again, which takes about twice the time.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters.
+      batch: [N] examples, or chunks of them made by `by_group` (for use under vmap).
+      num_groups: G.
+      loss: Per-example loss.
+      curvature: "hessian" or "gauss_newton".
+      memory: Bytes that may be kept; 0 for none.
+      mesh: Devices with an axis "data" over which the examples are spread; None for one device.
+
+    Returns:
+      The operator.
+
+    Raises:
+      UserError: The curvature is not known; a parameter is not finite; or the logits are not those of single examples.
+    """
+    if curvature not in CURVATURES:
+        raise unknown("curvature", curvature, CURVATURES)
+    check_params(params)
+    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    if mesh is not None:
+        chunks = _spread(chunks, mesh)
+    operator = GroupOperator(as_pytree(apply), params, chunks, None, loss, curvature, mesh)
+    share = 1 if mesh is None else mesh.shape[_AXIS]
+    return operator if residual_bytes(operator) > memory * share else _linearised(operator)
+
+
+def residual_bytes(operator: GroupOperator) -> int:
+    """The memory that linearising the operator takes, in bytes, over all devices."""
+    chunks = operator.chunks
+    if not len(chunks.group):
+        return 0
+    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (chunks.x, chunks.y, chunks.weight))
+    maps = jax.eval_shape(lambda o, chunk: _linear_map(o, *chunk), operator, first)
+    return len(chunks.group) * sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(maps))
+
+
+def check_params(params: Params) -> None:
+    """Raises a `UserError` where a parameter is NaN or infinite; inside a compiled function nothing can be checked."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, Tracer) and not bool(np.isfinite(np.asarray(leaf)).all()):
+            raise UserError(
+                f"theory: parameter {jax.tree_util.keystr(path)} holds NaN or infinite values, so it has no curvature; "
+                "the training diverged: lower train.learning_rate"
+            )
+
+
+def vectors_within(memory: int, num_groups: int, num_params: int, itemsize: int) -> int:
+    """How many vectors of G * P numbers a budget in bytes holds, at least 4, of which one is the newest."""
+    return max(4, memory // max(1, num_groups * num_params * itemsize) - 1)
+
+
+@jax.jit
+def _linearised(operator: GroupOperator) -> GroupOperator:
+    def make(operator: GroupOperator) -> Any:
+        chunks = operator.chunks
+        with jax.default_matmul_precision("highest"):
+            return jax.lax.map(lambda chunk: _linear_map(operator, *chunk), (chunks.x, chunks.y, chunks.weight))
+
+    if operator.mesh is not None:
+        spread = PartitionSpec(_AXIS)
+        make = jax.shard_map(make, mesh=operator.mesh, in_specs=(_places(operator),), out_specs=spread, check_vma=False)
+    bare = operator.chunks._replace(x=None, y=None, weight=None)
+    return replace(operator, maps=make(operator), chunks=bare)
+
+
+def _linear_map(operator: GroupOperator, x: Array, y: Array, weight: Array) -> Any:
+    """The product with one chunk's curvature, a Partial whose leaves are the intermediate values."""
+    zeros = jax.tree.map(jnp.zeros_like, operator.params)
+    return jax.linearize(lambda v: _product(operator, x, y, weight, v), zeros)[1]
+
+
+def _product(operator: GroupOperator, x: Array, y: Array, weight: Array, vector: Params) -> Params:
+    """The sum over one chunk of the curvature of each example, times a vector with the structure of the parameters."""
+    apply, params, loss = operator.apply, operator.params, operator.loss
+    if operator.curvature == "hessian":
+        gradient = jax.grad(partial(chunk_loss, apply, loss))
+        return jax.jvp(lambda p: gradient(p, x, y, weight), (params,), (vector,))[1]
+    logits, moved = jax.jvp(lambda p: apply(p, x), (params,), (vector,))
+    at_logits = jax.grad(lambda z: jnp.sum(jnp.where(weight != 0, loss(z, y) * weight, 0)))
+    curved = jax.jvp(at_logits, (logits,), (moved,))[1]
+    return jax.vjp(lambda p: apply(p, x), params)[1](curved)[0]
+
+
+def _sums(operator: GroupOperator, vectors: Array) -> Array:
+    """[G, P] products, not yet divided by the sizes of the groups."""
+    unravel, chunks = ravel_pytree(operator.params)[1], operator.chunks
+
+    def add(sums: Array, chunk: tuple[Any, Array]) -> tuple[Array, None]:
+        inputs, group = chunk
+        vector = unravel(vectors[group])
+        product = inputs(vector) if operator.maps is not None else _product(operator, *inputs, vector=vector)
+        return sums.at[group].add(ravel_pytree(product)[0]), None
+
+    inputs = operator.maps if operator.maps is not None else (chunks.x, chunks.y, chunks.weight)
+    return jax.lax.scan(add, jnp.zeros_like(vectors), (inputs, chunks.group))[0]
+
+
+def _spread(chunks: Chunks, mesh: Mesh) -> Chunks:
+    """Chunks laid over the devices, filled up with ones of weight 0 to the same number on each."""
+    missing = -len(chunks.group) % mesh.shape[_AXIS]
+    parts = chunks._replace(size=None)
+    filled = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[:1], missing, 0)]), parts)
+    filled.weight[len(chunks.group) :] = 0
+    spread = NamedSharding(mesh, PartitionSpec(_AXIS))
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(filled, spread)._replace(size=jax.device_put(chunks.size, whole))

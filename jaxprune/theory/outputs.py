@@ -1,0 +1,134 @@
+"""How the outputs of a network bend and move with its parameters, for every example: ∇²_θ z and ∂z/∂θ."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jaxprune.data.batching import chunked
+from jaxprune.theory.lanczos import Extremes, extreme_eigenvalues
+from jaxprune.types import Apply, Array, Batch, Params, as_pytree
+
+Outputs = Callable[[Array], Array]  # logits [B, C] -> [B, K]
+
+
+def each_logit(logits: Array) -> Array:
+    """The logits themselves, [B, C]."""
+    return logits
+
+
+def binary_logit(logits: Array) -> Array:
+    """Z = z₁ - z₀ of a network with two logits, [B, 1]: the softmax of the two is the sigmoid of z."""
+    return logits[:, 1:] - logits[:, :1]
+
+
+def binary_probability(logits: Array) -> Array:
+    """The probability of label 1 of a network with two logits, [B, 1]."""
+    return jax.nn.softmax(logits)[:, 1:]
+
+
+def example_output_eigenvalues(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    outputs: Outputs = each_logit,
+    tolerance: float = 1e-3,
+    max_iterations: int = 20,
+    chunk_size: int = 16,
+) -> Extremes:
+    """The largest and the smallest eigenvalue of ∇²_θ z_k(x), of every output k and every example x.
+
+    All examples of a chunk and all outputs advance together. Memory: chunk_size * K * max_iterations * P numbers.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters, P numbers.
+      batch: [N] examples.
+      key: Decides the starting vector, common to all.
+      outputs: Logits [B, C] -> [B, K]: `each_logit`, `binary_logit` or `binary_probability`.
+      tolerance: Of the residual, relative to the larger modulus of the two ends.
+      max_iterations: The largest number of products for each.
+      chunk_size: Examples at a time.
+
+    Returns:
+      Both ends, each with value, residual, converged and matvecs [N, K].
+    """
+    return _eigenvalues(
+        as_pytree(apply), params, batch, key, tolerance,
+        outputs=outputs, max_iterations=max_iterations, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def example_jacobian_norms(
+    apply: Apply, params: Params, batch: Batch, *, outputs: Outputs = each_logit, chunk_size: int = 16
+) -> Array:
+    """‖∇_θ z(x)‖₂ of every example: the spectral norm of the Jacobian [K, P] of the outputs.
+
+    From the K x K products of its rows. Memory: chunk_size * K * P numbers.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters, P numbers.
+      batch: [N] examples.
+      outputs: Logits [B, C] -> [B, K].
+      chunk_size: Examples at a time.
+
+    Returns:
+      [N] norms.
+    """
+    return _jacobian_norms(as_pytree(apply), params, batch, outputs=outputs, chunk_size=chunk_size)
+
+
+@partial(jax.jit, static_argnames=("outputs", "max_iterations", "chunk_size"))
+def _eigenvalues(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    key: jax.Array,
+    tolerance: float,
+    *,
+    outputs: Outputs,
+    max_iterations: int,
+    chunk_size: int,
+) -> Extremes:
+    flat, unravel = ravel_pytree(params)
+    count = _num_outputs(apply, params, batch, outputs)
+    start = jax.random.normal(key, flat.shape, flat.dtype)
+
+    def product(x: Array, k: Array, vector: Array) -> Array:
+        gradient = jax.grad(lambda v: outputs(apply(unravel(v), x[None]))[0, k])
+        return jax.jvp(gradient, (flat,), (vector,))[1]
+
+    def of_chunk(x: Array) -> Extremes:
+        def matvec(vectors: Array) -> Array:
+            apart = vectors.reshape(len(x), count, -1)
+            each = jax.vmap(jax.vmap(product, (None, 0, 0)), (0, None, 0))(x, jnp.arange(count), apart)
+            return each.reshape(vectors.shape)
+
+        starts = jnp.broadcast_to(start, (len(x) * count, flat.size))
+        found = extreme_eigenvalues(matvec, starts, tolerance=tolerance, max_iterations=max_iterations)
+        return jax.tree.map(lambda leaf: leaf.reshape(len(x), count), found)
+
+    found = jax.lax.map(of_chunk, chunked(batch, chunk_size).x)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, count)[: batch.y.shape[0]], found)
+
+
+@partial(jax.jit, static_argnames=("outputs", "chunk_size"))
+def _jacobian_norms(apply: Apply, params: Params, batch: Batch, *, outputs: Outputs, chunk_size: int) -> Array:
+    def of_one(x: Array) -> Array:
+        values, back = jax.vjp(lambda p: outputs(apply(p, x[None]))[0], params)
+        rows = jax.vmap(lambda cotangent: ravel_pytree(back(cotangent)[0])[0])(jnp.eye(len(values), dtype=values.dtype))
+        return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(rows @ rows.T)[-1], 0))
+
+    with jax.default_matmul_precision("highest"):
+        found = jax.lax.map(jax.vmap(of_one), chunked(batch, chunk_size).x)
+    return found.reshape(-1)[: batch.y.shape[0]]
+
+
+def _num_outputs(apply: Apply, params: Params, batch: Batch, outputs: Outputs) -> int:
+    shape = jax.eval_shape(lambda p, x: outputs(apply(p, x)), params, jnp.asarray(batch.x)[:1])
+    return shape.shape[1]

@@ -1,0 +1,162 @@
+"""Proposition 1 of Tran et al. 2022: larger groups have smaller gradients; and points stationary enough to check it."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jaxprune.errors import UserError
+from jaxprune.losses import cross_entropy, weighted_mean
+from jaxprune.theory.gradients import gradient_cosines, group_gradients, norms
+from jaxprune.theory.statements.statement import Assumption, Statement
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+_MOST_PARAMETERS = 4096  # a dense Hessian of 128 MiB in float64
+
+
+class Proposition1(NamedTuple):
+    """The proposition, and what its proof says of two groups.
+
+    Attributes:
+      order: [G, G] ‖g_a‖ <= ‖g_b‖ for the pairs with |D_a| >= |D_b|; NaN elsewhere.
+      ratio: [] |D_a| ‖g_a‖ = |D_b| ‖g_b‖; None unless there are two groups.
+      cosine: [] cos(g_a, g_b) = -1; None unless there are two groups.
+    """
+
+    order: Statement
+    ratio: Statement | None
+    cosine: Statement | None
+
+
+def proposition1(gradients: Params, sizes: Array, *, stationarity: float = 1e-3) -> Proposition1:
+    """Proposition 1: at a local minimum, |D_a| >= |D_b| implies ‖g_a‖ <= ‖g_b‖.
+
+    The proof is of two groups: there Σ_a |D_a| g_a = 0 makes the gradients opposite, and their norms inversely
+    proportional to the sizes. With three or more groups it is false (`counter_example`), and for any number it needs an
+    exactly stationary point of the unregularised loss on the very examples that are measured: not test data, not
+    weight decay.
+
+    Args:
+      gradients: g_a with a leading axis G, as `group_gradients` gives them.
+      sizes: [G] total weights of the groups.
+      stationarity: How large the gradient of the whole loss may be, relative to the largest of a group, to count as 0.
+
+    Returns:
+      The statements.
+    """
+    sizes = jnp.asarray(sizes)
+    length = norms(gradients)
+    shares = sizes / jnp.sum(sizes)
+    whole = norms(jax.tree.map(lambda g: jnp.tensordot(shares.astype(g.dtype), g, 1)[None], gradients))[0]
+    present = sizes > 0
+    stationary = Assumption(whole <= stationarity * jnp.max(length), "the whole loss is stationary")
+    two = Assumption(jnp.sum(present) == 2, "there are exactly two groups")
+    pairs = (sizes[:, None] >= sizes) & present[:, None] & present & ~jnp.eye(len(sizes), dtype=bool)
+    larger = jnp.where(pairs, length[:, None], jnp.nan)
+    smaller = jnp.where(pairs, length, jnp.nan)
+    terms = {"whole_gradient_norm": whole}
+    order = Statement(larger, smaller, "Proposition 1", "<=", terms, (two, stationary), stationarity)
+    if len(sizes) != 2:
+        return Proposition1(order, None, None)
+    cosine = gradient_cosines(gradients)[0, 1]
+    products = length * sizes
+    rounding = 4 * stationarity
+    return Proposition1(
+        order,
+        Statement(products[0], products[1], "Proposition 1, norms", "=", {}, (stationary,), rounding),
+        Statement(cosine, -jnp.ones_like(cosine), "Proposition 1, directions", "=", {}, (stationary,), rounding),
+    )
+
+
+def counter_example() -> tuple[Apply, Params, Batch]:
+    """Three groups at a stationary point where the larger of two has the larger gradient.
+
+    One logit z = θ of a network with two; its labels are 1 and 0 for all members of a group of 4 and of another of 4,
+    half and half for a group of 2. At θ = 0 the gradients are -½, ½ and 0: the whole loss is stationary, and the
+    smallest group has the smallest gradient.
+
+    Returns:
+      The network, its parameters at the stationary point, and the examples.
+    """
+    y = jnp.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 1])
+    group = jnp.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
+    return _constant_logit, jnp.zeros(()), Batch(jnp.ones((10, 1)), y, group, jnp.ones(10))
+
+
+def _constant_logit(params: Params, x: Array) -> Array:
+    logit = params * x
+    return jnp.concatenate([jnp.zeros_like(logit), logit], -1)
+
+
+def stationary_point(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    *,
+    loss: ExampleLoss = cross_entropy,
+    max_iterations: int = 100,
+    tolerance: float = 1e-12,
+) -> tuple[Params, Array]:
+    """A stationary point of a convex model's mean loss, by Newton's method with a dense Hessian.
+
+    Steps are halved while they do not lower the loss; directions in which the Hessian is flat (as softmax has) are left
+    alone. Run it in float64.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, convex in the parameters, such as a linear model.
+      params: Where to begin; at most 4096 numbers.
+      batch: [N] examples, which must not be separable: the loss of those has no minimum.
+      loss: Per-example loss.
+      max_iterations: Newton steps, at most.
+      tolerance: Of the norm of the gradient.
+
+    Returns:
+      The parameters, and the norm of the gradient there [].
+
+    Raises:
+      UserError: There are more than 4096 parameters.
+    """
+    size = ravel_pytree(params)[0].size
+    if size > _MOST_PARAMETERS:
+        raise UserError(f"theory: a dense Hessian of {size} parameters is too large; take a model of at most 4096")
+    return _newton(as_pytree(apply), params, batch, tolerance, loss=loss, max_iterations=max_iterations)
+
+
+@partial(jax.jit, static_argnames=("loss", "max_iterations"))
+def _newton(
+    apply: Apply, params: Params, batch: Batch, tolerance: float, *, loss: ExampleLoss, max_iterations: int
+) -> tuple[Params, Array]:
+    flat, unravel = ravel_pytree(params)
+
+    def value(v: Array) -> Array:
+        return weighted_mean(loss(apply(unravel(v), batch.x), batch.y), batch.weight)
+
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        count, _, slope = state
+        return (count < max_iterations) & (jnp.linalg.norm(slope) > tolerance)
+
+    def advance(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        count, v, slope = state
+        step = -jnp.linalg.pinv(jax.hessian(value)(v), hermitian=True) @ slope
+        scales = 0.5 ** jnp.arange(30, dtype=v.dtype)
+        # The whole step where it does not raise the loss but for rounding, or else the best of its halves.
+        values = jax.lax.map(lambda scale: value(v + scale * step), scales)
+        rounding = 8 * jnp.finfo(v.dtype).eps * jnp.abs(value(v))
+        scale = jnp.where(values[0] <= value(v) + rounding, scales[0], scales[jnp.argmin(values)])
+        moved = v + scale * step
+        return count + 1, moved, jax.grad(value)(moved)
+
+    with jax.default_matmul_precision("highest"):
+        _, found, slope = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), flat, jax.grad(value)(flat)))
+    return unravel(found), jnp.linalg.norm(slope)
+
+
+def proposition1_at(
+    apply: Apply, params: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss = cross_entropy
+) -> Proposition1:
+    """`proposition1` with the gradients of these examples at these parameters."""
+    gradients = group_gradients(apply, params, batch, num_groups=num_groups, loss=loss)
+    sizes = jnp.zeros(num_groups, batch.weight.dtype).at[jnp.asarray(batch.group)].add(batch.weight)
+    return proposition1(gradients, sizes)

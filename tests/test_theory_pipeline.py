@@ -1,0 +1,220 @@
+"""The theory's page: what `jaxprune theory` makes, from a config and from a run's folder, and what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxprune import config, pipeline
+from jaxprune.errors import UserError
+from jaxprune.pipeline.laboratory import MEASURES
+from jaxprune.reporting.laboratory import chapter
+from jaxprune.reporting.laboratory_figures import FIGURES, draw_theory
+from jaxprune.reporting.results import Results
+
+SMALL = """
+name = "small"
+seeds = 2
+
+[data]
+name = "synthetic"
+sizes = [200, 60]
+margins = [1.5, 0.4]
+noise = [0.0]
+
+[model]
+hidden = [6]
+
+[train]
+epochs = 3
+
+[prune]
+sparsities = [0.5, 0.9]
+
+[theory]
+examples = 12
+density_steps = 12
+products = 8
+max_iterations = 30
+"""
+
+
+def run(folder: Path, *measures: str, until: str = "theory") -> pipeline.RunResult:
+    path = folder / "small.toml"
+    path.write_text(SMALL)
+    overrides = {"theory.measures": measures} if measures else {}
+    return pipeline.run(config.load(str(path), overrides), folder / "out", until=until)
+
+
+def results_of(folder: Path) -> Results:
+    return Results.from_json(json.loads((folder / "out" / "theory.json").read_text()))
+
+
+def stages(folder: Path) -> dict[str, int]:
+    return {p.name.rsplit("-", 1)[0]: p.stat().st_mtime_ns for p in (folder / "out" / "stages").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with a few measures, which are those without long compilations."""
+    folder = tmp_path_factory.mktemp("theory")
+    return folder, run(folder, "cosines", "distances", "attribution")
+
+
+def test_the_page_is_whole_and_needs_no_other_file(finished):
+    folder, result = finished
+    assert result.made["report"] == folder / "out" / "theory.html"
+    page = (folder / "out" / "theory.html").read_text()
+    for section in chapter(results_of(folder)):
+        assert section.title.replace("’", "’") in page
+    figures = [s for s in chapter(results_of(folder)) if s.figure]
+    assert page.count("data:image/svg+xml") == len(figures)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_another_measure_leaves_what_is_measured(finished):
+    folder, _ = finished
+    before = stages(folder)
+    run(folder, "cosines", "distances", "attribution", "examples")
+    after = stages(folder)
+    assert {name for name in after if before.get(name) != after[name]} >= {"theory-examples"}
+    assert {name for name in before if before[name] != after[name]} <= {"theory-page"}
+
+
+def test_a_run_can_be_given_in_place_of_its_config(finished):
+    folder, _ = finished
+    settings = config.load(str(folder / "out" / "config.toml"), {})
+    assert set(settings.theory.measures) == {"cosines", "distances", "attribution"}
+    before = stages(folder)
+    pipeline.run(settings, folder / "out", until="theory")
+    after = stages(folder)
+    assert {name for name in before if name != "theory-page" and before[name] != after[name]} == set()
+
+
+def test_the_parts_of_the_layers_sum_to_the_harm_that_was_audited(finished):
+    """Two ways to the same number: the path integral of the theory, and the audit's losses."""
+    found = results_of(finished[0])
+    path, observed = (np.array(found.laboratory["attribution"][name]) for name in ("path", "observed"))
+    for i, s in enumerate(found.theory.sparsities):
+        harm = found.audit("pruned", float(s), "train").impact.excessive_loss
+        np.testing.assert_allclose(observed[i], harm, atol=1e-5)
+        np.testing.assert_allclose(path[i].sum(-1), harm, atol=3e-3)  # a quadrature across the kinks of ReLU
+
+
+def test_cosines_and_distances_are_what_they_are_called(finished):
+    found = results_of(finished[0])
+    cosines = np.array(found.laboratory["cosines"]["cosines"])
+    np.testing.assert_allclose(np.diagonal(cosines, axis1=1, axis2=2), 1, atol=1e-5)
+    np.testing.assert_allclose(cosines, cosines.swapaxes(1, 2), atol=1e-6)
+    np.testing.assert_allclose(found.laboratory["distances"]["margin"], found.theory.margin, atol=1e-5)
+    np.testing.assert_allclose(found.laboratory["distances"]["closeness"], found.theory.closeness, atol=1e-5)
+
+
+def test_a_measure_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"theory\.measures"):
+        run(tmp_path, "cosine")
+
+
+@pytest.mark.slow
+def test_every_measure_by_default(tmp_path):
+    result = run(tmp_path)
+    found = results_of(tmp_path)
+    assert set(found.laboratory) == set(MEASURES)
+    assert set(result.settings.theory.measures) == set(MEASURES)
+    assert {s.figure for s in chapter(found) if s.figure} == set(FIGURES)
+    ends = found.laboratory["spectra"]
+    np.testing.assert_allclose(ends["largest"]["value"], found.theory.eigenvalue, rtol=5e-3)
+    assert (np.array(ends["smallest"]["value"]) <= np.array(ends["largest"]["value"])).all()
+    outputs = found.laboratory["outputs"]["statements"]
+    assert np.all(outputs["Proposition 2"]["holds"])
+    assert np.all(outputs["multiclass"]["holds"])
+    sparing = found.laboratory["sparing"]
+    assert (np.array(sparing["reached"]) >= found.theory.sparsities - 2e-3).all()
+
+
+# --- the chapter, from values made by hand ----------------------------------------------------------------------------
+
+
+def by_hand() -> Results:
+    """Two seeds, four groups, two sparsities, every measure."""
+    from test_reporting import results
+
+    made = results(harm=(0.1, 0.2, 0.3, 0.6), seeds=2, sparsities=(0.5, 0.9))
+    r, g, s, rng = 2, 4, 2, np.random.default_rng(0)
+    value = {"value": rng.uniform(1, 2, (r, g)).tolist(), "converged": [[True] * g] * r}
+    unfinished = value | {"converged": [[True, True, False, True]] * r}
+    path = rng.uniform(0, 0.1, (s, r, g, 3))
+    statement = {
+        "left": np.ones((r, g)),
+        "right": np.full((r, g), 3.0),
+        "holds": np.ones((r, g)),
+        "assumed": np.ones((r, g)),
+    }
+    failing = statement | {"right": np.full((r, g), 0.5), "holds": np.zeros((r, g)), "assumed": np.zeros((r, g))}
+    pairs = np.where(np.eye(g, dtype=bool), np.nan, 1.0)[None].repeat(r, 0)
+    laboratory = {
+        "cosines": {"cosines": np.ones((r, g, g)), "larger": pairs, "smaller": 2 * pairs, "holds": np.ones((r, g, g)),
+                    "assumed": np.zeros((r, g, g))},
+        "spectra": {"largest": value, "smallest": {"value": (-np.ones((r, g))).tolist(), "converged": [[True] * g] * r},
+                    "gauss_newton": unfinished, "trace": np.full((r, g), 12.0), "trace_error": np.full((r, g), 0.5)},
+        "density": {"grid": np.linspace(-1, 3, 50), "density": rng.uniform(0.1, 1, (g, 50)), "width": 0.1,
+                    "negative_share": np.zeros(g), "positive_share": np.array([0.01, 0.02, 0.08, 0.03])},
+        "examples": {"mean_of_norms": 2 * np.asarray(made.theory.gradient_norm)},
+        "distances": {n: rng.uniform(size=(r, g)) for n in ("margin", "closeness", "radius", "distance")},
+        "outputs": {"counts": [5] * g, "statements": {"Proposition 2": statement, "multiclass": statement,
+                                                      "printed": failing}},
+        "attribution": {"leaves": ["first/bias", "first/kernel", "last/kernel"], "path": path,
+                        "observed": path.sum(-1), "first_order": path, "second_order": path},
+        "pruned": {"gradient_norm": rng.uniform(5, 6, (s, r, g)), "value": np.zeros((s, r, g)), "nested": [True]},
+        "sparing": {"layers": ["first/kernel", "last/kernel"], "group": [3, 0], "allocation": [[0.5, 0.0], [0.9, 0.95]],
+                    "reached": [0.5, 0.91], "harm": np.full((s, r, g), 0.4),
+                    "spared_harm": np.stack([np.full((r, g), 0.1), np.full((r, g), 0.7)])},
+    }  # fmt: skip
+    plain = json.loads(json.dumps(laboratory, default=lambda a: a.tolist()).replace("NaN", "null"))
+    return Results(**vars(made) | {"laboratory": plain})
+
+
+def section(results, title):
+    return next(s for s in chapter(results) if title in s.title)
+
+
+def test_every_figure_is_drawn(tmp_path):
+    assert draw_theory(by_hand(), tmp_path) == list(FIGURES)
+    assert {p.name for p in tmp_path.iterdir()} == {f"{n}.{kind}" for n in FIGURES for kind in ("svg", "png")}
+
+
+def test_without_measures_there_is_no_chapter(tmp_path):
+    made = Results(**vars(by_hand()) | {"laboratory": None})
+    assert chapter(made) == []
+    assert draw_theory(made, tmp_path) == []
+
+
+def test_statements_are_counted_by_their_assumptions():
+    rows = {row[0]: row[1:] for row in section(by_hand(), "checked").rows}
+    assert rows["Theorem 2, corrected, any number of labels"] == ("8 of 8", "3", "in 8 it has to, and does")
+    assert rows["Theorem 2 as printed"] == ("0 of 8", "0.5", "in none it has to")
+    assert rows["Proposition 1"] == ("24 of 24", "2", "in none it has to")
+    assert rows["Corollary 1, corrected"][0].endswith("of 8")
+
+
+def test_what_has_not_converged_is_marked():
+    rows = {row[0]: row for row in section(by_hand(), "Both ends").rows}
+    assert [("not converged" in row[3]) for row in rows.values()] == [False, False, True, False]
+    assert section(by_hand(), "Both ends").sentences[0].startswith("The Hessians of 4 of 4 groups are indefinite")
+
+
+def test_the_sentences_are_computed():
+    made = by_hand()
+    assert "greatest for town 2 (8.0%)" in section(made, "Where the eigenvalues").sentences[0]
+    assert "at 1 of 2 sparsities" in section(made, "spare").sentences[0]
+    assert "‖g‖ rises for 4 of 4 groups and λ(H) falls for 4" in section(made, "How pruning moves").sentences[0]
+    assert [row[-1] for row in section(made, "pull the same way").rows] == ["2.0"] * 4
+
+
+def test_results_with_a_laboratory_survive_json():
+    made = by_hand()
+    after = Results.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))
+    assert after.laboratory == made.laboratory
+    assert [s.rows for s in chapter(after)] == [s.rows for s in chapter(made)]
