@@ -1,6 +1,7 @@
 """Data sets with groups: three splits of examples, each with a label, a group and a weight."""
 
 from jaxprune.data.batching import epoch_indices, take
+from jaxprune.data.companions import Companions, companions
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.faces import FolderReport, prepare_utkface
 from jaxprune.data.loading import load
@@ -12,11 +13,13 @@ __all__ = [
     "KNOWN_SETS",
     "SOURCES",
     "SPLITS",
+    "Companions",
     "Dataset",
     "FolderReport",
     "SyntheticDesign",
     "Table",
     "check_split",
+    "companions",
     "epoch_indices",
     "from_arrays",
     "load",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxprune.data.companions import Companions
 from jaxprune.types import Array, Batch
 
 
@@ -27,8 +28,10 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch, index: Array, weight: Array) -> Batch:
-    """The examples at `index` [B], their weights multiplied by `weight` [B]."""
+def take(data: Batch | Companions, index: Array, weight: Array) -> Batch | Companions:
+    """The examples at `index` [B], their weights multiplied by `weight` [B]; `Companions` bring theirs along."""
+    if isinstance(data, Companions):
+        return data.take(index, weight)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
 
 
