@@ -28,10 +28,10 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch | Companions, index: Array, weight: Array) -> Batch | Companions:
+def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
     """The examples at `index` [B], their weights multiplied by `weight` [B]; `Companions` bring theirs along."""
     if isinstance(data, Companions):
-        return data.take(index, weight)
+        return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
 
 

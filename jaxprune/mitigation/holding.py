@@ -35,8 +35,12 @@ def hold(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
     """
 
     def init(params: optax.Params) -> Any:
-        # Copies: donating the state must not delete the caller's arrays.
-        return HeldState({name: jax.tree.map(jnp.array, value) for name, value in values.items()})
+        # Copies: donating the state must not delete the caller's arrays. Of the array's own type: a weak one would
+        # become strong in the first step, and compile the second one anew.
+        def copied(value: Any) -> Array:
+            return jnp.array(value, jnp.asarray(value).dtype)
+
+        return HeldState({name: jax.tree.map(copied, value) for name, value in values.items()})
 
     def update(
         updates: optax.Updates,

@@ -1,6 +1,7 @@
 """The Lagrangian as an optax transformation: parameters descend, multipliers ascend, both in one state."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -102,28 +103,33 @@ def lagrangian(
             jnp.asarray(penalty, jnp.float32), let_through, remembered,
         )  # fmt: skip
 
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        violation: Array,
-        present: Array | None = None,
-        memory: Memory | None = None,
-        **extra: Any,
-    ) -> tuple[optax.Updates, Any]:
-        updates, primal_state = primal.update(updates, state.primal, params, **extra)
-        error = -violation.astype(jnp.float32)
-        climb, dual_state = dual.update(error, state.dual, state.multipliers, present=present)
-        multipliers: Any = optax.apply_updates(state.multipliers, climb)
-        if state.constraint.inequality:
-            multipliers = jnp.maximum(multipliers, 0)
-        kept = state.memory if memory is None else memory
-        return updates, LagrangianState(
-            multipliers, dual_state, primal_state, state.constraint, state.penalty, state.tolerance, kept
-        )
+    # Pyright: `update` needs the violation.
+    return optax.GradientTransformationExtraArgs(init, partial(_advance, primal, dual))  # pyright: ignore
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (needs violation)
+
+def _advance(
+    primal: optax.GradientTransformationExtraArgs,
+    dual: optax.GradientTransformationExtraArgs,
+    updates: optax.Updates,
+    state: LagrangianState,
+    params: optax.Params | None = None,
+    *,
+    violation: Array,
+    present: Array | None = None,
+    memory: Memory | None = None,
+    **extra: Any,
+) -> tuple[optax.Updates, LagrangianState]:
+    """The update of `lagrangian`."""
+    updates, primal_state = primal.update(updates, state.primal, params, **extra)
+    error = -violation.astype(jnp.float32)
+    climb, dual_state = dual.update(error, state.dual, state.multipliers, present=present)
+    multipliers: Any = optax.apply_updates(state.multipliers, climb)
+    if state.constraint.inequality:
+        multipliers = jnp.maximum(multipliers, 0)
+    kept = state.memory if memory is None else memory
+    return updates, LagrangianState(
+        multipliers, dual_state, primal_state, state.constraint, state.penalty, state.tolerance, kept
+    )
 
 
 def lagrangian_states(opt_state: PyTree) -> list[LagrangianState]:

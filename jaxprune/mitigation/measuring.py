@@ -80,7 +80,7 @@ class Examples(NamedTuple):
 
 def examine(
     logits: Array,
-    batch: Batch,
+    batch: Batch | Companions,
     loss: ExampleLoss,
     dense: DenseReference | None,
     dense_logits: Array | None,
