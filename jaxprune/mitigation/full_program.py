@@ -1,6 +1,7 @@
 """The full program of the paper: equal gradient norms and equal largest Hessian eigenvalues."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.groups import group_mean
+from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.constraints import Constraint, GroupStatistics
 from jaxprune.mitigation.holding import held, hold
@@ -84,16 +85,8 @@ def make_full_program_step(
     network, extended = as_network(network), optax.with_extra_args_support(tx)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
-        _, unravel = ravel_pytree(state.params)
-
-        def group_losses(flat: Array) -> Array:
-            """[G + 1] the losses of the groups, and of all."""
-            logits, _ = network.apply(unravel(flat), state.stats, batch.x, False)
-            losses = loss(logits, batch.y)
-            means, _ = group_mean(losses, batch.group, num_groups, batch.weight)
-            return jnp.append(means, weighted_mean(losses, batch.weight))
-
-        count = group_mean(batch.weight, batch.group, num_groups, batch.weight)[1]
+        group_losses = partial(_group_losses, network, loss, state, batch, num_groups)
+        present = jnp.tile(group_count(batch.group, num_groups, batch.weight) > 0, 2)
         directions = jax.lax.cond(
             state.step % refresh == 0,
             lambda start: top_directions(lambda v: _products(group_losses, state.params, v), start, products),
@@ -105,9 +98,9 @@ def make_full_program_step(
             def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
                 logits, stats = network.apply(params, state.stats, batch.x, True)
                 overall = weighted_mean(loss(logits, batch.y), batch.weight)
-                gaps = jnp.where(jnp.tile(count > 0, 2), _gaps(group_losses, ravel_pytree(params)[0], directions), 0)
+                gaps = jnp.where(present, _gaps(group_losses, ravel_pytree(params)[0], directions), 0)
                 violation = jax.lax.stop_gradient(gaps)
-                extra = {"violation": violation, "present": jnp.tile(count > 0, 2), "held": {"directions": directions}}
+                extra = {"violation": violation, "present": present, "held": {"directions": directions}}
                 weights = jax.lax.stop_gradient(choose(extra))
                 logs = {"loss": overall, "violation": violation, "multipliers": weights}
                 return overall + weights @ gaps, (stats, logs, extra)
@@ -154,6 +147,16 @@ def top_directions(products: Callable[[Array], Array], start: Array, count: int)
     matrix += jax.vmap(jnp.diag)(jnp.where(there, 0, below[:, None]))
     _, vectors = jnp.linalg.eigh(matrix)
     return _unit(jnp.einsum("ki,kip->kp", vectors[:, :, -1], q))
+
+
+def _group_losses(
+    network: Network, loss: ExampleLoss, state: TrainState, batch: Batch, num_groups: int, flat: Array
+) -> Array:
+    """[G + 1] the losses of the groups, and of all, at flat parameters."""
+    params = ravel_pytree(state.params)[1](flat)
+    losses = loss(network.apply(params, state.stats, batch.x, False)[0], batch.y)
+    means, _ = group_mean(losses, batch.group, num_groups, batch.weight)
+    return jnp.append(means, weighted_mean(losses, batch.weight))
 
 
 def _products(group_losses: Callable[[Array], Array], params: Params, vectors: Array) -> Array:
