@@ -64,14 +64,11 @@ def make_full_program_step(
     v_a and w are unit eigenvectors of the largest algebraic eigenvalues, taken as constants: the derivative of an
     eigenvalue is vᵀ (∂H) v, so that no eigenvector need be differentiated. They are improved every `refresh` steps by
     Rayleigh-Ritz on a Krylov space that begins with the old ones, and follow the batches slowly. Gradients and
-    Hessians are those of the network in evaluation mode. Costs a gradient for each group, a second directional
-    derivative for each group, and the derivative of both; the paper gives more than ten times a plain step.
-
-    Where replicas are mapped over, both branches of the refresh are computed at every step.
+    Hessians are those of the network in evaluation mode. The paper gives more than ten times the cost of a plain step.
+    Where replicas are mapped over, the refresh is computed at every step and used at every K-th.
 
     Args:
-      network: A `Network`, or a function `apply(params, x) -> logits [B, C]`; twice differentiable in earnest (with
-        ReLU the curvature leaves out the kinks).
+      network: A `Network`, or a function `apply(params, x) -> logits [B, C]`; with ReLU the curvature leaves out kinks.
       loss: Per-example loss.
       tx: From `full_program`, possibly chained with others.
       num_groups: G.
