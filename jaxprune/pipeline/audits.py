@@ -63,7 +63,7 @@ def audit(context: Context) -> dict[str, Any]:
                 audits.append({"model": model, "sparsity": sparsity, "split": split} | measured)
             layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
             if "multipliers" in network.logs:
-                trajectory = _thinned(network.logs["multipliers"])
+                trajectory = thinned(network.logs["multipliers"])
                 multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
             context.progress.advance()
         context.progress.finish()
@@ -104,7 +104,7 @@ def _layers(context: Context, network: Trained) -> list[dict[str, Any]]:
     ]
 
 
-def _thinned(trajectory: np.ndarray) -> np.ndarray:
+def thinned(trajectory: np.ndarray) -> np.ndarray:
     """[R, T, G] -> [R, at most _TRAJECTORY_POINTS, G], the last point kept."""
     steps = trajectory.shape[1]
     return trajectory[:, np.unique(np.linspace(0, steps - 1, min(steps, _TRAJECTORY_POINTS)).astype(int))]

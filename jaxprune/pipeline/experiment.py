@@ -14,11 +14,11 @@ from jax.sharding import Mesh
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
-from jaxprune.errors import unknown
+from jaxprune.errors import UserError, unknown
 from jaxprune.types import Batch, Masks, Network, Params, PyTree, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
-_INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
+_INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION, _METHOD = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,11 @@ class Experiment:
         """[R] keys of the Lanczos starting vectors."""
         return self.purpose_keys(_THEORY)
 
+    @property
+    def method_keys(self) -> jax.Array:
+        """[R] keys of what a method draws at random."""
+        return self.purpose_keys(_METHOD)
+
     def initialise(self) -> tuple[Params, Stats]:
         """Fresh parameters and statistics of every replica, leaves [R, ...]."""
         assert self.network.init is not None
@@ -125,12 +130,16 @@ class Experiment:
         return sharding.place(jax.vmap(init)(params, stats, masks), self.mesh, "replica")
 
     def _transformation(self, phase: str, fair: bool, masks: Masks | None) -> optax.GradientTransformation:
-        tx = optax.chain(self._optimiser(phase), pruning.keep_masked(masks))
+        tx = self.primal(phase, masks)
         if not fair:
             return tx
         mitigate = self.settings.mitigation
         constraint = mitigation.CONSTRAINTS[mitigate.constraint](self.dataset.num_groups, mitigate.tolerance)
         return mitigation.lagrangian(tx, constraint, optax.sgd(mitigate.dual_rate))
+
+    def primal(self, phase: str, masks: Masks | None) -> optax.GradientTransformation:
+        """The optimiser of the parameters in a phase, with the masks held."""
+        return optax.chain(self._optimiser(phase), pruning.keep_masked(masks))
 
     def _optimiser(self, phase: str) -> optax.GradientTransformation:
         train, retrain = self.settings.train, self.settings.retrain
@@ -169,6 +178,11 @@ def resolve(settings: Settings) -> Experiment:
     ):
         if name not in known:
             raise unknown(setting.split(".")[1], name, known, where=setting)
+    if mitigation.CONSTRAINTS[settings.mitigation.constraint](1, 0.0).needs_dense:
+        raise UserError(
+            f"mitigation.constraint: {settings.mitigation.constraint} compares with the dense network, which is not "
+            "there while that is trained; take it to `jaxprune compare`, or use loss_gap"
+        )
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude={"name"}))
     wanted = settings.data
     dataset = load_data(wanted)
