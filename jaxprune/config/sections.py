@@ -96,6 +96,15 @@ class Mitigation(_Section):
         default="equal_loss", description="equal_loss (absolute), equal_loss_signed, loss_gap or accuracy_gap"
     )
     dual_rate: float = Field(default=1e-3, gt=0, description="step size of the multipliers, a step of training each")
+    dual: str = Field(default="ascent", description="how multipliers move: ascent, momentum, nu_pi or restart")
+    scheme: str = Field(
+        default="simultaneous",
+        description="which multipliers the gradient is taken at: simultaneous, alternating or extragradient",
+    )
+    penalty: float = Field(default=0.0, ge=0, description="coefficient of the augmented Lagrangian; 0 is the plain one")
+    memory: int = Field(
+        default=0, ge=0, description="examples of each group that violations are measured on; 0 takes the batch"
+    )
     tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (loss_gap, accuracy_gap)")
 
 

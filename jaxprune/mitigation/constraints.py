@@ -169,6 +169,20 @@ def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
     return Constraint(num_groups, True, _loss_gap, tolerance, _accuracy_gap)
 
 
+def equal_accuracy(num_groups: int) -> Constraint:
+    """Accuracy of group a = overall accuracy for every group a; surrogate and violation as in `accuracy_gap`, signed.
+
+    It narrows the accuracy spread from both ends: groups that do better are held back as well.
+
+    Args:
+      num_groups: G.
+
+    Returns:
+      The constraint, an equality.
+    """
+    return Constraint(num_groups, False, _loss_gap, 0.0, _accuracy_gap)
+
+
 def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
     """ψ_a <= tolerance for every group a, with ψ_a = (A_a(dense) - A_a) - (A(dense) - A): CEAG.
 
@@ -223,6 +237,7 @@ CONSTRAINTS: Mapping[str, Callable[[int, float], Constraint]] = {
     "equal_loss": lambda num_groups, tolerance: equal_loss(num_groups),
     "equal_loss_signed": lambda num_groups, tolerance: equal_loss(num_groups, absolute=False),
     "loss_gap": lambda num_groups, tolerance: loss_gap(num_groups, tolerance=tolerance),
+    "equal_accuracy": lambda num_groups, tolerance: equal_accuracy(num_groups),
     "accuracy_gap": lambda num_groups, tolerance: accuracy_gap(num_groups, tolerance=tolerance),
     "equal_excessive_loss": lambda num_groups, tolerance: equal_excessive_loss(num_groups),
     "excessive_loss_gap": lambda num_groups, tolerance: excessive_loss_gap(num_groups, tolerance=tolerance),

@@ -198,6 +198,10 @@ METHODS: Mapping[str, Method] = {
     "equal_loss_signed": Method(
         "Equal loss, signed", "J_a - J = 0, so that multipliers fall again.", _equal_loss_signed, tuned=_DUAL
     ),
+    "equal_loss_held_out": Method(
+        "Equal loss, held out", "Signed, measured in a buffer of people that the parameters never see.",
+        _equal_loss_signed, memory=True, held_out=True, tuned=_DUAL,
+    ),
     "equal_harm": Method(
         "Equal harm", "R(a) = R: the loss may rise, but alike for all groups.",
         constraints.equal_excessive_loss, tuned=_DUAL,
@@ -225,6 +229,25 @@ METHODS: Mapping[str, Method] = {
     ),
     "fairgrape": Method("FairGRAPE", "Masks that keep each group's share of the importance.", masks="fairgrape"),
     "fairprune": Method("FairPrune", "Masks that spare the group of the largest loss.", masks="fairprune"),
+    "curvature": Method(
+        "Curvature masks", "Masks by the curvature over everybody: the control for those that know of groups.",
+        masks="curvature",
+    ),
+    "spared": Method(
+        "Masks that spare all", "A weight goes only if it matters little to every group.", masks="spare_all"
+    ),
+    "spared_distilled": Method(
+        "Spared, distilled", "Masks that spare all, then imitation of the dense network.",
+        objective=objectives.distillation, masks="spare_all", tuned=_IMITATE,
+    ),
+    "spared_equal_loss": Method(
+        "Spared, equal loss", "Masks that spare all, then equal loss, signed.", _equal_loss_signed,
+        masks="spare_all", tuned=_DUAL,
+    ),
+    "spared_adjusted": Method(
+        "Spared, adjusted", "Masks that spare all, then logits shifted by the labels' shares while training.",
+        objective=objectives.logit_adjusted, masks="spare_all", tuned={"strength": (0.5, 1.0)},
+    ),
     "distilled": Method(
         "Distilled", "The pruned network imitates the dense one.", objective=objectives.distillation, tuned=_IMITATE
     ),

@@ -118,8 +118,10 @@ class Experiment:
         return _over_replicas(function, shared, *stacked)
 
     def _step(self, phase: str, fair: bool) -> Step:
-        make = mitigation.make_lagrangian_step if fair else training.make_step
-        return make(self.network, losses.cross_entropy, self._transformation(phase, fair, None))
+        tx, loss = self._transformation(phase, fair, None), losses.cross_entropy
+        if not fair:
+            return training.make_step(self.network, loss, tx)
+        return mitigation.make_lagrangian_step(self.network, loss, tx, scheme=self.settings.mitigation.scheme)
 
     def initial_state(self, phase: str, fair: bool, params: Params, stats: Stats, masks: Masks) -> TrainState:
         """The state before the first step of a phase, leaves [R, ...], laid over the devices."""
@@ -135,7 +137,8 @@ class Experiment:
             return tx
         mitigate = self.settings.mitigation
         constraint = mitigation.CONSTRAINTS[mitigate.constraint](self.dataset.num_groups, mitigate.tolerance)
-        return mitigation.lagrangian(tx, constraint, optax.sgd(mitigate.dual_rate))
+        dual = mitigation.DUALS[mitigate.dual](mitigate.dual_rate)
+        return mitigation.lagrangian(tx, constraint, dual, penalty=mitigate.penalty, memory=mitigate.memory)
 
     def primal(self, phase: str, masks: Masks | None) -> optax.GradientTransformation:
         """The optimiser of the parameters in a phase, with the masks held."""
@@ -175,6 +178,8 @@ def resolve(settings: Settings) -> Experiment:
         ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
         ("prune.scope", settings.prune.scope, pruning.SCOPES),
         ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
+        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
+        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
     ):
         if name not in known:
             raise unknown(setting.split(".")[1], name, known, where=setting)

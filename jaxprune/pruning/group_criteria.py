@@ -190,6 +190,36 @@ def fairprune(apply: Apply, params: Params, batch: Batch, *, num_groups: int, be
     return fairprune_scores(params, curvature, privileged, unprivileged, beta=beta)
 
 
+def spare_all_scores(params: Params, curvature: PyTree) -> Scores:
+    """Scores ½ θ² max_a h_a: a weight goes only if no group needs it; the smallest go first.
+
+    The predicted rise of the loss of the group that a weight matters to most, so that a small group's need counts as
+    much as a large one's. No group is privileged.
+
+    Args:
+      params: The parameters.
+      curvature: From `group_curvature`, leaves [G, ...].
+
+    Returns:
+      Scores with the structure of `params`.
+    """
+    return jax.tree.map(lambda p, h: 0.5 * p**2 * jnp.max(h, 0), params, curvature)
+
+
+def spare_all(apply: Apply, params: Params, batch: Batch, *, num_groups: int) -> Scores:
+    """Scores that spare the group which needs a weight most."""
+    return spare_all_scores(params, group_curvature(apply, params, batch, num_groups=num_groups))
+
+
+def curvature(apply: Apply, params: Params, batch: Batch, *, num_groups: int) -> Scores:
+    """Scores ½ θ² h over everybody (optimal brain damage, with the Gauss-Newton diagonal): the control without groups.
+
+    Every example counts as if the groups had their shares of `batch`.
+    """
+    everybody = batch._replace(group=jnp.zeros_like(jnp.asarray(batch.group)))
+    return spare_all_scores(params, group_curvature(apply, params, everybody, num_groups=1))
+
+
 # Name -> (apply, params, batch, sparsity, prunable, num_groups, scope) -> Masks.
 GroupMasks = Callable[[Apply, Params, Batch, float, PyTree, int, Callable[[Scores, float, PyTree], Masks]], Masks]
 GROUP_CRITERIA: Mapping[str, GroupMasks] = {
@@ -198,5 +228,11 @@ GROUP_CRITERIA: Mapping[str, GroupMasks] = {
     ),
     "fairprune": lambda apply, params, batch, sparsity, prunable, num_groups, scope: scope(
         fairprune(apply, params, batch, num_groups=num_groups), sparsity, prunable
+    ),
+    "spare_all": lambda apply, params, batch, sparsity, prunable, num_groups, scope: scope(
+        spare_all(apply, params, batch, num_groups=num_groups), sparsity, prunable
+    ),
+    "curvature": lambda apply, params, batch, sparsity, prunable, num_groups, scope: scope(
+        curvature(apply, params, batch, num_groups=num_groups), sparsity, prunable
     ),
 }

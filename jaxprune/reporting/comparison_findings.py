@@ -13,6 +13,8 @@ _WORDS = {
 }
 _AIM = 1 / 3  # of the largest ψ and of the accuracy spread
 _COST = 1.0  # point of accuracy
+_FEW = 200  # test examples of a group
+_HUGE = 100.0  # a multiplier beside which the loss itself, of weight 1, is nothing
 
 
 def answer(comparison: Comparison) -> list[str]:
@@ -172,6 +174,14 @@ def caveats(comparison: Comparison) -> list[str]:
         for t in comparison.trials
         if t.trouble
     ]
+    for t in comparison.trials:
+        largest = 0 if t.multipliers is None else float(np.max(np.abs(t.multipliers)))
+        if not largest <= _HUGE:
+            notes.append(
+                f"{comparison.titles[t.method]} at {t.sparsity:.0%} with dual rate {t.values.get('dual_rate', 0):g}: a "
+                f"multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
+                "compare.dual_rates."
+            )
     for method in comparison.methods:
         trial = comparison.chosen.get((method, comparison.headline))
         if trial is None or trial.multipliers is None or method not in comparison.inequality:
@@ -186,7 +196,7 @@ def caveats(comparison: Comparison) -> list[str]:
     small = [
         f"{name} ({n})"
         for name, n in zip(comparison.group_names, comparison.group_sizes["test"], strict=True)
-        if n < 200
+        if n < _FEW
     ]
     if small:
         notes.append(
