@@ -49,7 +49,7 @@ def changes(comparison: Comparison) -> Figure | None:
         name = words.replace(", %", ", points")
         axes.set_title(f"{name.replace(', ', chr(10))} {'→ better' if more else '← better'}", fontsize=8.5)
         axes.set_xlabel(f"naive: {base:.{1 if scale == 100 else 3}f}", fontsize=8.5)
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(rows, [comparison.titles[m] for m in methods])
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
@@ -90,7 +90,7 @@ def pareto(comparison: Comparison) -> Figure | None:
         axes.scatter(points[:, 0], points[:, 1], c=colours, s=30, zorder=3, edgecolor="#444444", lw=0.4)
         naive = methods.index(BASELINE)
         axes.scatter(*points[naive], marker="D", color="black", s=34, zorder=4)
-        _label(axes, points, [str(i) for i in range(len(methods))])
+        _number(axes, points, [naive, *order, *range(len(methods))])
         axes.set_xlabel(f"{MEASURES[measure][0]}, test split (← fairer)")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     panels[0].set_ylabel("accuracy, test split, % (higher is better)")
@@ -211,9 +211,19 @@ def _verdict(low: float, high: float, more: bool) -> str:
     return _GOOD if (low > 0) == more else _BAD
 
 
-def _label(axes: Axes, points: np.ndarray, labels: list[str]) -> None:
-    for point, label in zip(points, labels, strict=True):
-        axes.annotate(label, point, xytext=(5, 3), textcoords="offset points", fontsize=8, color="#333333")
+def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:
+    """Writes each point's number beside it, where those that come first in `order` have left room."""
+    spans = np.ptp(points, axis=0)
+    scaled = points / np.where(spans > 0, spans, 1)
+    taken: list[np.ndarray] = []
+    for i in dict.fromkeys(order):
+        for shift, place in (((5, 2), (0.035, 0.02)), ((-5, 2), (-0.035, 0.02)), ((5, -9), (0.035, -0.045))):
+            at = scaled[i] + place
+            if all(abs(at[0] - t[0]) > 0.05 or abs(at[1] - t[1]) > 0.05 for t in taken):
+                side = "left" if shift[0] > 0 else "right"
+                axes.annotate(str(i), points[i], xytext=shift, textcoords="offset points", fontsize=8, ha=side)
+                taken.append(at)
+                break
 
 
 def _groups_shown(comparison: Comparison) -> dict[int, str]:

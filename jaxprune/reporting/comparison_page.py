@@ -8,7 +8,7 @@ import numpy as np
 import tomli_w
 
 from jaxprune.reporting import comparison_findings as findings
-from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
+from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison, figures_of
 from jaxprune.reporting.page import image_of, templates, without_none
 
 _ALTERNATIVES = {
@@ -42,6 +42,8 @@ def render_comparison(comparison: Comparison, figures: Path, environment: Mappin
         constraint_words=findings.constraint_words(comparison) if comparison.inequality else "",
         images={name: image_of(path) for name, path in there.items() if path.exists()},
         alternatives=_ALTERNATIVES,
+        chosen_by=MEASURES[comparison.settings["compare"]["choose_by"]][0].partition(",")[0],
+        dense=_dense(comparison),
         measures=[words for words, _, _ in MEASURES.values()],
         tables=[_table(comparison, sparsity) for sparsity in reversed(comparison.sparsities)],
         tried=_tried(comparison),
@@ -65,6 +67,18 @@ def _table(comparison: Comparison, sparsity: float) -> dict[str, Any]:
             ]
         rows.append(row)
     return {"sparsity": sparsity, "rows": rows}
+
+
+def _dense(comparison: Comparison) -> dict[str, list[str]]:
+    """The figures of the dense networks, by split."""
+    found = {}
+    for split in ("train", "test"):
+        figures = figures_of(comparison.dense[split], comparison.dense[split])
+        found[split] = [
+            f"{scale * float(np.mean(figures[name])):.{1 if scale == 100 else 3}f}"
+            for name, (_, _, scale) in MEASURES.items()
+        ]
+    return found
 
 
 def _cell(
