@@ -67,13 +67,13 @@ def aim(comparison: Comparison) -> str:
         if all(share >= _AIM and clear for share, clear in cuts):
             reached.append((method, cuts))
     if reached:
-        named = "; ".join(
-            f"“{comparison.titles[m]}” (by {psi[0]:.0%} and {spread[0]:.0%}). {levelling(comparison, m)}"
-            for m, (psi, spread) in reached
-        )
+        reached.sort(key=lambda pair: -min(share for share, _ in pair[1]))
+        named = [f"“{comparison.titles[m]}” (by {psi[0]:.0%} and {spread[0]:.0%})" for m, (psi, spread) in reached]
+        listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
         return (
             f"At {sparsity:.0%}, the largest ψ and the accuracy spread of plain fine-tuning on the test split are both "
-            f"cut by a third or more, at a cost of at most one point of accuracy, by {named}"
+            f"cut by a third or more, at a cost of at most one point of accuracy, by {listed}. "
+            f"{levelling(comparison, reached[0][0])}"
         )
     best = max(affordable(comparison) or _rivals(comparison), key=lambda m: min(_both(comparison, m)))
     psi, spread = _both(comparison, best)
@@ -108,7 +108,8 @@ def levelling(comparison: Comparison, method: str) -> str:
     else:
         how = "neither end gains"
     return (
-        f"With it the worst group's accuracy changes by {low:+.1f} points and the best group's by {high:+.1f}: {how}."
+        f"With “{comparison.titles[method]}”, the worst group's accuracy changes by {low:+.1f} points and "
+        f"the best group's by {high:+.1f}: {how}."
     )
 
 
