@@ -356,6 +356,26 @@ def test_tolerances_and_rates_of_several_trainings_are_one_program(people):
         )
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_doubling_the_padding_changes_nothing(scheme):
+    """Through the buffer as well, and with padding of every group."""
+    tx = lagrangian(optax.sgd(0.1), loss_gap(G), ascent(0.5), penalty=0.3, memory=6)
+    step = make_lagrangian_step(linear, cross_entropy, tx, scheme=scheme)
+
+    @jax.jit
+    def run(batches):
+        state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
+        return jax.lax.scan(step, state, batches)
+
+    batches = [people_of(16, seed=s) for s in range(4)]
+    padded = []
+    for batch in batches:
+        more = people_of(16, seed=99)._replace(group=np.arange(16) % G, weight=np.zeros(16, np.float32))
+        padded.append(Batch(*(np.concatenate([b, a]) for a, b in zip(batch, more, strict=True))))
+    one, two = (run(jax.tree.map(lambda *leaves: np.stack(leaves), *some)) for some in (batches, padded))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, two)
+
+
 def test_one_group_is_never_violated(people):
     for memory in (0, 4):
         tx = lagrangian(optax.sgd(0.1), equal_loss(1, absolute=False), ascent(0.5), memory=memory)

@@ -10,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.data import companions
+from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import (
     METHODS,
@@ -107,6 +108,16 @@ def test_every_method_keeps_the_contract(name, people):
         assert logs["multipliers"].shape == (2, 8, 6 if method.full_program else 3)
     assert method.title
     assert method.about.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["equal_loss", "ceag", "group_dro", "reweighted", "balanced", "full_program"])
+def test_a_group_without_examples_is_refused_where_it_would_be_asked_for(name, people):
+    with pytest.raises(UserError, match="group 3 has no training examples"):
+        method_data(METHODS[name], people.train, people.validation, num_groups=4)
+    padding = people.train._replace(weight=np.where(people.train.group == 2, 0, 1).astype(np.float32))
+    with pytest.raises(UserError, match="group 2 has no training examples"):
+        method_data(METHODS[name], padding, people.validation, num_groups=3)
+    assert method_data(METHODS["naive"], people.train, people.validation, num_groups=4) is people.train
 
 
 def test_titles_are_unlike():

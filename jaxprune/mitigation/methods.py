@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxprune.data import Companions, companions
+from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import constraints, objectives
 from jaxprune.mitigation.constraints import Constraint
@@ -161,8 +163,12 @@ def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: 
     """The training data as a method draws from it.
 
     Raises:
-      UserError: A group has no examples, and the method draws by group.
+      UserError: A group has no training examples, and the method constrains, weighs or draws by group.
     """
+    by_group = method.constrained or method.group_dro or method.balanced or method.objective is objectives.reweighted
+    empty = np.flatnonzero(np.bincount(np.asarray(train.group), np.asarray(train.weight), num_groups) == 0)
+    if by_group and len(empty):
+        raise UserError(f"group {empty[0]} has no training examples, so nothing can be asked for it; leave it out")
     if not (method.needs_dense or method.held_out or method.balanced):
         return train
     held_out = validation if method.held_out else None
