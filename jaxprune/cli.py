@@ -17,6 +17,7 @@ _COMMANDS = {
     "train": "train the dense networks only",
     "prune": "train, prune and retrain",
     "audit": "measure every network on every group",
+    "compare": "retrain pruned networks by every method, and report what helps",
     "theory": "explain the harm: every measure and statement of the theory, without retraining",
     "report": "write the report again from a run's folder, or make it, training what is missing",
     "datasets": "list the data sets, show one (counts, and a sheet of its images), or prepare one",
@@ -44,6 +45,7 @@ _EXAMPLES = """examples:
   jaxprune run --data.group 'race*sex'           intersections
   jaxprune run --prune.sparsities 0.5 0.9 --train.epochs 3
   jaxprune run my.toml --out runs/mine           your own settings
+  jaxprune compare compare_adult                 every way to repair the harm, on one protocol
   jaxprune configs adult > my.toml               a file to begin from
 
 A setting on the command line goes before the config, and a config before the default. What is done already is
@@ -232,15 +234,20 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     from jaxprune import pipeline
 
     display = None if options.quiet else console.Display()
+    told: dict[str, Any] = {"checkpoint_seconds": options.checkpoint_seconds}
+    told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
     with display or contextlib.nullcontext():
+        if options.command == "compare":
+            compared = pipeline.compare(settings, out, **told)
+            if display is not None:
+                display.conclude_comparison(compared)
+            return 0
         result = pipeline.run(
             settings,
             out,
             until="report" if options.command in ("run", "report") else options.command,
             write_again=options.command == "report",
-            progress=display,
-            checkpoint_seconds=options.checkpoint_seconds,
-            command=" ".join(["jaxprune", *arguments]),
+            **told,
         )
     if display is not None:
         display.conclude(result)

@@ -19,8 +19,9 @@ from jaxprune.errors import UserError
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
-    from jaxprune.pipeline import RunResult
+    from jaxprune.pipeline import ComparisonResult, RunResult
     from jaxprune.reporting import Results
+    from jaxprune.reporting.comparison import Comparison
     from jaxprune.reporting.counts import CountTable
 
 
@@ -88,6 +89,39 @@ class Display:
             for name, folder in result.made.items():
                 self.console.print(f"{name}: {folder}", soft_wrap=True)
         self.console.print(f"{result.seconds:.1f} s", style="dim")
+
+    def conclude_comparison(self, result: "ComparisonResult") -> None:
+        """The short table of the methods and the path of their report."""
+        self.console.print(comparison_table(result.comparison), "")
+        self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+        self.console.print(f"{result.seconds:.1f} s", style="dim")
+
+
+def comparison_table(comparison: "Comparison") -> Table:
+    """Every method at the headline sparsity on the test split, chosen on validation."""
+    from jaxprune.reporting.comparison import MEASURES
+
+    at = comparison.headline
+    what = f"{comparison.settings['name']} by {comparison.settings['data']['group']}"
+    seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) > 1)}"
+    table = Table(pad_edge=False, title=f"{what}, test split, {at:.0%} pruned, {seeds}", title_justify="left", box=None)
+    table.add_column("method")
+    columns = (
+        "accuracy",
+        "worst_group_accuracy",
+        "accuracy_spread",
+        "max_excess_accuracy_gap",
+        "excessive_loss_spread",
+    )
+    for heading in ("accuracy %", "worst %", "spread %", "largest ψ %", "spread ξ"):
+        table.add_column(heading, justify="right")
+    for method in comparison.methods:
+        if (method, at) in comparison.chosen:
+            figures = comparison.figures(comparison.chosen[method, at], "test")
+            scales = [(name, MEASURES[name][2]) for name in columns]
+            cells = [_text(comparison.interval(s * figures[n]), 1 if s == 100 else 3) for n, s in scales]
+            table.add_row(comparison.titles[method], *cells)
+    return table
 
 
 def summary_table(results: "Results") -> Table:

@@ -75,12 +75,9 @@ def make_objective_step(network: Network | Apply, objective: Objective, tx: opta
     network = as_network(network)
     tx = optax.with_extra_args_support(tx)
 
-    def weights(batch: Batch) -> tuple[Array, ...]:
-        return (batch.weight,) if network.takes_weight else ()
-
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
         def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
-            logits, stats = network.apply(params, state.stats, batch.x, True, *weights(batch))
+            logits, stats = network.train(params, state.stats, batch)
             scalar, logs, extra = objective(logits, batch, state.opt_state)
             return scalar, (stats, logs, extra)
 

@@ -66,6 +66,11 @@ class Network:
         """
         return Network(self.init, _After(self.apply, prepare), self.takes_weight)
 
+    def train(self, params: Params, stats: Stats, batch: "Batch") -> tuple[Array, Stats]:
+        """Logits [B, C] and the new statistics in training mode, padding left out of what is normalised over a batch."""
+        weight = (batch.weight,) if self.takes_weight else ()
+        return self.apply(params, stats, batch.x, True, *weight)
+
     def freeze(self, stats: Stats) -> Apply:
         """The network in evaluation mode with these statistics: what auditing, theory and criteria take.
 

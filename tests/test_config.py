@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from jaxprune import config
@@ -14,7 +16,7 @@ def test_defaults_are_the_shipped_adult_config() -> None:
 def test_shipped_configs_are_valid_and_state_their_command(name: str) -> None:
     config.load(name)
     header = [line for line in config.find(name).read_text().splitlines() if line.startswith("#")]
-    assert f"jaxprune run {name}" in "\n".join(header)
+    assert re.search(rf"jaxprune (run|compare) {name}\b", "\n".join(header))
     assert any("Takes:" in line for line in header), "the cost"
     assert any("Shows:" in line for line in header), "the expected numbers"
 

@@ -50,6 +50,7 @@ EVERYTHING = {"dense", "fair_dense", "pruned", "fair_after", "none", "audit", "t
         ({"prune__sparsities": (0.5, 0.7)}, {"audit", "theory"}),
         ({"retrain__epochs": 6}, {"fair_after", "none", "audit"}),
         ({"mitigation__dual_rate": 0.1}, {"fair_dense", "fair_after", "audit"}),
+        ({"mitigation__scheme": "extragradient"}, {"fair_dense", "fair_after", "audit"}),
         ({"mitigation__methods": ("none",)}, {"audit"}),
         ({"audit__splits": ("test",)}, {"audit"}),
         ({"theory__split": "test"}, {"theory"}),

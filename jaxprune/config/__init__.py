@@ -4,6 +4,7 @@ from jaxprune.config.loading import find, load, shipped, to_toml, validate
 from jaxprune.config.sections import (
     SECTIONS,
     Audit,
+    Compare,
     Data,
     Mitigation,
     Model,
@@ -18,6 +19,7 @@ from jaxprune.config.sections import (
 __all__ = [
     "SECTIONS",
     "Audit",
+    "Compare",
     "Data",
     "Mitigation",
     "Model",

@@ -114,13 +114,16 @@ def _check_together(settings: Settings) -> None:
         raise UserError("train.weight_decay: adam takes none; leave it out, or set train.optimizer to adamw")
     if (settings.data.upsample_times > 1) != bool(settings.data.upsample_group):
         raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
-    if mitigation.tolerance and mitigation.constraint != "loss_gap":
+    if mitigation.tolerance and mitigation.constraint.startswith("equal"):
         raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
     if settings.model.new_head and not settings.model.weights:
         raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
     for setting, values in (
         ("prune.sparsities", settings.prune.sparsities),
         ("mitigation.methods", mitigation.methods),
+        ("compare.methods", settings.compare.methods),
+        ("compare.dual_rates", settings.compare.dual_rates),
+        ("compare.tolerances", settings.compare.tolerances),
         ("audit.splits", settings.audit.splits),
     ):
         repeated = [v for v in values if values.count(v) > 1]

@@ -121,9 +121,47 @@ class Mitigation(_Section):
         default=("none", "fair_before", "fair_after", "fair_both"),
         description="the paper's models: constrain the dense training, the retraining, both or none",
     )
-    constraint: str = Field(default="equal_loss", description="equal_loss (absolute), equal_loss_signed or loss_gap")
+    constraint: str = Field(
+        default="equal_loss", description="equal_loss (absolute), equal_loss_signed, loss_gap or accuracy_gap"
+    )
     dual_rate: float = Field(default=1e-3, gt=0, description="step size of the multipliers, a step of training each")
-    tolerance: float = Field(default=0.0, ge=0, description="loss gap that is let through (loss_gap)")
+    dual: str = Field(default="ascent", description="how multipliers move: ascent, momentum, nu_pi or restart")
+    scheme: str = Field(
+        default="simultaneous",
+        description="which multipliers the gradient is taken at: simultaneous, alternating or extragradient",
+    )
+    penalty: float = Field(default=0.0, ge=0, description="coefficient of the augmented Lagrangian; 0 is the plain one")
+    memory: int = Field(
+        default=0, ge=0, description="examples of each group that violations are measured on; 0 takes the batch"
+    )
+    tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (loss_gap, accuracy_gap)")
+
+
+class Compare(_Section):
+    """Which ways of retraining are compared, and how their hyperparameters are chosen (jaxprune compare)."""
+
+    methods: tuple[str, ...] = Field(
+        default=(
+            "naive", "naive_best", "equal_loss", "equal_loss_buffer", "equal_loss_signed", "equal_harm", "ceag",
+            "ceag_held_out", "group_dro", "reweighted", "balanced", "performance_weighted", "fairgrape", "fairprune",
+            "distilled", "distilled_ceag",
+        ),
+        min_length=1,
+        description="ways of retraining; naive, which the others are compared with, is always among them",
+    )  # fmt: skip
+    dual_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.001, 0.01, 0.1), min_length=1, description="candidates for the step size of the multipliers"
+    )
+    tolerances: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 0.01), min_length=1, description="candidates for what a constraint lets through"
+    )
+    memory: int = Field(default=40, ge=1, description="examples of each group in the buffers")
+    choose_by: Literal[
+        "max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy"
+    ] = Field(default="max_excess_accuracy_gap", description="what the choice among candidates improves, on validation")
+    max_cost: float = Field(
+        default=0.01, ge=0, lt=1, description="validation accuracy that a candidate may cost against naive"
+    )
 
 
 class Audit(_Section):
@@ -164,6 +202,7 @@ class Settings(_Section):
     prune: Prune = Prune()
     retrain: Retrain = Retrain()
     mitigation: Mitigation = Mitigation()
+    compare: Compare = Compare()
     audit: Audit = Audit()
     theory: Theory = Theory()
 

@@ -3,6 +3,7 @@
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.catalogue import KNOWN_SETS, KnownSet, prepared_sets
+from jaxprune.data.companions import Companions, companions
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder, prepare_utkface
 from jaxprune.data.loading import load
@@ -16,6 +17,7 @@ __all__ = [
     "KNOWN_SETS",
     "SOURCES",
     "SPLITS",
+    "Companions",
     "Dataset",
     "FolderReport",
     "KnownSet",
@@ -25,6 +27,7 @@ __all__ = [
     "Table",
     "chain",
     "check_split",
+    "companions",
     "epoch_indices",
     "from_arrays",
     "horizontal_flip",

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxprune.data.companions import Companions
 from jaxprune.types import Array, Batch
 
 CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
@@ -31,8 +32,10 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch, index: Array, weight: Array) -> Batch:
-    """The examples at `index` [B], their weights multiplied by `weight` [B]."""
+def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
+    """The examples at `index` [B], their weights multiplied by `weight` [B]; `Companions` bring theirs along."""
+    if isinstance(data, Companions):
+        return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
 
 

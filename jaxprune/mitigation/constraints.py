@@ -10,42 +10,88 @@ from jaxprune.types import Array
 
 
 class GroupStatistics(NamedTuple):
-    """What a constraint is made of, measured on one batch.
+    """What a constraint is made of, measured on one batch, on the buffer, or on held-out examples.
+
+    Figures of a group that is absent are 0. The dense network's are of the same examples, where its outputs are known
+    for each of them: the difference of two networks on the same people is far less noisy than that of two samples.
 
     Attributes:
-      loss: [G] mean loss of each group, 0 for a group that is absent.
-      overall_loss: [] mean loss of the batch.
-      count: [G] total weight of each group in the batch.
+      loss: [G] mean loss of each group, in nats.
+      overall_loss: [] mean loss over all, each group with its share of the population.
+      count: [G] total weight that each group's figures rest on.
+      accuracy: [G] share of right predictions.
+      overall_accuracy: [] the same over all.
+      dense_loss: [G] mean loss of the dense network, 0 where there is none to compare with.
+      overall_dense_loss: [] the same over all.
+      dense_accuracy: [G] share of right predictions of the dense network.
+      overall_dense_accuracy: [] the same over all.
     """
 
     loss: Array
     overall_loss: Array
     count: Array
+    accuracy: Array = 0.0
+    overall_accuracy: Array = 0.0
+    dense_loss: Array = 0.0
+    overall_dense_loss: Array = 0.0
+    dense_accuracy: Array = 0.0
+    overall_dense_accuracy: Array = 0.0
+
+    @property
+    def excessive_loss(self) -> Array:
+        """[G] R(a) = J(θ; D_a) - J(dense; D_a), eq. (2) of Tran et al. 2022."""
+        return self.loss - self.dense_loss
+
+    @property
+    def excess_accuracy_gap(self) -> Array:
+        """[G] ψ_a, the accuracy drop of a group beyond the overall drop (Hashemizadeh et al. 2024)."""
+        overall_drop = self.overall_dense_accuracy - self.overall_accuracy
+        return self.dense_accuracy - self.accuracy - overall_drop
+
+
+Measure = Callable[[GroupStatistics, Array | float], Array]
 
 
 @dataclass(frozen=True)
 class Constraint:
     """A constraint for every group; equal when made with equal arguments, so that a step is not compiled again.
 
+    A constraint of one's own is made from functions of module level:
+    `Constraint(num_groups, True, surrogate_function, tolerance, violation_function)`.
+
     Attributes:
       num_groups: G.
       inequality: Whether it is `violation <= 0` (multipliers are kept at or above 0) rather than `violation = 0`.
-      measure: `(statistics, tolerance) -> [G]`; differentiated as the surrogate, and taken as the violation.
+      measure: `(statistics, tolerance) -> [G]`; differentiated as the surrogate, and taken as the violation where
+        `judge` is None.
       tolerance: What is let through.
+      judge: `(statistics, tolerance) -> [G]`, the violation, where what matters (accuracy, say) has no useful gradient.
+      needs_dense: Whether it compares with the dense network.
     """
 
     num_groups: int
     inequality: bool
-    measure: Callable[[GroupStatistics, float], Array]
+    measure: Measure
     tolerance: float = 0.0
+    judge: Measure | None = None
+    needs_dense: bool = False
 
-    def surrogate(self, statistics: GroupStatistics) -> Array:
+    def surrogate(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
         """[G] what is weighted by the multipliers and differentiated; 0 for an absent group."""
-        return jnp.where(statistics.count > 0, self.measure(statistics, self.tolerance), 0)
+        return self._of(self.measure, statistics, tolerance)
 
-    def violation(self, statistics: GroupStatistics) -> Array:
-        """[G] what moves the multipliers; 0 for an absent group."""
-        return self.surrogate(statistics)
+    def violation(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
+        """[G] what moves the multipliers; 0 for an absent group.
+
+        Args:
+          statistics: Of the examples that it is measured on.
+          tolerance: In place of the constraint's own: an array, so that several of them train as one program.
+        """
+        return self._of(self.judge or self.measure, statistics, tolerance)
+
+    def _of(self, measure: Measure, statistics: GroupStatistics, tolerance: Array | None) -> Array:
+        values = measure(statistics, self.tolerance if tolerance is None else tolerance)
+        return jnp.where(statistics.count > 0, values, 0)
 
 
 def equal_loss(num_groups: int, *, absolute: bool = True) -> Constraint:
@@ -63,7 +109,7 @@ def equal_loss(num_groups: int, *, absolute: bool = True) -> Constraint:
     Returns:
       The constraint.
     """
-    return Constraint(num_groups, False, _absolute_gap if absolute else _signed_gap)
+    return Constraint(num_groups, False, _absolute_gap if absolute else _loss_gap)
 
 
 def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
@@ -76,15 +122,114 @@ def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
     Returns:
       The constraint, an inequality.
     """
-    return Constraint(num_groups, True, _signed_gap, tolerance)
+    return Constraint(num_groups, True, _loss_gap, tolerance)
 
 
-def _signed_gap(statistics: GroupStatistics, tolerance: float) -> Array:
+def equal_excessive_loss(num_groups: int) -> Constraint:
+    """R(a) = R for every group a: pruning raises the loss of all groups alike, which is ξ = 0 (Tran et al., eq. 3).
+
+    Unlike equal loss it asks nothing where the dense network's own losses differ. It needs the dense network's losses
+    (see `DenseReference`).
+
+    Args:
+      num_groups: G.
+
+    Returns:
+      The constraint, an equality, signed.
+    """
+    return Constraint(num_groups, False, _excessive_loss_gap, needs_dense=True)
+
+
+def excessive_loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
+    """R(a) - R <= tolerance for every group a: pruning hurts no group much more than the whole.
+
+    Args:
+      num_groups: G.
+      tolerance: What is let through, in nats.
+
+    Returns:
+      The constraint, an inequality.
+    """
+    return Constraint(num_groups, True, _excessive_loss_gap, tolerance, needs_dense=True)
+
+
+def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
+    """Overall accuracy - accuracy of group a <= tolerance for every group a.
+
+    Accuracy has no gradient, so that the violation is measured on it and the loss gap J_a - J is differentiated
+    (a proxy Lagrangian, Cotter et al. 2019).
+
+    Args:
+      num_groups: G.
+      tolerance: The gap that is let through, as a share of 1.
+
+    Returns:
+      The constraint, an inequality.
+    """
+    return Constraint(num_groups, True, _loss_gap, tolerance, _accuracy_gap)
+
+
+def equal_accuracy(num_groups: int) -> Constraint:
+    """Accuracy of group a = overall accuracy for every group a; surrogate and violation as in `accuracy_gap`, signed.
+
+    It narrows the accuracy spread from both ends: groups that do better are held back as well.
+
+    Args:
+      num_groups: G.
+
+    Returns:
+      The constraint, an equality.
+    """
+    return Constraint(num_groups, False, _loss_gap, 0.0, _accuracy_gap)
+
+
+def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
+    """ψ_a <= tolerance for every group a, with ψ_a = (A_a(dense) - A_a) - (A(dense) - A): CEAG.
+
+    The constraint of Hashemizadeh et al. 2024 ("Balancing Act"): the violation is measured on accuracy, the surrogate
+    is (J_a - J_a(dense)) - (J - J(dense)).
+
+    Args:
+      num_groups: G.
+      tolerance: The gap ε that is let through, as a share of 1.
+
+    Returns:
+      The constraint, an inequality.
+    """
+    return Constraint(num_groups, True, _excessive_loss_gap, tolerance, _excess_accuracy_gap, needs_dense=True)
+
+
+def equal_accuracy_drop(num_groups: int) -> Constraint:
+    """ψ_a = 0 for every group a: as `excess_accuracy_gap`, but binding groups that gain as well; signed.
+
+    Args:
+      num_groups: G.
+
+    Returns:
+      The constraint, an equality.
+    """
+    return Constraint(num_groups, False, _excessive_loss_gap, 0.0, _excess_accuracy_gap, needs_dense=True)
+
+
+def _loss_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
     return statistics.loss - statistics.overall_loss - tolerance
 
 
-def _absolute_gap(statistics: GroupStatistics, tolerance: float) -> Array:
+def _absolute_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
     return jnp.abs(statistics.loss - statistics.overall_loss) - tolerance
+
+
+def _excessive_loss_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
+    overall = statistics.overall_loss - statistics.overall_dense_loss
+    return statistics.excessive_loss - overall - tolerance
+
+
+def _accuracy_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
+    return statistics.overall_accuracy - statistics.accuracy - tolerance
+
+
+def _excess_accuracy_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
+    return statistics.excess_accuracy_gap - tolerance
 
 
 # Name -> constructor (num_groups, tolerance) -> Constraint, as a setting gives them.
@@ -92,4 +237,10 @@ CONSTRAINTS: Mapping[str, Callable[[int, float], Constraint]] = {
     "equal_loss": lambda num_groups, tolerance: equal_loss(num_groups),
     "equal_loss_signed": lambda num_groups, tolerance: equal_loss(num_groups, absolute=False),
     "loss_gap": lambda num_groups, tolerance: loss_gap(num_groups, tolerance=tolerance),
+    "equal_accuracy": lambda num_groups, tolerance: equal_accuracy(num_groups),
+    "accuracy_gap": lambda num_groups, tolerance: accuracy_gap(num_groups, tolerance=tolerance),
+    "equal_excessive_loss": lambda num_groups, tolerance: equal_excessive_loss(num_groups),
+    "excessive_loss_gap": lambda num_groups, tolerance: excessive_loss_gap(num_groups, tolerance=tolerance),
+    "excess_accuracy_gap": lambda num_groups, tolerance: excess_accuracy_gap(num_groups, tolerance=tolerance),
+    "equal_accuracy_drop": lambda num_groups, tolerance: equal_accuracy_drop(num_groups),
 }

@@ -1,13 +1,18 @@
 """The Lagrangian as an optax transformation: parameters descend, multipliers ascend, both in one state."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
+from jaxprune.errors import UserError
 from jaxprune.mitigation.constraints import Constraint
+from jaxprune.mitigation.duals import check_ascends
+from jaxprune.mitigation.measuring import Memory, empty_memory
 from jaxprune.types import Array, PyTree
 
 
@@ -22,61 +27,109 @@ class LagrangianState:
       primal: The state of the primal transformation.
       constraint: The constraint, not a leaf: the step that takes the gradient reads it here, so that the two cannot
         differ.
+      penalty: [] the coefficient c of the augmented Lagrangian; 0 is the plain one.
+      tolerance: [] what the constraint lets through, in place of its own; None for its own.
+      memory: The buffer of each group, where violations are measured on it.
     """
 
     multipliers: Array
     dual: optax.OptState
     primal: optax.OptState
     constraint: Constraint = field(metadata={"static": True})
+    penalty: Array | float = 0.0
+    tolerance: Array | None = None
+    memory: Memory | None = None
+
+    def weights(self, violation: Array) -> Array:
+        """[G] what each surrogate is weighted by: λ, or max(0, λ + c·violation) of the augmented Lagrangian.
+
+        The gradient of Σ_a (max(0, λ_a + c g_a)² - λ_a²) / 2c, and of Σ_a λ_a h_a + ½ c h_a² for equalities, is that of
+        the surrogates with these weights.
+        """
+        weights = self.multipliers + self.penalty * violation
+        return jnp.maximum(weights, 0) if self.constraint.inequality else weights
 
 
 def lagrangian(
-    primal_tx: optax.GradientTransformation, constraint: Constraint, dual_tx: optax.GradientTransformation
+    primal_tx: optax.GradientTransformation,
+    constraint: Constraint,
+    dual_tx: optax.GradientTransformation,
+    *,
+    penalty: Array | float = 0.0,
+    memory: int = 0,
+    tolerance: Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descends on the parameters and ascends on the multipliers of a Lagrangian.
 
-    The gradients given to `update` are those of J + Σ_a λ_a s_a at the multipliers of the state (s_a the surrogate),
-    as `make_lagrangian_step` computes them. `dual_tx` is an ordinary optimiser, such as `optax.sgd(1e-3)`: it is
-    given minus the violation, so that descending it raises the multiplier of a violated constraint. The sign is not
-    the caller's concern. Both updates use the old state (simultaneous), and multipliers of inequalities are projected
-    onto λ >= 0.
+    The gradients given to `update` are those of J + Σ_a w_a s_a (s_a the surrogate, w_a the multiplier, or what the
+    augmented Lagrangian makes of it), as `make_lagrangian_step` computes them. `dual_tx` is an ordinary optimiser, such
+    as `optax.sgd(1e-3)`, or one of `mitigation.duals`: it is given minus the violation, so that descending it raises
+    the multiplier of a violated constraint. The sign is not the caller's concern, and a negative rate is refused.
+    Multipliers of inequalities are projected onto λ >= 0. Which multipliers the gradient is taken at (simultaneous,
+    alternating, extragradient) is the step's choice.
 
     It composes with `optax.chain`, schedules and `keep_masked`. Inside `optax.MultiSteps`, which drops named arguments,
     wrap it again as `optax.GradientTransformationExtraArgs(steps.init, steps.update)`; the multipliers then see the
-    violation of the last small batch only. A dual optimiser with momentum moves the multiplier of a group on while that
-    group is absent; plain `optax.sgd` does not.
+    violation of the last small batch only. A dual optimiser of optax with momentum moves the multiplier of a group on
+    while that group is absent; plain `optax.sgd` and `nu_pi` do not.
 
     Args:
       primal_tx: The optimiser of the parameters.
       constraint: What is to hold for every group.
       dual_tx: The optimiser of the multipliers.
+      penalty: The coefficient c >= 0 of the augmented Lagrangian.
+      memory: How many examples of each group are remembered, to measure the violation on; 0 measures on the batch.
+      tolerance: In place of the constraint's own, as an array: several then train as one program.
 
     Returns:
-      The transformation. `update` takes `violation` [G] by name; the multipliers begin at 0.
+      The transformation. `update` takes by name `violation` [G], `present` [G] (which groups it was measured on; None
+      for all) and, with a memory, the new `memory`; the multipliers begin at 0.
+
+    Raises:
+      UserError: The dual optimiser goes the wrong way, or the penalty is negative.
     """
     primal = optax.with_extra_args_support(primal_tx)
     dual = optax.with_extra_args_support(dual_tx)
+    check_ascends(dual, constraint.num_groups)
+    if not isinstance(penalty, Tracer) and penalty < 0:
+        raise UserError(f"penalty: {penalty} is negative; 0 is the plain Lagrangian")
 
     def init(params: optax.Params) -> Any:
         multipliers = jnp.zeros(constraint.num_groups, jnp.float32)
-        return LagrangianState(multipliers, dual.init(multipliers), primal.init(params), constraint)
+        let_through = None if tolerance is None else jnp.asarray(tolerance, jnp.float32)
+        remembered = empty_memory(constraint.num_groups, memory) if memory else None
+        return LagrangianState(
+            multipliers, dual.init(multipliers), primal.init(params), constraint,
+            jnp.asarray(penalty, jnp.float32), let_through, remembered,
+        )  # fmt: skip
 
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        violation: Array,
-        **extra: Any,
-    ) -> tuple[optax.Updates, Any]:
-        updates, primal_state = primal.update(updates, state.primal, params, **extra)
-        ascent, dual_state = dual.update(-violation.astype(jnp.float32), state.dual, state.multipliers)
-        multipliers = optax.apply_updates(state.multipliers, ascent)
-        if state.constraint.inequality:
-            multipliers = jnp.maximum(multipliers, 0)  # pyright: ignore[reportArgumentType]
-        return updates, LagrangianState(multipliers, dual_state, primal_state, state.constraint)
+    # Pyright: `update` needs the violation.
+    return optax.GradientTransformationExtraArgs(init, partial(_advance, primal, dual))  # pyright: ignore
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (needs violation)
+
+def _advance(
+    primal: optax.GradientTransformationExtraArgs,
+    dual: optax.GradientTransformationExtraArgs,
+    updates: optax.Updates,
+    state: LagrangianState,
+    params: optax.Params | None = None,
+    *,
+    violation: Array,
+    present: Array | None = None,
+    memory: Memory | None = None,
+    **extra: Any,
+) -> tuple[optax.Updates, LagrangianState]:
+    """The update of `lagrangian`."""
+    updates, primal_state = primal.update(updates, state.primal, params, **extra)
+    error = -violation.astype(jnp.float32)
+    climb, dual_state = dual.update(error, state.dual, state.multipliers, present=present)
+    multipliers: Any = optax.apply_updates(state.multipliers, climb)
+    if state.constraint.inequality:
+        multipliers = jnp.maximum(multipliers, 0)
+    kept = state.memory if memory is None else memory
+    return updates, LagrangianState(
+        multipliers, dual_state, primal_state, state.constraint, state.penalty, state.tolerance, kept
+    )
 
 
 def lagrangian_states(opt_state: PyTree) -> list[LagrangianState]:

@@ -62,7 +62,7 @@ def measured(context: Context, entries: list[Entry]) -> dict[str, Any]:
             audits.append({"model": model, "sparsity": sparsity, "split": split} | found[split][i])
         layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
         if "multipliers" in network.logs:
-            trajectory = _thinned(network.logs["multipliers"])
+            trajectory = thinned(network.logs["multipliers"])
             multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
     return {"audits": audits, "layers": layers, "multipliers": multipliers}
 
@@ -116,7 +116,7 @@ def _layers(context: Context, network: Trained) -> list[dict[str, Any]]:
     ]
 
 
-def _thinned(trajectory: np.ndarray) -> np.ndarray:
+def thinned(trajectory: np.ndarray) -> np.ndarray:
     """[R, T, G] -> [R, at most _TRAJECTORY_POINTS, G], the last point kept."""
     steps = trajectory.shape[1]
     return trajectory[:, np.unique(np.linspace(0, steps - 1, min(steps, _TRAJECTORY_POINTS)).astype(int))]

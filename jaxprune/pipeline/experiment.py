@@ -21,7 +21,7 @@ from jaxprune.errors import UserError, unknown
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
-_INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION = range(5)
+_INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION, _METHOD = range(6)
 
 
 _NOT_OPTIONS = {"name", "weights", "new_head"}  # of [model]: all others are options of the network
@@ -124,6 +124,11 @@ class Experiment:
         """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
         return chunk_size_for(x, None, replicas=len(self.seeds))
 
+    @property
+    def method_keys(self) -> jax.Array:
+        """[R] keys of what a method draws at random."""
+        return self.purpose_keys(_METHOD)
+
     def initialise(self) -> tuple[Params, Stats]:
         """Fresh parameters and statistics of every replica, leaves [R, ...]."""
         assert self.network.init is not None
@@ -170,8 +175,10 @@ class Experiment:
         return _over_replicas(function, shared, *stacked)
 
     def _step(self, phase: str, fair: bool) -> Step:
-        make = mitigation.make_lagrangian_step if fair else training.make_step
-        return make(self.network, losses.cross_entropy, self._transformation(phase, fair, None))
+        tx, loss = self._transformation(phase, fair, None), losses.cross_entropy
+        if not fair:
+            return training.make_step(self.network, loss, tx)
+        return mitigation.make_lagrangian_step(self.network, loss, tx, scheme=self.settings.mitigation.scheme)
 
     def initial_state(self, phase: str, fair: bool, params: Params, stats: Stats, masks: Masks) -> TrainState:
         """The state before the first step of a phase, leaves [R, ...], laid over the devices."""
@@ -182,12 +189,17 @@ class Experiment:
         return sharding.place(jax.vmap(init)(params, stats, masks), self.mesh, "replica")
 
     def _transformation(self, phase: str, fair: bool, masks: Masks | None) -> optax.GradientTransformation:
-        tx = optax.chain(self._optimiser(phase), pruning.keep_masked(masks))
+        tx = self.primal(phase, masks)
         if not fair:
             return tx
         mitigate = self.settings.mitigation
         constraint = mitigation.CONSTRAINTS[mitigate.constraint](self.dataset.num_groups, mitigate.tolerance)
-        return mitigation.lagrangian(tx, constraint, optax.sgd(mitigate.dual_rate))
+        dual = mitigation.DUALS[mitigate.dual](mitigate.dual_rate)
+        return mitigation.lagrangian(tx, constraint, dual, penalty=mitigate.penalty, memory=mitigate.memory)
+
+    def primal(self, phase: str, masks: Masks | None) -> optax.GradientTransformation:
+        """The optimiser of the parameters in a phase, with the masks held."""
+        return optax.chain(self._optimiser(phase), pruning.keep_masked(masks))
 
     def _optimiser(self, phase: str) -> optax.GradientTransformation:
         train, retrain = self.settings.train, self.settings.retrain
@@ -223,10 +235,17 @@ def resolve(settings: Settings) -> Experiment:
         ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
         ("prune.scope", settings.prune.scope, pruning.SCOPES),
         ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
+        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
+        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
     ):
         if name not in known:
             raise unknown(setting.split(".")[1], name, known, where=setting)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
+    if mitigation.CONSTRAINTS[settings.mitigation.constraint](1, 0.0).needs_dense:
+        raise UserError(
+            f"mitigation.constraint: {settings.mitigation.constraint} compares with the dense network, which is not "
+            "there while that is trained; take it to `jaxprune compare`, or use loss_gap"
+        )
     wanted = settings.data
     if wanted.stream and not settings.theory.examples:
         raise UserError(

@@ -88,9 +88,9 @@ def pruned(context: Context, fair: bool, sparsity: float) -> Trained:
         return Trained(params, source.stats, masks, {})
 
     def read(folder: Path) -> Trained:
-        return _read_network(context, stage, folder, {})
+        return read_network(context, stage, folder, {})
 
-    return _once(context, stage, compute, read)
+    return once(context, stage, compute, read)
 
 
 def retrained(context: Context, method: str, sparsity: float) -> Trained:
@@ -134,9 +134,9 @@ def _trained(
 
     def read(folder: Path) -> Trained:
         with np.load(folder / "logs.npz") as logs:
-            return _read_network(context, stage, folder, dict(logs))
+            return read_network(context, stage, folder, dict(logs))
 
-    return _once(context, stage, compute, read)
+    return once(context, stage, compute, read)
 
 
 def _fit(
@@ -164,7 +164,7 @@ def _fit(
         context.progress.say(f"continuing after {unit} {start} of {epochs * _steps_of(context, unit)}")
         for _ in range(start * _parts(context, epochs) // (epochs * _steps_of(context, unit))):
             context.progress.advance()
-    keeper = _Keeper(folder, context, state, start, past, unit)
+    keeper = Keeper(folder, context, state, start, past, unit)
     options: dict[str, Any] = {
         "key": sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
         "epochs": epochs,
@@ -201,7 +201,7 @@ def _parts(context: Context, epochs: int) -> int:
     return epochs * -(-training.num_steps(train, settings.train.batch_size) // length)
 
 
-class _Keeper:
+class Keeper:
     """Keeps the last good state of a training, and saves it from time to time; `done` counts epochs or steps."""
 
     def __init__(self, folder: Path, context: Context, state: TrainState, done: int, logs: Logs, unit: str):
@@ -211,6 +211,7 @@ class _Keeper:
         self.saved = time.monotonic()
 
     def __call__(self, done: int, state: TrainState, logs: Logs) -> None:
+        """An epoch has ended."""
         # A copy: the state itself is donated to the next epoch, which may diverge.
         self.state, self.done = jax.tree.map(jnp.copy, state), done
         self.collected.append(logs)
@@ -242,7 +243,7 @@ class _Keeper:
                 shutil.rmtree(path)
 
 
-def _explained(context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: _Keeper) -> TrainingDiverged:
+def _explained(context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: Keeper) -> TrainingDiverged:
     section = "train" if phase == "dense" else "retrain"
     rate = getattr(context.experiment.settings, section).learning_rate
     also = f" or mitigation.dual_rate (now {context.experiment.settings.mitigation.dual_rate:g})" if fair else ""
@@ -255,7 +256,7 @@ def _explained(context: Context, error: TrainingDiverged, phase: str, fair: bool
     )
 
 
-def _once(
+def once(
     context: Context, stage: Stage, compute: Callable[[Path], Trained], read: Callable[[Path], Trained]
 ) -> Trained:
     """The artefact of a stage: from this process, from disk, or computed."""
@@ -268,7 +269,8 @@ def _once(
     return context.loaded[stage.address]
 
 
-def _read_network(context: Context, stage: Stage, folder: Path, logs: Logs) -> Trained:
+def read_network(context: Context, stage: Stage, folder: Path, logs: Logs) -> Trained:
+    """The networks that a finished stage has saved."""
     params, stats = jax.eval_shape(context.experiment.initialise)
     masks = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, bool), params)
     like: Any = {"params": params, "stats": stats, "masks": masks}

@@ -64,7 +64,7 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
     settings = context.experiment.settings
     context.progress.start("writing the report", len(FIGURES) + 1)
     with context.workspace.writing(stage) as folder:
-        environment = _environment(command)
+        environment = environment_of(command)
         write_atomically(folder / "results.json", json.dumps(results.to_json(), allow_nan=False))
         write_atomically(folder / "config.toml", config.to_toml(settings))
         write_atomically(folder / "environment.json", json.dumps(environment, indent=2))
@@ -92,7 +92,7 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
         figures.mkdir(exist_ok=True)
         draw_theory(results, figures)
         write_atomically(folder / "theory.json", json.dumps(results.to_json(), allow_nan=False))
-        write_atomically(folder / "theory.html", render_theory_page(results, figures, _environment(command)))
+        write_atomically(folder / "theory.html", render_theory_page(results, figures, environment_of(command)))
     source = workspace.read(stage)
     for name in ("theory.html", "theory.json"):
         write_atomically(workspace.root / name, (source / name).read_bytes())
@@ -128,7 +128,8 @@ def read_results(folder: Path) -> Results:
     return Results.from_json(json.loads((folder / "results.json").read_text()))
 
 
-def _environment(command: str) -> dict[str, Any]:
+def environment_of(command: str) -> dict[str, Any]:
+    """Versions, devices and the command, for the record."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "matplotlib")
     return {
         "command": command,

@@ -41,53 +41,64 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
       The page.
     """
     split, sparsity = findings.headline(results)
-    return _template("report.html.j2").render(
-        name=results.settings["name"],
-        settings=results.settings,
-        results=results,
-        split=split,
-        sparsity=sparsity,
-        answer=findings.answer(results),
-        why=findings.why(results),
-        caveats=findings.caveats(results),
-        images={name: _image(figures / f"{name}.svg") for name in ALTERNATIVES if (figures / f"{name}.svg").exists()},
-        alternatives=ALTERNATIVES,
-        models=_model_table(results, split),
-        groups=[_group_table(results, s, split) for s in results.sparsities],
-        theory=_theory_table(results),
-        bounds=_bound_table(results),
-        predictors=_predictor_table(results),
-        chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-        config=tomli_w.dumps(_without_none(results.settings)),
-        environment=environment,
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            name=results.settings["name"],
+            settings=results.settings,
+            results=results,
+            split=split,
+            sparsity=sparsity,
+            answer=findings.answer(results),
+            why=findings.why(results),
+            caveats=findings.caveats(results),
+            images={
+                name: image_of(figures / f"{name}.svg") for name in ALTERNATIVES if (figures / f"{name}.svg").exists()
+            },
+            alternatives=ALTERNATIVES,
+            models=_model_table(results, split),
+            groups=[_group_table(results, s, split) for s in results.sparsities],
+            theory=_theory_table(results),
+            bounds=_bound_table(results),
+            predictors=_predictor_table(results),
+            chapter=[(section, _figure(figures, section)) for section in chapter(results)],
+            config=tomli_w.dumps(without_none(results.settings)),
+            environment=environment,
+        )
     )
 
 
 def render_theory_page(results: Results, figures: Path, environment: Mapping[str, Any]) -> str:
     """The theory's chapter as a page of its own; arguments as for `render_page`."""
-    return _template("theory.html.j2").render(
-        name=results.settings["name"],
-        settings=results.settings,
-        results=results,
-        why=findings.why(results),
-        chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-        config=tomli_w.dumps(_without_none(results.settings)),
-        environment=environment,
+    return (
+        templates()
+        .get_template("theory.html.j2")
+        .render(
+            name=results.settings["name"],
+            settings=results.settings,
+            results=results,
+            why=findings.why(results),
+            chapter=[(section, _figure(figures, section)) for section in chapter(results)],
+            config=tomli_w.dumps(without_none(results.settings)),
+            environment=environment,
+        )
     )
 
 
-def _template(name: str) -> jinja2.Template:
+def templates() -> jinja2.Environment:
+    """The templates of the pages."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return pages.get_template(name)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def _figure(figures: Path, section: Section) -> str | None:
     path = figures / f"{section.figure}.svg"
-    return _image(path) if section.figure and path.exists() else None
+    return image_of(path) if section.figure and path.exists() else None
 
 
-def _image(path: Path) -> str:
+def image_of(path: Path) -> str:
+    """An SVG file as the address of an image."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
@@ -192,5 +203,6 @@ def _cell(found: Interval, digits: int = 3, sign: bool = False) -> dict[str, str
     return {"mean": f"{found.mean:{'+' if sign else ''}.{digits}f}", "half": half}
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values without those that are None, which TOML cannot write."""
+    return {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}

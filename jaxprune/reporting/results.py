@@ -146,9 +146,9 @@ class Results:
         """Plain values for `json.dump`; numbers that are not finite become null."""
         audits = [
             {"model": model, "sparsity": sparsity, "split": split}
-            | _plain(metrics._asdict())
-            | {"sampling_error": _plain(self.sampling[model, sparsity, split]._asdict())}
-            | {"impact": _plain(self.audit(model, sparsity, split).impact._asdict())}
+            | to_plain(metrics._asdict())
+            | {"sampling_error": to_plain(self.sampling[model, sparsity, split]._asdict())}
+            | {"impact": to_plain(self.audit(model, sparsity, split).impact._asdict())}
             for (model, sparsity, split), metrics in self.metrics.items()
         ]
         return {
@@ -161,12 +161,14 @@ class Results:
             "majority": self.majority,
             "warnings": self.warnings,
             "audits": audits,
-            "layers": [{"model": m, "sparsity": s, "layers": _plain(v)} for (m, s), v in self.layers.items()],
+            "layers": [{"model": m, "sparsity": s, "layers": to_plain(v)} for (m, s), v in self.layers.items()],
             "multipliers": [
-                {"model": m, "sparsity": s, "trajectory": _plain(v)} for (m, s), v in self.multipliers.items()
+                {"model": m, "sparsity": s, "trajectory": to_plain(v)} for (m, s), v in self.multipliers.items()
             ],
-            "laboratory": None if self.laboratory is None else _plain(self.laboratory),
-            "theory": None if self.theory is None else _plain(vars(self.theory)) | {"bound": _plain(self.theory.bound)},
+            "laboratory": None if self.laboratory is None else to_plain(self.laboratory),
+            "theory": None
+            if self.theory is None
+            else to_plain(vars(self.theory)) | {"bound": to_plain(self.theory.bound)},
         }
 
     @classmethod
@@ -176,8 +178,8 @@ class Results:
         sampling: dict[Key, SamplingError] = {}
         for audit in values["audits"]:
             key = (audit["model"], audit["sparsity"], audit["split"])
-            metrics[key] = GroupMetrics(*(_array(audit[name]) for name in GroupMetrics._fields))
-            sampling[key] = SamplingError(*(_array(audit["sampling_error"][name]) for name in SamplingError._fields))
+            metrics[key] = GroupMetrics(*(to_arrays(audit[name]) for name in GroupMetrics._fields))
+            sampling[key] = SamplingError(*(to_arrays(audit["sampling_error"][name]) for name in SamplingError._fields))
         theory = values["theory"]
         fields = TheoryResults.__dataclass_fields__
         simple = (
@@ -195,11 +197,11 @@ class Results:
             metrics=metrics,
             sampling=sampling,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
-            multipliers={(e["model"], e["sparsity"]): _array(e["trajectory"]) for e in values["multipliers"]},
+            multipliers={(e["model"], e["sparsity"]): to_arrays(e["trajectory"]) for e in values["multipliers"]},
             laboratory=values.get("laboratory"),
             theory=None
             if theory is None
-            else TheoryResults(theory["split"], **{n: _array(theory[n]) for n in fields if n != "split"}),
+            else TheoryResults(theory["split"], **{n: to_arrays(theory[n]) for n in fields if n != "split"}),
         )
 
 
@@ -207,19 +209,21 @@ def _numpy(value: Impact) -> Impact:
     return Impact(*(np.asarray(leaf) for leaf in value))
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Plain values for `json.dump`; numbers that are not finite become None."""
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: to_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [to_plain(v) for v in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return to_plain(value.tolist())
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value
 
 
-def _array(value: Any) -> np.ndarray:
+def to_arrays(value: Any) -> np.ndarray:
+    """An array from what `to_plain` gave."""
     array = np.array(value, dtype=object)
     if array.size and all(isinstance(v, bool) for v in array.ravel()):
         return array.astype(bool)

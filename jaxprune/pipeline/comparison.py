@@ -1,0 +1,214 @@
+"""The comparison of methods: every trial measured, the choice on validation, and its report."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxprune import auditing, config, mitigation
+from jaxprune.config import Settings
+from jaxprune.errors import TrainingDiverged, UserError, unknown
+from jaxprune.files import whole_folder, write_atomically
+from jaxprune.mitigation import METHODS, Constraint, GroupStatistics
+from jaxprune.pipeline.audits import thinned
+from jaxprune.pipeline.context import Context, Silent, json_once
+from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.networks import Trained, dense, dense_stage
+from jaxprune.pipeline.output import environment_of
+from jaxprune.pipeline.stage import Stage, open_workspace
+from jaxprune.pipeline.trials import Trials, candidates, trial_stage
+from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
+from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
+from jaxprune.reporting.comparison_page import render_comparison
+from jaxprune.reporting.comparison_tables import trial_rows
+from jaxprune.reporting.tables import write_csv
+from jaxprune.types import Batch, Params, Progress, Stats
+
+Values = dict[str, Any]
+
+
+class ComparisonResult(NamedTuple):
+    """What a comparison made: the folder of its report, what it found, and the seconds it took."""
+
+    out: Path
+    comparison: Comparison
+    seconds: float
+
+
+def compare(
+    settings: Settings,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+    command: str = "",
+) -> ComparisonResult:
+    """Retrains pruned networks by every method and reports them side by side; what is done is not done again.
+
+    Args:
+      settings: The settings.
+      out: The output folder: new, empty or from an earlier run, of which the dense networks are used.
+      progress: Told of the work.
+      checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
+      command: The command that was given, for the record.
+
+    Returns:
+      What was found; the report lies in `out/compare`.
+
+    Raises:
+      UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
+    """
+    begun = time.monotonic()
+    for name in settings.compare.methods:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS, where="compare.methods")
+    if not settings.retrain.epochs:
+        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
+    if not max(settings.prune.sparsities):
+        raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
+    if settings.data.stream:
+        raise UserError(
+            "data.stream: the methods look examples up by their row, in memory; leave it out to compare them"
+        )
+    experiment = resolve(settings)
+    with open_workspace(out) as workspace:
+        context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
+        for warning in experiment.dataset.warnings():
+            context.progress.say(f"warning: {warning}")
+        comparison = _gather(context, json_once(context, _stage(context), lambda: _measure(context)))
+        _write(context, out / "compare", comparison, command)
+    return ComparisonResult(out / "compare", comparison, time.monotonic() - begun)
+
+
+def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
+    """Every trial: method, sparsity, hyperparameters."""
+    settings = context.experiment.settings
+    names = dict.fromkeys((BASELINE, *settings.compare.methods))
+    sparsities = [s for s in settings.prune.sparsities if s > 0]
+    return [(name, s, values) for s in sparsities for name in names for values in candidates(context, name)]
+
+
+def _stage(context: Context) -> Stage:
+    """The address of the measurements."""
+    trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
+    return Stage("comparison", {}, (dense_stage(context, False), *trials))
+
+
+def _measure(context: Context) -> Values:
+    """Metrics of every trial on every split, as plain values; a training that diverges is said and left out."""
+    trials, plan = Trials(context), _planned(context)
+    evaluate = _evaluator(context)
+    of_dense = evaluate(dense(context, False))
+    found = []
+    for name, sparsity, values in plan:
+        entry: Values = {"method": name, "sparsity": sparsity, "values": values, "metrics": {}, "trouble": ""}
+        try:
+            trained = trials.train(name, sparsity, values)
+        except TrainingDiverged as error:
+            if name == BASELINE:
+                raise
+            context.progress.say(f"warning: {error}; the comparison goes on without it")
+            entry["trouble"] = str(error)
+        else:
+            entry["metrics"] = {split: _plain(metrics) for split, metrics in evaluate(trained).items()}
+            if "multipliers" in trained.logs:
+                entry["multipliers"] = thinned(trained.logs["multipliers"]).tolist()
+        found.append(entry)
+    return {"dense": {split: _plain(metrics) for split, metrics in of_dense.items()}, "trials": found}
+
+
+def _evaluator(context: Context) -> Any:
+    experiment = context.experiment
+
+    def measure(batch: Batch, params: Params, stats: Stats) -> auditing.GroupMetrics:
+        apply = experiment.network.freeze(stats)
+        size, num_groups = experiment.chunk_size(batch.x), experiment.dataset.num_groups
+        return auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
+
+    def evaluate(trained: Trained) -> dict[str, auditing.GroupMetrics]:
+        return {
+            split: jax.tree.map(
+                np.asarray,
+                experiment.over_replicas(measure, experiment.on_device[split], trained.params, trained.stats),
+            )
+            for split in SPLITS
+        }
+
+    return evaluate
+
+
+def _gather(context: Context, measured: Values) -> Comparison:
+    """The results of a comparison from its measurements."""
+    experiment, dataset = context.experiment, context.experiment.dataset
+    names = list(dict.fromkeys((BASELINE, *experiment.settings.compare.methods)))
+    constraints = {n: METHODS[n].constraint for n in names}
+    inequality = {n: make(dataset.num_groups).inequality for n, make in constraints.items() if make is not None}
+    trials = []
+    for entry in measured["trials"]:
+        make = constraints[entry["method"]]
+        violation = {}
+        if make is not None and entry["metrics"]:
+            constraint, tolerance = make(dataset.num_groups), entry["values"].get("tolerance", 0.0)
+            violation = {
+                split: _violation(constraint, tolerance, entry["metrics"][split], measured["dense"][split])
+                for split in SPLITS
+            }
+        trials.append(entry | {"violation": violation, "multipliers": entry.get("multipliers")})
+    return Comparison.from_json(
+        {
+            "settings": experiment.settings.model_dump(mode="json"),
+            "provenance": dataset.provenance,
+            "group_names": list(dataset.group_names),
+            "seeds": experiment.seeds,
+            "group_sizes": {split: dataset.group_sizes(split).tolist() for split in SPLITS},
+            "titles": {name: METHODS[name].title for name in names},
+            "about": {name: METHODS[name].about for name in names},
+            "inequality": inequality,
+            "dense": measured["dense"],
+            "trials": trials,
+        }
+    )
+
+
+def _violation(
+    constraint: Constraint, tolerance: float, metrics: Mapping[str, Any], of_dense: Mapping[str, Any]
+) -> list[list[float]]:
+    """[R, G] the violation of a constraint on a whole split; the tolerance that was trained with is let through."""
+
+    def one(mine: Mapping[str, Any], dense: Mapping[str, Any]) -> mitigation.GroupStatistics:
+        return GroupStatistics(
+            mine["loss"], mine["overall_loss"], mine["size"], mine["accuracy"], mine["overall_accuracy"],
+            dense["loss"], dense["overall_loss"], dense["accuracy"], dense["overall_accuracy"],
+        )  # fmt: skip
+
+    def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {name: np.nan_to_num(np.array(value, np.float32)) for name, value in values.items()}
+
+    measure = jax.vmap(lambda mine, dense: constraint.violation(one(mine, dense), np.float32(tolerance)))
+    return np.asarray(measure(arrays(metrics), arrays(of_dense))).tolist()
+
+
+def _plain(metrics: auditing.GroupMetrics) -> Values:
+    return {name: np.asarray(leaf).tolist() for name, leaf in metrics._asdict().items()}
+
+
+def _write(context: Context, folder: Path, comparison: Comparison, command: str) -> None:
+    """Writes the report's folder, in place of an earlier one once it is whole."""
+    context.progress.start("writing the comparison", len(COMPARISON_FIGURES) + 1)
+    environment = environment_of(command)
+    with whole_folder(folder) as aside:
+        write_atomically(aside / "comparison.json", json.dumps(comparison.to_json(), allow_nan=False))
+        write_atomically(aside / "config.toml", config.to_toml(context.experiment.settings))
+        write_atomically(aside / "environment.json", json.dumps(environment, indent=2))
+        write_csv(aside / "methods.csv", trial_rows(comparison))
+        (aside / "figures").mkdir()
+        for name in COMPARISON_FIGURES:
+            draw_comparison(name, comparison, aside / "figures")
+            context.progress.advance()
+        write_atomically(aside / "report.html", render_comparison(comparison, aside / "figures", environment))
+        context.progress.advance()
+    context.progress.finish()

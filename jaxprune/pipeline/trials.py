@@ -1,0 +1,244 @@
+"""The stages that retrain pruned networks by one method with one choice of hyperparameters."""
+
+import itertools
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import auditing, checkpoints, mitigation, pruning, sharding, training
+from jaxprune.errors import TrainingDiverged
+from jaxprune.mitigation import METHODS, Method, Surroundings
+from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
+from jaxprune.pipeline.stage import Stage
+from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
+
+_SCORED = 1024  # training examples of each group that group-aware criteria look at
+
+
+def candidates(context: Context, name: str) -> list[dict[str, float]]:
+    """Every choice of hyperparameters of a method that is tried, the settings' candidates in place of its own."""
+    compare = context.experiment.settings.compare
+    given = {"dual_rate": compare.dual_rates, "tolerance": compare.tolerances}
+    grid = {hyper: given.get(hyper, values) for hyper, values in METHODS[name].tuned.items()}
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def trial_stage(context: Context, name: str, sparsity: float, values: Mapping[str, float]) -> Stage:
+    """The address of the networks retrained by a method."""
+    settings, method = context.experiment.settings, METHODS[name]
+    own: dict[str, Any] = {"retrain": settings.retrain.model_dump(mode="json"), "values": dict(values)}
+    if method.memory:
+        own["memory"] = settings.compare.memory
+    parents = (dense_stage(context, False), pruned_stage(context, False, sparsity))
+    if method.masks:
+        own |= {"sparsity": sparsity, "prune": settings.prune.model_dump(mode="json", exclude={"sparsities"})}
+        parents = parents[:1]
+    return Stage(f"trial-{name}-{sparsity:g}", own, parents)
+
+
+@dataclass
+class Trials:
+    """What the trials of a comparison share: the dense network, and one compiled step for each method."""
+
+    context: Context
+    _steps: dict[str, Step] = field(default_factory=dict)
+
+    def train(self, name: str, sparsity: float, values: Mapping[str, float]) -> Trained:
+        """The networks of one trial: from this process, from disk, or trained.
+
+        Raises:
+          TrainingDiverged: The loss or a multiplier did; the last good state is kept in the folder that it names.
+        """
+        stage = trial_stage(self.context, name, sparsity, values)
+
+        def compute(folder: Path) -> Trained:
+            return self._compute(folder, name, sparsity, values)
+
+        def read(folder: Path) -> Trained:
+            with np.load(folder / "logs.npz") as logs:
+                return read_network(self.context, stage, folder, dict(logs))
+
+        return once(self.context, stage, compute, read)
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What the methods need to know, leaves [R, ...]."""
+        experiment, network = self.context.experiment, dense(self.context, False)
+        dataset, count = experiment.dataset, len(experiment.seeds)
+
+        def reference(splits: tuple[Batch, Batch], params: Params, stats: Stats) -> mitigation.DenseReference:
+            apply = experiment.network.freeze(stats)
+            train, validation = splits
+            return mitigation.dense_reference(apply, params, train, num_groups=dataset.num_groups, held_out=validation)
+
+        splits = (experiment.on_device["train"], experiment.on_device["validation"])
+        outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
+
+        def shares(codes: np.ndarray, size: int) -> jax.Array:
+            found = np.bincount(codes, minlength=size) / len(codes)
+            return jnp.broadcast_to(jnp.asarray(found, jnp.float32), (count, size))
+
+        return Surroundings(
+            shares(np.asarray(dataset.train.group), dataset.num_groups),
+            shares(np.asarray(dataset.train.y), dataset.num_classes),
+            outputs,
+            experiment.method_keys,
+        )
+
+    def _compute(self, folder: Path, name: str, sparsity: float, values: Mapping[str, float]) -> Trained:
+        experiment, method, progress = self.context.experiment, METHODS[name], self.context.progress
+        source = self._start(method, sparsity)
+        epochs = experiment.settings.retrain.epochs
+        chosen = ", ".join(f"{hyper} {value:g}" for hyper, value in values.items())
+        progress.start(f"{100 * sparsity:.4g}% pruned: {method.title}{f' ({chosen})' if chosen else ''}", epochs)
+        try:
+            params, stats, logs = self._fit(folder, name, source, values, epochs)
+        finally:
+            progress.finish()
+        params, stats = jax.device_put((params, stats), jax.devices()[0])
+        checkpoints.save(folder / "network", {"params": params, "stats": stats, "masks": source.masks})
+        np.savez(folder / "logs.npz", **{n: v for n, v in logs.items() if n in ("loss", "multipliers", "violation")})
+        for left in (*folder.glob("epoch-*"), *folder.glob("saving")):
+            shutil.rmtree(left)
+        return Trained(params, stats, source.masks, logs)
+
+    def _start(self, method: Method, sparsity: float) -> Trained:
+        """The pruned networks that a method begins with."""
+        if not method.masks:
+            return pruned(self.context, False, sparsity)
+        experiment, source = self.context.experiment, dense(self.context, False)
+        settings, num_groups = experiment.settings.prune, experiment.dataset.num_groups
+        make, scope = pruning.GROUP_CRITERIA[method.masks], pruning.SCOPES[settings.scope]
+
+        def masks(batch: Batch, params: Params, stats: Stats) -> Masks:
+            apply = experiment.network.freeze(stats)
+            return make(apply, params, batch, sparsity, experiment.prunable, num_groups, scope)
+
+        found = experiment.over_replicas(masks, self._scored(), source.params, source.stats)
+        return Trained(pruning.apply_masks(source.params, found), source.stats, found, {})
+
+    def _scored(self) -> Batch:
+        """Up to `_SCORED` training examples of each group, in their order."""
+        train, groups = self.context.experiment.dataset.train, self.context.experiment.dataset.num_groups
+        rows = [np.flatnonzero(np.asarray(train.group) == g)[:_SCORED] for g in range(groups)]
+        return jax.tree.map(lambda a: a[np.sort(np.concatenate(rows))], train)
+
+    def _fit(
+        self, folder: Path, name: str, source: Trained, values: Mapping[str, float], epochs: int
+    ) -> tuple[Params, Stats, Logs]:
+        """Trains, from the newest checkpoint in `folder` if there is one, and keeps the epoch that is to be kept."""
+        experiment, method = self.context.experiment, METHODS[name]
+        state = sharding.place(self._initial_state(method, source, values), experiment.mesh, "replica")
+        best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (source.params, source.stats)}
+        kept: Any = {"state": state} | ({"best": best} if method.by_validation else {})
+        start, past = 0, {}
+        for newest in sorted(folder.glob("epoch-*[0-9]"))[-1:]:
+            start = int(newest.name.removeprefix("epoch-"))
+            kept = checkpoints.restore(newest / "state", kept, remedy=f"delete {newest} and run again")
+            kept["state"] = sharding.place(kept["state"], experiment.mesh, "replica")
+            if start:
+                with np.load(newest / "logs.npz") as z:
+                    past = dict(z)
+        keeper = Keeper(folder, self.context, kept, start, past, "epoch")
+
+        def on_epoch(done: int, state: TrainState, logs: Logs) -> None:
+            keep = {"state": state}
+            if method.by_validation:
+                keep["best"] = self._better(keeper.state["best"], state)  # pyright: ignore
+            keeper(done, keep, logs)  # pyright: ignore[reportArgumentType]
+
+        try:
+            state, _ = training.fit(
+                self._step(name, source), kept["state"], self._data(name),  # pyright: ignore[reportArgumentType]
+                key=sharding.place(experiment.shuffle_keys["retrain"], experiment.mesh, "replica"),
+                epochs=epochs, batch_size=experiment.settings.train.batch_size, start=start, on_epoch=on_epoch,
+                augment=experiment.augment,
+                data_sharding=sharding.batch_sharding(experiment.mesh),
+            )  # fmt: skip
+        except TrainingDiverged as error:
+            keeper.save()
+            raise _explained(error, method, values, keeper, experiment.seeds[error.replica]) from None
+        params, stats = keeper.state["best"]["network"] if method.by_validation else (state.params, state.stats)  # pyright: ignore
+        return params, stats, keeper.logs()
+
+    def _initial_state(self, method: Method, source: Trained, values: Mapping[str, float]) -> TrainState:
+        experiment = self.context.experiment
+        numbers = {hyper: jnp.float32(value) for hyper, value in values.items()}
+
+        def init(params: Params, stats: Stats, masks: Masks, around: Surroundings) -> TrainState:
+            primal = experiment.primal("retrain", masks)
+            tx = mitigation.method_transformation(
+                method, primal, params, around, numbers, memory=experiment.settings.compare.memory
+            )
+            return training.init_state(params, tx, stats)
+
+        return jax.vmap(init)(source.params, source.stats, source.masks, self.surroundings)
+
+    def _step(self, name: str, source: Trained) -> Step:
+        """One step object for each method, so that it is compiled once for all sparsities and candidates."""
+        if name not in self._steps:
+            experiment, method = self.context.experiment, METHODS[name]
+            params, around = jax.tree.map(lambda leaf: leaf[0], (source.params, self.surroundings))
+            numbers = {hyper: jnp.float32(tried[0]) for hyper, tried in method.tuned.items()}
+            primal = experiment.primal("retrain", None)
+            tx = mitigation.method_transformation(
+                method, primal, params, around, numbers, memory=experiment.settings.compare.memory
+            )
+            groups = experiment.dataset.num_groups
+            self._steps[name] = mitigation.method_step(method, experiment.network, tx, num_groups=groups)
+        return self._steps[name]
+
+    def _data(self, name: str) -> Any:
+        experiment = self.context.experiment
+        data = mitigation.method_data(
+            METHODS[name],
+            jax.tree.map(jnp.asarray, experiment.dataset.train),
+            jax.tree.map(jnp.asarray, experiment.dataset.validation),
+            num_groups=experiment.dataset.num_groups,
+        )
+        return sharding.place(data, experiment.mesh)
+
+    @cached_property
+    def _accuracy(self) -> Any:
+        experiment = self.context.experiment
+
+        def accuracy(batch: Batch, params: Params, stats: Stats) -> jax.Array:
+            apply = experiment.network.freeze(stats)
+            size, num_groups = experiment.chunk_size(batch.x), experiment.dataset.num_groups
+            found = auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
+            return jnp.asarray(found.overall_accuracy)
+
+        return partial(experiment.over_replicas, accuracy, experiment.on_device["validation"])
+
+    def _better(self, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
+        """The best so far of every replica; the earlier one on a tie."""
+        score = self._accuracy(state.params, state.stats)
+        higher = score > best["score"]
+
+        def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(higher.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        here = jax.device_put((state.params, state.stats), jax.devices()[0])
+        network = jax.tree.map(pick, here, best["network"])
+        return {"score": jnp.maximum(score, best["score"]), "network": network}
+
+
+def _explained(
+    error: TrainingDiverged, method: Method, values: Mapping[str, float], keeper: Keeper, seed: int
+) -> TrainingDiverged:
+    rate = values.get("dual_rate")
+    remedy = f"leave {rate:g} out of compare.dual_rates" if rate is not None else "lower retrain.learning_rate"
+    return TrainingDiverged(
+        f"{method.title}: the training loss became NaN or infinite at step {error.step} of seed {seed}; {remedy}; "
+        f"the last good state is kept in {keeper.path()}",
+        step=error.step,
+        replica=error.replica,
+    )

@@ -1,0 +1,223 @@
+"""The results of a comparison of methods as plain arrays, their JSON form, and what is read off them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from jaxprune.auditing import GroupMetrics, Impact, Interval, impact, mean_interval
+from jaxprune.reporting.results import to_arrays, to_plain
+
+BASELINE = "naive"
+SPLITS = ("train", "validation", "test")
+_HEADLINE_SPARSITY = 0.9
+
+# Measure -> what people read, whether more is better, and the factor of its unit.
+MEASURES: Mapping[str, tuple[str, bool, float]] = {
+    "accuracy": ("accuracy, %", True, 100),
+    "worst_group_accuracy": ("worst group, %", True, 100),
+    "accuracy_spread": ("accuracy spread, points", False, 100),
+    "max_excess_accuracy_gap": ("largest ψ, points", False, 100),
+    "excess_accuracy_gap_spread": ("spread of ψ, points", False, 100),
+    "excessive_loss_spread": ("spread ξ of R, nats", False, 1),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method with one choice of hyperparameters at one sparsity.
+
+    Attributes:
+      method: Its name.
+      sparsity: The share pruned.
+      values: Hyperparameter -> value.
+      metrics: Split -> metrics, leaves [R, G] and [R]; empty where the training diverged.
+      violation: Split -> [R, G] of its own constraint, if it has one.
+      multipliers: [R, points, G] thinned, if it has them; the last point is the last step.
+      trouble: What went wrong, or "".
+    """
+
+    method: str
+    sparsity: float
+    values: dict[str, float]
+    metrics: Mapping[str, GroupMetrics] = field(default_factory=dict)
+    violation: Mapping[str, np.ndarray] = field(default_factory=dict)
+    multipliers: np.ndarray | None = None
+    trouble: str = ""
+
+
+class Difference(NamedTuple):
+    """A method against the baseline, seed by seed, at the same sparsity and split.
+
+    Attributes:
+      change: Mean over seeds of the difference, with its interval.
+      p: Of the paired t-test, two-sided; NaN for fewer than two seeds.
+    """
+
+    change: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison found.
+
+    Attributes:
+      settings: Fully resolved, as plain values.
+      provenance: Of the data.
+      group_names: [G].
+      seeds: [R].
+      group_sizes: Split -> [G] examples.
+      titles: Method -> what people read, in the order of the settings.
+      about: Method -> a sentence.
+      inequality: Method -> whether its constraint is one; methods without a constraint are not there.
+      dense: Split -> metrics of the dense networks.
+      trials: All of them.
+    """
+
+    settings: dict[str, Any]
+    provenance: str
+    group_names: list[str]
+    seeds: list[int]
+    group_sizes: dict[str, list[int]]
+    titles: dict[str, str]
+    about: dict[str, str]
+    inequality: dict[str, bool]
+    dense: Mapping[str, GroupMetrics]
+    trials: list[Trial]
+
+    @property
+    def methods(self) -> list[str]:
+        """Names, the baseline first."""
+        return [BASELINE, *(name for name in self.titles if name != BASELINE)]
+
+    @property
+    def sparsities(self) -> list[float]:
+        """In rising order."""
+        return sorted({trial.sparsity for trial in self.trials})
+
+    @property
+    def headline(self) -> float:
+        """The sparsity nearest to 90 %, where the answer is read off."""
+        return min(self.sparsities, key=lambda s: abs(s - _HEADLINE_SPARSITY))
+
+    def figures(self, trial: Trial, split: str) -> dict[str, np.ndarray]:
+        """Measure -> [R]."""
+        return figures_of(trial.metrics[split], self.dense[split])
+
+    @cached_property
+    def chosen(self) -> dict[tuple[str, float], Trial]:
+        """(method, sparsity) -> the trial that is reported, chosen by the validation split alone.
+
+        Of the candidates that cost at most `compare.max_cost` of the baseline's validation accuracy (mean over seeds),
+        the one that is best by `compare.choose_by`; where none is that cheap, the most accurate one. Methods of which
+        every training diverged are not there.
+        """
+        compare = self.settings["compare"]
+        better = -1 if MEASURES[compare["choose_by"]][1] else 1
+        found = {}
+        for sparsity in self.sparsities:
+            base = next(t for t in self.trials if (t.method, t.sparsity) == (BASELINE, sparsity))
+            if base.trouble:
+                continue
+            least = np.mean(self.figures(base, "validation")["accuracy"]) - compare["max_cost"]
+            for method in self.methods:
+                tried = [t for t in self.trials if (t.method, t.sparsity) == (method, sparsity) and not t.trouble]
+                mean = [{n: np.mean(v) for n, v in self.figures(t, "validation").items()} for t in tried]
+                cheap = [i for i in range(len(tried)) if mean[i]["accuracy"] >= least]
+                if cheap:
+                    best = min(cheap, key=lambda i: better * mean[i][compare["choose_by"]])
+                elif tried:
+                    best = max(range(len(tried)), key=lambda i: mean[i]["accuracy"])
+                else:
+                    continue
+                found[method, sparsity] = tried[best]
+        return found
+
+    def interval(self, values: np.ndarray, axis: int = 0) -> Interval:
+        """Mean over seeds with the interval that the settings ask for."""
+        return mean_interval(values, axis, self.settings["audit"]["confidence"])
+
+    def difference(self, method: str, sparsity: float, split: str, measure: str) -> Difference:
+        """A method against the baseline, in the unit of the measure (points, nats)."""
+        scale = MEASURES[measure][2]
+        mine, base = (scale * self.figures(self.chosen[name, sparsity], split)[measure] for name in (method, BASELINE))
+        change = mine - base
+        # A t-test of differences without any spread divides by 0; there is nothing to test.
+        p = float(stats.ttest_rel(mine, base).pvalue) if len(change) > 1 and np.ptp(change) > 0 else np.nan
+        return Difference(self.interval(change), p)
+
+    def adjusted(self, sparsity: float, split: str, measure: str) -> dict[str, float]:
+        """Method -> p of its difference, corrected for the number of methods (Holm 1979)."""
+        there = [name for name in self.methods[1:] if (name, sparsity) in self.chosen]
+        p = {name: self.difference(name, sparsity, split, measure).p for name in there}
+        return holm({name: value for name, value in p.items() if np.isfinite(value)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`; numbers that are not finite become null."""
+        plain = {name: value for name, value in vars(self).items() if name in _PLAIN}
+        trials = [
+            {
+                "method": t.method, "sparsity": t.sparsity, "values": t.values, "trouble": t.trouble,
+                "chosen": self.chosen.get((t.method, t.sparsity)) is t,
+                "metrics": {split: m._asdict() for split, m in t.metrics.items()},
+                "violation": t.violation, "multipliers": t.multipliers,
+            }
+            for t in self.trials
+        ]  # fmt: skip
+        dense = {split: m._asdict() for split, m in self.dense.items()}
+        return to_plain(plain | {"dense": dense, "trials": trials})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Comparison":
+        """A comparison from what `to_json` gave."""
+
+        def metrics(given: Mapping[str, Any]) -> dict[str, GroupMetrics]:
+            return {
+                split: GroupMetrics(*(to_arrays(m[name]) for name in GroupMetrics._fields))
+                for split, m in given.items()
+            }
+
+        trials = [
+            Trial(
+                t["method"], t["sparsity"], t["values"], metrics(t["metrics"]),
+                {split: to_arrays(v) for split, v in t["violation"].items()},
+                None if t["multipliers"] is None else to_arrays(t["multipliers"]), t["trouble"],
+            )
+            for t in values["trials"]
+        ]  # fmt: skip
+        return cls(**{name: values[name] for name in _PLAIN}, dense=metrics(values["dense"]), trials=trials)
+
+
+_PLAIN = ("settings", "provenance", "group_names", "seeds", "group_sizes", "titles", "about", "inequality")
+
+
+def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarray]:
+    """Measure -> [R] of one network against the dense one of the same seed, on one split.
+
+    Args:
+      metrics: Of the network, leaves [R, G] and [R].
+      dense: Of the dense network, on the same people.
+    """
+    harm = Impact(*(np.asarray(leaf) for leaf in impact(dense, metrics)))
+    return {
+        "accuracy": np.asarray(metrics.overall_accuracy),
+        "worst_group_accuracy": np.nanmin(metrics.accuracy, -1),
+        "best_group_accuracy": np.nanmax(metrics.accuracy, -1),
+        "accuracy_spread": np.asarray(metrics.accuracy_spread),
+        "max_excess_accuracy_gap": np.asarray(harm.max_excess_accuracy_gap),
+        "excess_accuracy_gap_spread": np.nanmax(harm.excess_accuracy_gap, -1) - np.nanmin(harm.excess_accuracy_gap, -1),
+        "excessive_loss_spread": np.asarray(harm.excessive_loss_spread),
+    }
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction: no hypothesis is refused that a larger p of the same family would not be."""
+    found, least = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        least = max(least, min(1.0, (len(p) - rank) * p[name]))
+        found[name] = least
+    return found

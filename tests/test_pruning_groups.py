@@ -1,0 +1,126 @@
+"""Criteria that know of groups, against brute force and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprune.data import Dataset
+from jaxprune.errors import UserError
+from jaxprune.losses import cross_entropy
+from jaxprune.pruning import (
+    GROUP_CRITERIA,
+    fairgrape_masks,
+    fairprune_scores,
+    global_masks,
+    group_curvature,
+    group_importance,
+    layerwise_masks,
+    prunable,
+    sparsity_of,
+)
+
+
+def linear(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def weights(seed=0):
+    rng = np.random.default_rng(seed)
+    return {"kernel": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32), "bias": jnp.zeros(3)}
+
+
+def test_importance_is_the_sum_over_batches_of_the_squared_product(people: Dataset):
+    params, train = weights(), people.train
+    found = group_importance(linear, params, train, num_groups=3, chunk_size=40)
+    for g in range(3):
+        expected = 0
+        for start in range(0, 120, 40):
+            rows = np.arange(start, start + 40)[train.group[start : start + 40] == g]
+            gradient = jax.grad(lambda p, rows=rows: cross_entropy(linear(p, train.x[rows]), train.y[rows]).mean())
+            expected = expected + np.asarray(params["kernel"] * gradient(params)["kernel"]) ** 2
+        np.testing.assert_allclose(found["kernel"][g], expected, rtol=1e-4, atol=1e-8)
+
+
+def greedy(importance, kept):
+    """The algorithm, one weight and one comparison at a time."""
+    num_groups, n = importance.shape
+    target = importance.sum(1) / importance.sum()
+    chosen, sums = [], np.zeros(num_groups)
+    while len(chosen) < kept:
+        share = sums / sums.sum() if sums.sum() > 0 else np.full(num_groups, 1 / num_groups)
+        g = int(np.argmin(share - target))
+        w = next(w for w in np.argsort(-importance[g], kind="stable") if w not in chosen)
+        chosen.append(int(w))
+        sums += importance[:, w]
+    return np.isin(np.arange(n), chosen)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9])
+def test_fairgrape_is_the_greedy_algorithm(seed, sparsity):
+    importance = np.random.default_rng(seed).exponential(size=(3, 40)).astype(np.float32) ** 3
+    masks = fairgrape_masks({"kernel": jnp.asarray(importance)}, sparsity, {"kernel": True})
+    np.testing.assert_array_equal(masks["kernel"], greedy(importance.astype(np.float64), 40 - round(sparsity * 40)))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 1000])
+def test_fairgrape_keeps_the_exact_number_and_what_is_not_prunable(at_a_time):
+    importance = {"a": jnp.ones((2, 5, 21)), "b": jnp.ones((2, 9)), "c": jnp.zeros((2, 33))}
+    chosen = {"a": True, "b": False, "c": True}
+    masks = fairgrape_masks(importance, 0.7, chosen, at_a_time=at_a_time)
+    assert masks["a"].shape == (5, 21)
+    assert int(masks["a"].sum()) == 105 - round(0.7 * 105)
+    assert masks["b"].all()
+    assert int(masks["c"].sum()) == 33 - round(0.7 * 33)
+    with pytest.raises(UserError, match="outside"):
+        fairgrape_masks(importance, 1.0, chosen)
+
+
+def test_fairgrape_keeps_what_serves_each_group():
+    """Two groups that need disjoint weights: each keeps its share, where a plain sum would keep the large one's."""
+    importance = np.zeros((2, 20), np.float32)
+    importance[0, :10], importance[1, 10:] = np.linspace(10, 9, 10), np.linspace(1, 0.9, 10)
+    masks = fairgrape_masks({"k": jnp.asarray(importance)}, 0.5, {"k": True})["k"]
+    kept = importance @ np.asarray(masks)
+    assert kept[0] / kept.sum() == pytest.approx(importance[0].sum() / importance.sum(), abs=0.1)
+    assert masks[10:].any()
+    assert not layerwise_masks({"k": jnp.asarray(importance.sum(0))}, 0.5)["k"][10:].any()
+
+
+def test_curvature_of_a_linear_model_is_the_diagonal_of_its_hessian(people: Dataset):
+    """Gauss-Newton is the Hessian there; also with padding and a ragged last chunk."""
+    params, train = weights(), people.train
+    weighted = train._replace(weight=np.where(np.arange(120) % 7, 1, 0).astype(np.float32))
+    found = group_curvature(linear, params, weighted, num_groups=3, chunk_size=50)
+    for g in range(3):
+        rows = (train.group == g) & (weighted.weight > 0)
+
+        def loss(kernel, rows=rows):
+            return cross_entropy(linear({**params, "kernel": kernel}, train.x[rows]), train.y[rows]).mean()
+
+        hessian = jax.hessian(loss)(params["kernel"]).reshape(12, 12)
+        np.testing.assert_allclose(found["kernel"][g].reshape(-1), jnp.diag(hessian), rtol=1e-3, atol=1e-6)
+
+
+def test_fairprune_scores_by_the_formula():
+    params, curvature = {"k": jnp.array([2.0, -1.0])}, {"k": jnp.array([[4.0, 1.0], [1.0, 3.0], [9.0, 9.0]])}
+    scores = fairprune_scores(params, curvature, jnp.int32(0), jnp.int32(1), beta=0.5)
+    np.testing.assert_allclose(scores["k"], [0.5 * 4 * (1 - 2), 0.5 * 1 * (3 - 0.5)])
+
+
+@pytest.mark.parametrize("name", GROUP_CRITERIA)
+def test_every_group_criterion_prunes_the_exact_share_of_each_replica(name, people: Dataset):
+    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), weights(0), weights(1))
+    chosen = prunable(weights())
+
+    def masks(params):
+        return GROUP_CRITERIA[name](linear, params, people.train, 0.75, chosen, 3, global_masks)
+
+    both = jax.jit(jax.vmap(masks))(stacked)
+    for r in range(2):
+        mine = jax.tree.map(lambda leaf, r=r: leaf[r], both)
+        assert sparsity_of(mine, chosen) == 0.75
+        assert mine["bias"].all()
+        alone = masks(weights(r))
+        jax.tree.map(np.testing.assert_array_equal, mine, alone)
