@@ -3,8 +3,8 @@
     python benchmarks/curvature.py [--images 500] [--blocks 3] [--side 32] [--repeats 3]
 
 The network is CIFAR's ResNet-20 (with --blocks 3) with its norms as affine maps, as in evaluation mode, and random
-weights. Peers that are not installed are left out: pyhessian, hessian-eigenthings, curvlinops-for-pytorch, matfree. Each
-stops at a tolerance of its own kind (1e-3; ours is a residual of 1e-2, whose error is about its square); the error that
+weights. Peers that are not installed are left out: pyhessian, hessian-eigenthings, curvlinops-for-pytorch, matfree.
+Each stops at a tolerance of its own kind (1e-3; ours is a residual of 1e-2, whose error is about its square); the error that
 counts is against scipy's eigsh on float64 products (tolerance 1e-8). Seconds are the minimum of the repeats after a
 first call, whose excess is compilation. Also measured: the norms of all examples' gradients against one gradient.
 
@@ -283,12 +283,14 @@ def main() -> None:
         for module, (name, function) in peers.items():
             if importlib.util.find_spec(module):
                 sides[name] = partial(function, network, data)
-    rows = {name: timed(function, options.repeats) for name, function in sides.items()}
     print(f"{len(batch.y)} images, groups {sizes}, {sum(v.size for v in params.values()):,} parameters")
-    print(f"{'':30}{'seconds':>10}{'first +':>10}{'largest error':>15}")
-    for name, row in rows.items():
+    print(f"{'':30}{'seconds':>10}{'first +':>10}{'largest error':>15}", flush=True)
+    rows = {}
+    for name, function in sides.items():
+        row = timed(function, options.repeats)
         row["error"] = float(np.max(np.abs(np.array(row["values"]) / exact - 1)))
-        print(f"{name:30}{row['seconds']:10.2f}{row['first']:10.2f}{row['error']:15.1e}")
+        print(f"{name:30}{row['seconds']:10.2f}{row['first']:10.2f}{row['error']:15.1e}", flush=True)
+        rows[name] = row
     seconds = gradient_seconds(apply, params, batch, options.repeats)
     for name, value in seconds.items():
         print(f"{name:36}{value:8.2f} s")
