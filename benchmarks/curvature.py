@@ -1,0 +1,305 @@
+"""Times the largest Hessian eigenvalue of five uneven groups against other tools, at the same weights.
+
+    python benchmarks/curvature.py [--images 500] [--blocks 3] [--side 32] [--repeats 3]
+
+The network is CIFAR's ResNet-20 (with --blocks 3) with its norms as affine maps, as in evaluation mode, and random
+weights. Peers that are not installed are left out: pyhessian, hessian-eigenthings, curvlinops-for-pytorch, matfree.
+Each stops at a tolerance of its own kind (1e-3; ours is a residual of 1e-2, whose error is about its square); the error that
+counts is against scipy's eigsh on float64 products (tolerance 1e-8). Seconds are the minimum of the repeats after a
+first call, whose excess is compilation. Also measured: the norms of all examples' gradients against one gradient.
+
+Prints a table and writes benchmarks/results/curvature.json.
+"""
+
+import argparse
+import importlib.util
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from jaxprune import theory
+from jaxprune.losses import cross_entropy
+from jaxprune.types import Batch
+
+ROOT = Path(__file__).parent
+SHARES = (0.45, 0.25, 0.15, 0.1, 0.05)
+CLASSES, TOLERANCE = 10, 1e-3
+
+
+def make_weights(blocks: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """He-normal kernels and affine norms, in the layout [height, width, in, out]."""
+    rng = np.random.default_rng(seed)
+    found, before = {}, 3
+    for name, width in layer_widths(blocks):
+        found[f"{name}/kernel"] = rng.normal(size=(3, 3, before, width)) * np.sqrt(2 / (9 * before))
+        found[f"{name}/scale"] = rng.uniform(0.4, 0.8, width)
+        found[f"{name}/shift"] = rng.normal(size=width) * 0.1
+        before = width
+    found["head/kernel"] = rng.normal(size=(before, CLASSES)) / np.sqrt(before)
+    found["head/bias"] = np.zeros(CLASSES)
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def layer_widths(blocks: int) -> list[tuple[str, int]]:
+    """The convolutions in order: the stem, then two for each block of each stage."""
+    inner = [(f"{s}-{b}-{i}", w) for s, w in enumerate((16, 32, 64)) for b in range(blocks) for i in range(2)]
+    return [("stem", 16), *inner]
+
+
+def patches(x: jax.Array, stride: int) -> jax.Array:
+    """The window of three by three around every `stride`-th pixel."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = x.shape[1:3]
+    rows = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
+    return jnp.concatenate(rows, -1)
+
+
+def in_jax(blocks: int) -> Callable:
+    def conv(p, name, x, stride=1):
+        kernel = p[f"{name}/kernel"]
+        made = patches(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
+        return made * p[f"{name}/scale"] + p[f"{name}/shift"]
+
+    def apply(p, x):
+        x = jax.nn.relu(conv(p, "stem", x))
+        for s in range(3):
+            for b in range(blocks):
+                stride = 2 if s and not b else 1
+                short = x[:, ::stride, ::stride]
+                y = conv(p, f"{s}-{b}-1", jax.nn.relu(conv(p, f"{s}-{b}-0", x, stride)))
+                short = jnp.pad(short, ((0, 0),) * 3 + ((0, y.shape[-1] - short.shape[-1]),))
+                x = jax.nn.relu(y + short)
+        return x.mean((1, 2)) @ p["head/kernel"] + p["head/bias"]
+
+    return apply
+
+
+def in_torch(blocks: int, weights: dict[str, np.ndarray]):
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Layer(nn.Module):
+        def __init__(self, name, stride):
+            super().__init__()
+            kernel = weights[f"{name}/kernel"]
+            self.conv = nn.Conv2d(kernel.shape[2], kernel.shape[3], 3, stride, 1, bias=False)
+            self.conv.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1).copy())
+            self.scale = nn.Parameter(torch.tensor(weights[f"{name}/scale"]))
+            self.shift = nn.Parameter(torch.tensor(weights[f"{name}/shift"]))
+
+        def forward(self, x):
+            return self.conv(x) * self.scale[:, None, None] + self.shift[:, None, None]
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = Layer("stem", 1)
+            names = [(s, b, i) for s in range(3) for b in range(blocks) for i in range(2)]
+            strides = [2 if s and not b and not i else 1 for s, b, i in names]
+            self.layers = nn.ModuleList(
+                Layer(f"{s}-{b}-{i}", stride) for (s, b, i), stride in zip(names, strides, strict=True)
+            )
+            self.head = nn.Linear(64, CLASSES)
+            self.head.weight.data = torch.tensor(weights["head/kernel"].T.copy())
+            self.head.bias.data = torch.tensor(weights["head/bias"])
+
+        def forward(self, x):
+            x = functional.relu(self.stem(x))
+            for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
+                stride = first.conv.stride[0]
+                y = second(functional.relu(first(x)))
+                short = x[:, :, ::stride, ::stride]
+                x = functional.relu(y + functional.pad(short, (0, 0, 0, 0, 0, y.shape[1] - short.shape[1])))
+            return self.head(x.mean((2, 3)))
+
+    return Network().eval()
+
+
+def timed(function: Callable[[], np.ndarray], repeats: int) -> dict[str, object]:
+    """Values, the seconds of the best later call, and how much longer the first took."""
+    times = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        values = function()
+        times.append(time.perf_counter() - begun)
+    best = min(times[1:])
+    return {"values": np.asarray(values, float).tolist(), "seconds": best, "first": max(0.0, times[0] - best)}
+
+
+def ours(apply: Callable, params: dict, batch: Batch, memory: int) -> np.ndarray:
+    found = theory.group_top_eigenvalues(
+        apply, params, batch, num_groups=len(SHARES), key=jax.random.key(0), tolerance=1e-2, memory=memory
+    )
+    return np.asarray(found.value)
+
+
+def with_matfree(apply: Callable, params: dict, groups: list[Batch]) -> np.ndarray:
+    from matfree import decomp, eig
+
+    flat, unravel = ravel_pytree(params)
+
+    @jax.jit
+    def top(flat, x, y):
+        def loss(v):
+            return jnp.mean(cross_entropy(apply(unravel(v), x), y))
+
+        def product(v):
+            return jax.jvp(jax.grad(loss), (flat,), (v,))[1]
+
+        return eig.eigh_partial(decomp.tridiag_sym(15))(product, jax.random.normal(jax.random.key(0), flat.shape))[0]
+
+    return np.array([np.max(top(flat, g.x, g.y)) for g in groups])
+
+
+def of_torch(groups: list[Batch], wide: bool = False) -> list[tuple]:
+    import torch
+
+    kind = torch.float64 if wide else torch.float32
+    return [
+        (torch.tensor(g.x.transpose(0, 3, 1, 2).copy(), dtype=kind), torch.tensor(g.y, dtype=torch.long))
+        for g in groups
+    ]
+
+
+def with_pyhessian(network, data: list[tuple]) -> np.ndarray:
+    import torch
+    from pyhessian import hessian
+
+    loss = torch.nn.CrossEntropyLoss()
+    return np.array([
+        hessian(network, loss, data=pair, cuda=False).eigenvalues(maxIter=100, tol=TOLERANCE, top_n=1)[0][0]
+        for pair in data
+    ])  # fmt: skip
+
+
+def with_eigenthings(network, data: list[tuple]) -> np.ndarray:
+    from hessian_eigenthings import HessianOperator, lanczos, supervised_loss
+    from torch.nn import functional
+
+    loss = supervised_loss(functional.cross_entropy)
+    found = [
+        lanczos(HessianOperator(network, [pair], loss), k=1, max_iter=30, which="LA", tol=TOLERANCE, seed=0)
+        for pair in data
+    ]
+    return np.array([float(f.eigenvalues.max()) for f in found])
+
+
+def with_curvlinops(network, data: list[tuple], tolerance: float = TOLERANCE) -> np.ndarray:
+    import torch
+    from curvlinops import HessianLinearOperator
+
+    found = []
+    for pair in data:
+        loss = torch.nn.CrossEntropyLoss()
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        try:
+            operator = HessianLinearOperator(network, loss, parameters, [pair])
+        except (TypeError, ValueError, AttributeError):  # later versions take names
+            operator = HessianLinearOperator(network, loss, dict(network.named_parameters()), [pair])
+        top = eigsh(operator.to_scipy(), k=1, which="LA", tol=tolerance, return_eigenvectors=False)
+        found.append(float(top[0]))
+    return np.array(found)
+
+
+def truth(apply: Callable, params: dict, batch: Batch) -> np.ndarray:
+    """ARPACK in float64 on our products, one group at a time."""
+    with jax.enable_x64(True):
+        wide, data = jax.tree.map(np.float64, params), batch._replace(x=batch.x.astype(np.float64))
+        operator = theory.group_operator(apply, wide, data, num_groups=len(SHARES), memory=0)
+        product = jax.jit(lambda o, v: o(v))
+        size, found = operator.num_params, []
+        for a in range(len(SHARES)):
+
+            def one(v: np.ndarray, a: int = a) -> np.ndarray:
+                vectors = np.zeros((len(SHARES), size))
+                vectors[a] = v.ravel()
+                return np.asarray(product(operator, vectors))[a]
+
+            linear = LinearOperator((size, size), matvec=one, dtype=np.float64)
+            found.append(eigsh(linear, k=1, which="LA", tol=1e-8, return_eigenvectors=False)[0])
+        return np.array(found)
+
+
+def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, float]:
+    """One gradient of all examples, and the norms of all examples' gradients, in the same chunks."""
+    size = 32
+    norms = partial(theory.example_gradient_norms, apply, params, batch, chunk_size=size)
+    chunks = theory.by_group(batch._replace(group=np.zeros_like(batch.group)), 1, size)
+    sides = {
+        "one gradient of all examples": partial(theory.group_gradients, apply, params, chunks, num_groups=1),
+        "norms of every example's gradient": norms,
+    }
+    found = {}
+    for name, function in sides.items():
+        jax.block_until_ready(function())
+        times = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            jax.block_until_ready(function())
+            times.append(time.perf_counter() - begun)
+        found[name] = min(times)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    rng = np.random.default_rng(1)
+    sizes = [max(1, round(share * options.images)) for share in SHARES]
+    group = np.repeat(np.arange(len(SHARES)), sizes).astype(np.int32)
+    x = (rng.normal(size=(len(group), options.side, options.side, 3)) + 0.2 * group[:, None, None, None]).astype(
+        np.float32
+    )
+    batch = Batch(x, rng.integers(0, CLASSES, len(group)).astype(np.int32), group, np.ones(len(group), np.float32))
+    groups = [Batch(*(leaf[group == a] for leaf in batch)) for a in range(len(SHARES))]
+    params, apply = make_weights(options.blocks), in_jax(options.blocks)
+    exact = truth(apply, params, batch)
+    sides = {
+        "jaxprune, linearised once": lambda: ours(apply, params, batch, 2**34),
+        "jaxprune, evaluated anew": lambda: ours(apply, params, batch, 2**20),
+    }
+    if importlib.util.find_spec("matfree"):
+        sides["matfree, 15 steps each"] = lambda: with_matfree(apply, params, groups)
+    if importlib.util.find_spec("torch"):
+        network, data = in_torch(options.blocks, params), of_torch(groups)
+        peers = {
+            "pyhessian": ("PyHessian, loop over groups", with_pyhessian),
+            "hessian_eigenthings": ("hessian-eigenthings, loop", with_eigenthings),
+            "curvlinops": ("curvlinops and eigsh, loop", with_curvlinops),
+        }
+        for module, (name, function) in peers.items():
+            if importlib.util.find_spec(module):
+                sides[name] = partial(function, network, data)
+    print(f"{len(batch.y)} images, groups {sizes}, {sum(v.size for v in params.values()):,} parameters")
+    print(f"{'':30}{'seconds':>10}{'first +':>10}{'largest error':>15}", flush=True)
+    rows = {}
+    for name, function in sides.items():
+        row = timed(function, options.repeats)
+        row["error"] = float(np.max(np.abs(np.array(row["values"]) / exact - 1)))
+        print(f"{name:30}{row['seconds']:10.2f}{row['first']:10.2f}{row['error']:15.1e}", flush=True)
+        rows[name] = row
+    seconds = gradient_seconds(apply, params, batch, options.repeats)
+    for name, value in seconds.items():
+        print(f"{name:36}{value:8.2f} s")
+    gradient, norm = seconds.values()
+    print(f"{'norms / gradient':36}{norm / gradient:8.2f}")
+    (ROOT / "results").mkdir(exist_ok=True)
+    found = {"options": vars(options), "exact": exact.tolist(), "eigenvalues": rows, "gradients": seconds}
+    (ROOT / "results" / "curvature.json").write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
