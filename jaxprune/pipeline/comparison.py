@@ -71,9 +71,7 @@ def compare(
     if not max(settings.prune.sparsities):
         raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
     if settings.data.stream:
-        raise UserError(
-            "data.stream: the methods look examples up by their row, in memory; leave it out to compare them"
-        )
+        raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
     experiment = resolve(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
