@@ -67,7 +67,7 @@ class Network:
         return Network(self.init, _After(self.apply, prepare), self.takes_weight)
 
     def train(self, params: Params, stats: Stats, batch: "Batch") -> tuple[Array, Stats]:
-        """Logits [B, C] and the new statistics in training mode, padding left out of what is normalised over a batch."""
+        """Logits [B, C] and new statistics in training mode, padding left out of what is normalised over a batch."""
         weight = (batch.weight,) if self.takes_weight else ()
         return self.apply(params, stats, batch.x, True, *weight)
 
