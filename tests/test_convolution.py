@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxprune import models
 from jaxprune.models import winograd
 from jaxprune.models.convolution import convolve
 
@@ -142,3 +143,24 @@ def test_a_second_call_compiles_nothing():
     for scale in (1, 2):
         compiled(scale * x, kernel)
     assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_other_platforms_take_the_compilers_own_convolution(platform):
+    """Lowered for a platform that is not here: one convolution for each of the three, and no loop over replicas."""
+    x, kernel, options = operands("winograd", dtype=np.float32)
+    x, kernel = np.stack([x, x]), np.stack([kernel, kernel])
+    function = jax.jit(jax.vmap(jax.value_and_grad(lambda x, k: jnp.sum(convolve(x, k, **options) ** 2), (0, 1))))
+    text = jax.export.export(function, platforms=[platform])(x, kernel).mlir_module()
+    assert text.count("stablehlo.convolution") == 3
+    assert "stablehlo.while" not in text
+    assert "stablehlo.while" in jax.export.export(function, platforms=["cpu"])(x, kernel).mlir_module()
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_networks_are_lowered_for_other_platforms(platform):
+    network = models.build("mobilenet_v2", np.zeros((32, 32, 3), np.float32), 2, width=0.1)
+    params, stats = jax.eval_shape(network.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), np.float32)
+    text = jax.export.export(jax.jit(network.freeze(stats).func), platforms=[platform])(stats, params, x).mlir_module()
+    assert text.count("stablehlo.convolution") == 1 + 2 + 16 * 3 + 1
