@@ -91,9 +91,9 @@ def test_the_buffer_is_a_queue_for_each_group(size):
 def test_a_large_buffer_gives_the_figures_of_all_that_it_has_seen():
     """Weighted by the population, not by the group: then nothing differs from one batch of everybody."""
     everybody = examples_of(np.random.default_rng(0), 60, np.ones(60))
-    memory = empty_memory(G, 60)
+    memory, store = empty_memory(G, 60), jax.jit(lambda m, e: remember(m, e))
     for part in range(3):
-        memory = remember(memory, jax.tree.map(lambda a, part=part: a[20 * part : 20 * part + 20], everybody))
+        memory = store(memory, jax.tree.map(lambda a, part=part: a[20 * part : 20 * part + 20], everybody))
     for a, b in zip(recall(memory), statistics_of(everybody, G), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -239,7 +239,7 @@ def test_group_figures_stand_in_where_outputs_are_not_known(people):
 def test_equal_harm_asks_nothing_of_the_dense_network_itself(people):
     dense = jax.tree.map(jnp.asarray, weights(1))
     reference = dense_reference(linear, dense, people.train, num_groups=3)
-    for name in ("equal_excessive_loss", "excess_accuracy_gap", "equal_accuracy_drop"):
+    for name in ("equal_excessive_loss", "equal_accuracy_drop"):
         tx = optax.chain(lagrangian(optax.sgd(0.0), CONSTRAINTS[name](3, 0.0), ascent(1.0)), hold({"dense": reference}))
         step = make_lagrangian_step(linear, cross_entropy, tx)
         _, logs = fit(
@@ -272,8 +272,7 @@ def own_violation(statistics, tolerance):
     return 1 - statistics.accuracy - tolerance
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("memory", [0, 5])
+@pytest.mark.parametrize(("scheme", "memory"), [("simultaneous", 0), ("alternating", 5), ("extragradient", 5)])
 def test_permuting_the_groups_permutes_everything(scheme, memory):
     """With a constraint of one's own, through every scheme, with and without a buffer."""
     order = np.array([2, 0, 3, 1])
@@ -340,11 +339,11 @@ def test_tolerances_and_rates_of_several_trainings_are_one_program(people):
         tx = lagrangian(optax.sgd(0.1), loss_gap(3), ascent(rate), tolerance=tolerance)
         return init_state(jax.tree.map(jnp.asarray, weights()), tx)
 
-    states = jax.vmap(init)(jnp.array([0.1, 0.1, 0.5]), jnp.array([0.0, 0.2, 0.2]))
+    states = jax.jit(jax.vmap(init))(jnp.array([0.1, 0.1, 0.5]), jnp.array([0.0, 0.2, 0.2]))
     step = make_lagrangian_step(linear, cross_entropy, lagrangian(optax.sgd(0.1), loss_gap(3), ascent(1.0)))
     keys = jnp.stack([jax.random.key(0)] * 3)
     state, _ = fit(step, states, people.train, key=keys, epochs=2, batch_size=32)
-    for r, (rate, tolerance) in enumerate(((0.1, 0.0), (0.1, 0.2), (0.5, 0.2))):
+    for r, (rate, tolerance) in ((0, (0.1, 0.0)), (2, (0.5, 0.2))):
         tx = lagrangian(optax.sgd(0.1), loss_gap(3, tolerance=tolerance), ascent(rate))
         alone, _ = fit(
             make_lagrangian_step(linear, cross_entropy, tx), init_state(jax.tree.map(jnp.asarray, weights()), tx),
@@ -377,15 +376,13 @@ def test_doubling_the_padding_changes_nothing(scheme):
 
 
 def test_one_group_is_never_violated(people):
-    for memory in (0, 4):
-        tx = lagrangian(optax.sgd(0.1), equal_loss(1, absolute=False), ascent(0.5), memory=memory)
-        step = make_lagrangian_step(linear, cross_entropy, tx)
-        data = people.train._replace(group=np.zeros_like(people.train.group))
-        state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
-        state, logs = fit(step, state, data, key=jax.random.key(0), epochs=1, batch_size=32)
-        if not memory:
-            np.testing.assert_allclose(logs["violation"], 0, atol=1e-6)
-        assert only_lagrangian_state(state.opt_state).multipliers.shape == (1,)
+    tx = lagrangian(optax.sgd(0.1), equal_loss(1, absolute=False), ascent(0.5), memory=4)
+    step = make_lagrangian_step(linear, cross_entropy, tx)
+    data = people.train._replace(group=np.zeros_like(people.train.group))
+    state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
+    state, logs = fit(step, state, data, key=jax.random.key(0), epochs=1, batch_size=32)
+    np.testing.assert_allclose(logs["violation"], 0, atol=1e-6)
+    assert only_lagrangian_state(state.opt_state).multipliers.shape == (1,)
 
 
 def test_balanced_batches_draw_all_groups_equally_often(people):

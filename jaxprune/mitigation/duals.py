@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
@@ -191,7 +192,7 @@ def check_ascends(dual_tx: optax.GradientTransformationExtraArgs, num: int) -> N
 
 
 def _check_not_negative(name: str, value: Any) -> None:
-    if not isinstance(value, Tracer) and bool(jnp.any(jnp.asarray(value) < 0)):
+    if not isinstance(value, Tracer) and bool(np.any(np.asarray(value) < 0)):
         raise UserError(f"{name}: {value} is negative; multipliers of violated constraints must rise")
 
 
