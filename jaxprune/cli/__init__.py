@@ -1,0 +1,127 @@
+"""The command line. jax is imported only once there is something to compute."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxprune import config
+from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
+from jaxprune.errors import UserError, unknown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      arguments: What follows the program's name; None for the process's own.
+
+    Returns:
+      The exit code: 0, or 2 for a user's error, or 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            raise unknown("command", arguments[0], COMMANDS)
+        options, surplus = build_parser(_FUNCTIONS).parse_known_args(arguments)
+        if options.function is _datasets and not any(word.startswith("-") for word in surplus):
+            options.words, surplus = [*options.words, *surplus], []  # words after a flag
+        refuse(surplus)
+        return options.function(options, arguments)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command continues", 130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    overrides = overrides_of(options)
+    source, out = options.config, options.out
+    if source and Path(source).is_dir():
+        source, out = str(Path(source) / "config.toml"), out or Path(source)
+        if not Path(source).is_file():
+            raise UserError(f"{out} holds no config.toml; give a config, and the folder as --out")
+    settings = config.load(source, overrides)
+    return _compute(settings, out or Path("runs") / settings.name, options, arguments)
+
+
+def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from jaxprune import console  # rich, and jax below it: only now is there something to compute
+
+    console.start_jax()
+    from jaxprune import pipeline
+
+    display = None if options.quiet else console.Display()
+    told: dict[str, Any] = {"checkpoint_seconds": options.checkpoint_seconds}
+    told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
+    with display or contextlib.nullcontext():
+        if options.command == "compare":
+            compared = pipeline.compare(settings, out, **told)
+            if display is not None:
+                display.conclude_comparison(compared)
+            return 0
+        result = pipeline.run(
+            settings,
+            out,
+            until="report" if options.command in ("run", "report") else options.command,
+            write_again=options.command == "report",
+            **told,
+        )
+    if display is not None:
+        display.conclude(result)
+    return 0
+
+
+def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    words = options.words
+    action, names = (words[0], words[1:]) if words and words[0] in ("show", "prepare") else ("show", words)
+    given = {flag: getattr(options, flag.replace("-", "_")) for flag in DATASET_FLAGS}
+    for flag, value in given.items():
+        if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
+            raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
+    overrides = overrides_of(options)
+    for path in overrides:
+        if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
+            raise UserError(
+                f"--{path} would do nothing here; leave it out (jaxprune datasets show NAME takes settings)"
+            )
+    if words and len(names) != 1:
+        raise UserError(f"datasets {action}: give the name of one data set")
+    settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
+    if action == "prepare" and options.directory is None:
+        raise UserError("datasets prepare: --directory is missing; give the folder of the published files or images")
+    from jaxprune import console
+
+    if not words:
+        console.list_datasets(settings.data)
+    elif action == "prepare":
+        console.prepare_dataset(names[0], settings.data, given)
+    else:
+        from jaxprune.pipeline.experiment import load_data
+
+        console.show_dataset(load_data(settings.data), options.sheet)
+    return 0
+
+
+def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.name is not None:
+        sys.stdout.write(config.find(options.name).read_text(encoding="utf-8"))
+        return 0
+    for name, path in config.shipped().items():
+        summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"{name:12} {summary}")
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"jaxprune: error: {message}", file=sys.stderr)
+    return code
+
+
+_FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {"datasets": _datasets, "configs": _show_configs}
