@@ -18,6 +18,7 @@ from scipy.special import softmax
 from jaxprune.errors import UserError
 from jaxprune.theory import (
     by_group,
+    check_frozen,
     extreme_eigenvalues,
     group_extreme_eigenvalues,
     group_operator,
@@ -239,6 +240,17 @@ def test_parameters_that_are_not_finite_are_refused(x64):
         group_operator(mlp, mlp_weights(), examples(), num_groups=G, curvature="hesian")
 
 
+def test_live_batch_statistics_are_refused(x64):
+    x = examples().x
+    check_frozen(mlp, mlp_weights(), x)
+
+    def live(params, x):
+        return mlp(params, (x - x.mean(0)) / (x.std(0) + 0.1))
+
+    with pytest.raises(UserError, match="freeze the batch statistics"):
+        check_frozen(live, mlp_weights(), x)
+
+
 _SPREAD = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
@@ -328,6 +340,7 @@ def test_the_variance_of_hutchinsons_samples_is_the_one_of_the_formula(x64):
     np.testing.assert_allclose(np.var(found.samples[:, 0]), variance, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_xtrace_errs_least_on_a_spectrum_with_outliers(x64):
     spectrum = np.concatenate([np.geomspace(10, 1, 8), np.linspace(-0.02, 0.02, 92)])
     matrix, keys = symmetric(spectrum)[None], jax.random.split(jax.random.key(0), 20)
@@ -389,19 +402,20 @@ def test_the_density_of_a_group_is_that_of_its_eigenvalues(x64):
     params, batch = mlp_weights(), examples()
     eigenvalues = np.linalg.eigvalsh(dense_matrices(params, batch, "hessian"))
     operator = group_operator(mlp, params, batch, num_groups=G)
-    found = group_spectral_densities(operator, jax.random.key(0), steps=200, starts=200)
-    assert found.nodes.shape == (200, G, operator.num_params)
+    found = group_spectral_densities(operator, jax.random.key(0), steps=200, starts=100)
+    assert found.nodes.shape == (100, G, operator.num_params)
     np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-10)
     grid = np.linspace(-3, 5, 400)
     smooth = np.asarray(found.smooth(grid, jnp.full(G, 0.3)))
     bumps = np.exp(-((grid - eigenvalues[..., None]) ** 2) / (2 * 0.3**2)) / (0.3 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(smooth, bumps.mean(1), atol=0.05 * bumps.mean(1).max())
+    np.testing.assert_allclose(smooth, bumps.mean(1), atol=0.08 * bumps.mean(1).max())
     np.testing.assert_allclose(np.trapezoid(smooth, grid, axis=1)[2], 1, rtol=1e-6)  # all at zero
     for a in PRESENT:
         expected = np.mean(eigenvalues[a] > 0.2)
-        assert abs(float(found.share(0.2, np.inf)[a]) - expected) < 0.05
+        assert abs(float(found.share(0.2, np.inf)[a]) - expected) < 0.07
 
 
+@pytest.mark.slow
 def test_the_rank_of_softmax_regression_shows_in_its_density(x64):
     """θ = 0: H = (I/C - 11ᵀ/C²) ⊗ mean xxᵀ, whose null space holds a third of the mass at least."""
     batch = examples()

@@ -134,7 +134,7 @@ def test_theorem_1_fails_by_its_remainder(x64):
     assert statement.second.holds[0]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0])
 def test_the_two_inequalities_of_theorem_1_hold_for_any_network(x64, seed):
     batch, dense = people((9, 5, 3), classes=3), mlp_weights(3, seed)
     pruned = jax.tree.map(lambda leaf: np.where(np.abs(leaf) < 0.7, 0, leaf), dense)

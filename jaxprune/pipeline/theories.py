@@ -28,6 +28,7 @@ def theorise(context: Context) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         experiment = context.experiment
         source = dense(context, False)
+        _check(experiment, source)
         cut = [pruned(context, False, s) for s in experiment.settings.prune.sparsities]
         context.progress.start("measuring gradients and curvature", 1 + len(cut))
         values = _at_dense(experiment, source)
@@ -43,6 +44,14 @@ def theorise(context: Context) -> dict[str, Any]:
 def memory_of_a_replica(experiment: Experiment) -> int:
     """The bytes that curvature may take in each replica: they are measured together."""
     return experiment.settings.theory.memory * 2**20 // experiment.settings.seeds
+
+
+def _check(experiment: Experiment, source: Trained) -> None:
+    """Refuses networks that have no curvature: not finite, or with live batch statistics."""
+    theory.check_params(source.params)
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (source.params, source.stats))
+    x = experiment.dataset.split(experiment.settings.theory.split).x[:4]
+    theory.check_frozen(experiment.network.freeze(first[1]), first[0], x)
 
 
 def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from jaxprune.theory.distances import (
 from jaxprune.theory.examples import example_gradient_norms, formed_per_example, reference_gradient_norms
 from jaxprune.theory.gradients import gradient_cosines, group_gradient_norms, group_gradients, norms
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, top_eigenvalue
-from jaxprune.theory.operators import GroupOperator, group_operator, residual_bytes
+from jaxprune.theory.operators import GroupOperator, check_frozen, check_params, group_operator, residual_bytes
 from jaxprune.theory.outputs import (
     binary_logit,
     binary_probability,
@@ -45,6 +45,8 @@ __all__ = [
     "bound",
     "boundary_distance",
     "by_group",
+    "check_frozen",
+    "check_params",
     "each_logit",
     "example_boundary_distances",
     "example_gradient_norms",

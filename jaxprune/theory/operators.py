@@ -181,6 +181,29 @@ def check_params(params: Params) -> None:
             )
 
 
+def check_frozen(apply: Apply, params: Params, x: Array) -> None:
+    """Raises a `UserError` where the outputs of one example depend on the others, as with live batch statistics.
+
+    The loss of a batch is then not a sum over its examples, so that a group has neither a gradient nor a Hessian of its
+    own. The first four examples are evaluated together and one by one.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      x: [N, ...] inputs.
+    """
+    few = jnp.asarray(x)[:4]
+    with jax.default_matmul_precision("highest"):
+        together = apply(params, few)
+        apart = jnp.concatenate([apply(params, few[i : i + 1]) for i in range(len(few))])
+    scale = max(1.0, float(jnp.max(jnp.abs(together))))
+    if float(jnp.max(jnp.abs(together - apart))) > 1e-3 * scale:
+        raise UserError(
+            "theory: the outputs for one example depend on the others in its batch; freeze the batch statistics "
+            "(network.freeze(stats)), or evaluate the network in evaluation mode"
+        )
+
+
 def vectors_within(memory: int, num_groups: int, num_params: int, itemsize: int) -> int:
     """How many vectors of G * P numbers a budget in bytes holds, at least 4, of which one is the newest."""
     return max(4, memory // max(1, num_groups * num_params * itemsize) - 1)
