@@ -27,6 +27,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from jaxprune import theory
 from jaxprune.losses import cross_entropy
+from jaxprune.models.convolution import convolve
 from jaxprune.types import Batch
 
 ROOT = Path(__file__).parent
@@ -54,18 +55,9 @@ def layer_widths(blocks: int) -> list[tuple[str, int]]:
     return [("stem", 16), *inner]
 
 
-def patches(x: jax.Array, stride: int) -> jax.Array:
-    """The window of three by three around every `stride`-th pixel."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    height, width = x.shape[1:3]
-    rows = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
-    return jnp.concatenate(rows, -1)
-
-
 def in_jax(blocks: int) -> Callable:
     def conv(p, name, x, stride=1):
-        kernel = p[f"{name}/kernel"]
-        made = patches(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
+        made = convolve(x, p[f"{name}/kernel"], stride=stride, padding=1)
         return made * p[f"{name}/scale"] + p[f"{name}/shift"]
 
     def apply(p, x):
