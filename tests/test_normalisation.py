@@ -151,4 +151,4 @@ def test_the_pipeline_puts_the_normalisation_before_the_network() -> None:
     found = experiment.network.freeze(stats)(params, digits.test.x[:5])
     expected = bare.freeze(stats)(params, np.asarray(digits.normalise(digits.test.x[:5])))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert {batch.x.dtype for batch in experiment.on_device.values()} == {np.dtype(np.uint8)}
+    assert {experiment.on_device(split).x.dtype for split in data.SPLITS} == {np.dtype(np.uint8)}

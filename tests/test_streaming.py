@@ -16,6 +16,7 @@ import pytest
 from jaxprune import auditing, config, data, losses, streaming, training
 from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_steps
 from jaxprune.errors import TrainingDiverged, UserError
+from jaxprune.pipeline.experiment import resolve
 from jaxprune.types import Batch, TrainState, as_network
 
 pytest.importorskip("grain")
@@ -337,6 +338,6 @@ def test_two_hosts_train_as_one_and_each_reads_its_half():
 
 def test_settings_that_cannot_be_streamed_are_errors():
     with pytest.raises(UserError, match=r"data\.stream: the theory needs its examples in memory"):
-        config.load(None, {"data.stream": True})
+        resolve(config.load(None, {"data.stream": True}))
     with pytest.raises(UserError, match=r"data\.stream: digits has no stream"):
         data.load("digits", stream=True)

@@ -34,7 +34,7 @@ epochs = 3
 sparsities = [0.5, 0.9]
 
 [theory]
-examples = 12
+output_examples = 12
 density_steps = 12
 products = 8
 max_iterations = 30

@@ -131,7 +131,7 @@ def _evaluator(context: Context) -> Any:
         return {
             split: jax.tree.map(
                 np.asarray,
-                experiment.over_replicas(measure, experiment.on_device[split], trained.params, trained.stats),
+                experiment.over_replicas(measure, experiment.on_device(split), trained.params, trained.stats),
             )
             for split in SPLITS
         }

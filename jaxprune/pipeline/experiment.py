@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -59,12 +59,14 @@ class Experiment:
         return sharding.place(jax.tree.map(jnp.asarray, self.dataset.train), self.mesh)
 
     @cached_property
-    def on_device(self) -> dict[str, Batch]:
-        """The splits that networks are measured on, on the first device, where that is done; none that is streamed."""
-        wanted = set() if self.dataset.streamed else {*self.settings.audit.splits, self.settings.theory.split}
-        shared = {"train": self.train_data} if self.mesh is None and "train" in wanted else {}
-        put = {name: jax.device_put(self.dataset.split(name), jax.devices()[0]) for name in wanted - set(shared)}
-        return shared | put
+    def on_device(self) -> Callable[[str], Batch]:
+        """A split on the first device, where networks are measured; put there when it is first asked for."""
+
+        def place(split: str) -> Batch:
+            shared = split == "train" and self.mesh is None
+            return self.train_data if shared else jax.device_put(self.dataset.split(split), jax.devices()[0])
+
+        return cache(place)
 
     @cached_property
     def steps(self) -> dict[tuple[str, bool], Step]:
@@ -103,7 +105,7 @@ class Experiment:
 
     def blocks(self, split: str) -> Iterator[Batch]:
         """A split in the parts that networks are measured on: one, or several where it is streamed."""
-        return blocks(self.dataset.split(split)) if self.dataset.streamed else iter([self.on_device[split]])
+        return blocks(self.dataset.split(split)) if self.dataset.streamed else iter([self.on_device(split)])
 
     def num_blocks(self, split: str) -> int:
         """How many of them there are."""
@@ -115,7 +117,7 @@ class Experiment:
         wanted = self.settings.theory
         batch = self.dataset.split(wanted.split)
         if not wanted.examples:
-            return self.on_device[wanted.split]
+            return self.on_device(wanted.split)
         index = at_most(batch.group, batch.y, wanted.examples)
         chosen = Batch(batch.x[index], batch.y[index], batch.group[index], batch.weight[index])
         return jax.device_put(chosen, jax.devices()[0])

@@ -79,7 +79,7 @@ class Trials:
             train, validation = splits
             return mitigation.dense_reference(apply, params, train, num_groups=dataset.num_groups, held_out=validation)
 
-        splits = (experiment.on_device["train"], experiment.on_device["validation"])
+        splits = (experiment.on_device("train"), experiment.on_device("validation"))
         outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
 
         def shares(codes: np.ndarray, size: int) -> jax.Array:
@@ -216,7 +216,7 @@ class Trials:
             found = auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
             return jnp.asarray(found.overall_accuracy)
 
-        return partial(experiment.over_replicas, accuracy, experiment.on_device["validation"])
+        return partial(experiment.over_replicas, accuracy, experiment.on_device("validation"))
 
     def _better(self, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
         """The best so far of every replica; the earlier one on a tie."""
