@@ -16,7 +16,6 @@ from jaxprune.models import winograd
 from jaxprune.types import Array
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 24  # up to here a matrix product with one pixel's channels leaves most of a vector unit idle
 
 
 def matmul_precision() -> Any:
@@ -119,8 +118,6 @@ def _cpu_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Ar
         return x[:, :: g.stride, :: g.stride] @ kernel[0, 0]
     if g.even and winograd.pays(*kernel.shape[2:]):
         return winograd.convolution(x, kernel)
-    if g.even and max(kernel.shape[2:]) <= _FEW_CHANNELS:
-        return _by_pairs(x, kernel, precision)
     return _convolution(x, kernel, g, precision)
 
 
@@ -139,14 +136,6 @@ def _cpu_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Ar
     if g.stride > 1 or g.pointwise:
         return _products_of_shifts(x, y, g)
     return _kernel_transpose(x, y, g, precision)
-
-
-def _by_pairs(x: Array, kernel: Array, precision: Any) -> Array:
-    """Two neighbours of a row at a time, by a window one column wider: twice the channels to fill a vector with."""
-    left, right = (jnp.pad(kernel, ((0, 0), side, (0, 0), (0, 0))) for side in ((0, 1), (1, 0)))
-    both = jnp.concatenate([left, right], -1)
-    result = lax.conv_general_dilated(x, both, (1, 2), [(1, 1), (1, 1)], dimension_numbers=_LAYOUT, precision=precision)
-    return result.reshape(*x.shape[:3], -1)
 
 
 def _shifts(x: Array, g: Geometry) -> list[Array]:
