@@ -174,6 +174,7 @@ def test_the_settings_become_a_crop_filled_with_the_mean_and_a_flip():
     assert resolve(config.load(None, SMALL | {"train.flip": True})).augment == data.chain(data.horizontal_flip())
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_augmented_images_in_stages_of_its_own(tmp_path):
     settings = config.load(None, SMALL | {"train.crop": 1, "seeds": 1})
     experiment = resolve(settings)

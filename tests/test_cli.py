@@ -214,6 +214,7 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_same_figures(finished, small, tmp_path) -> None:
     """Two seeds on eight devices: two for the replicas, four for each batch. Run again, it reads what it wrote."""
     out = tmp_path / "eight"

@@ -250,6 +250,7 @@ def test_a_training_that_diverges_does_not_end_the_comparison(tmp_path):
     assert list((tmp_path / "run" / "stages").glob("*.partial/epoch-*"))
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
     """Every dual, scheme, penalty and memory of `jaxprune run` trains, and otherwise than the default."""
     from jaxprune import pipeline

@@ -318,6 +318,7 @@ def test_theorem_2_of_logistic_regression_has_a_closed_form(x64):
     np.testing.assert_allclose(found.ratio[1], 1, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_theorem_2_for_many_labels_on_dense_derivatives(x64):
     batch, params = people((4, 3), classes=3), mlp_weights(3)
     top = group_top_eigenvalues(mlp, params, batch, num_groups=2, key=KEY, tolerance=1e-9)
