@@ -63,6 +63,7 @@ def test_the_library_example_runs() -> None:
     assert len(done.stdout.splitlines()) >= 4
 
 
+@pytest.mark.slow
 def test_the_code_about_networks_runs(tmp_path) -> None:
     code = "\n".join(blocks("python", (ROOT / "docs" / "networks.md").read_text()))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

@@ -300,6 +300,7 @@ def test_theorem_2_fails_as_printed_and_holds_as_corrected(x64):
     assert "f - y is positive" in printed.verdicts()[0]
 
 
+@pytest.mark.slow
 def test_theorem_2_of_logistic_regression_has_a_closed_form(x64):
     """∇²z = 0 and ∇z = x: the bound is mean p(1 - p)‖x‖²; one example attains it."""
     batch, w = people((6, 1)), np.array([0.4, -1.0, 0.2])
