@@ -86,6 +86,11 @@ MAPS = {
     "kernels alone": lambda g: lambda x, k: jax.vmap(g, (None, 0))(x[0], k),
     "last axes": lambda g: lambda x, k: jax.vmap(g, (-1, -1))(jnp.moveaxis(x, 0, -1), jnp.moveaxis(k, 0, -1)),
     "nested": lambda g: lambda x, k: jax.vmap(lambda k: jax.vmap(g, (0, None))(x, k))(k),
+    "more replicas than examples": lambda g: (
+        lambda x, k: jax.vmap(g)(
+            x.reshape(-1, 1, *x.shape[2:]), jnp.linspace(1, 2, 6)[:, None, None, None, None] * k[0]
+        )
+    ),
     "one for each example": lambda g: lambda x, k: jax.vmap(lambda x: g(x[None], k[0])[1])(x.reshape(-1, *x.shape[2:])),
 }
 

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxprune import models
 from jaxprune.errors import UserError
+from jaxprune.models.layers import Dropout
 from jaxprune.models.state_dict import read_state_dict, write_state_dict
 
 SAMPLE = np.zeros((8, 8, 1), np.float32)
@@ -219,3 +221,29 @@ def test_logits_are_those_of_torchvision(ours, theirs, size, tmp_path):
     again = getattr(torchvision.models, theirs)(num_classes=11).eval()
     again.load_state_dict(back, strict=False)
     np.testing.assert_array_equal(again(torch.tensor(x).permute(0, 3, 1, 2)).detach().numpy(), expected)
+
+
+def test_generators_are_not_weights(tmp_path):
+    """The state of dropout belongs to the run: it is neither written nor asked for, whatever it is called."""
+
+    class Network(nnx.Module):
+        def __init__(self, rngs):
+            self.state = nnx.Linear(3, 2, rngs=rngs)  # a name that the state of a generator may have too
+            self.ours, self.theirs = Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.theirs(self.ours(self.state(x)))
+
+    _, params, stats = models.from_nnx(Network(nnx.Rngs(0)))
+    assert set(models.to_state_dict(params, stats)) == {"state.weight", "state.bias"}
+    models.save_weights(tmp_path / "x.safetensors", params, stats)
+    found, kept = models.load_weights(tmp_path / "x.safetensors", jax.tree.map(jnp.zeros_like, params), stats)
+    assert_equal(found, params)
+    assert kept["ours"]["state"] is stats["ours"]["state"]
+
+
+def test_the_digest_follows_every_kind_of_entry():
+    entries = {"a": np.ones((2, 3), np.float32).T, "b": np.ones(2, jnp.bfloat16)}
+    assert models.digest(entries) == models.digest(dict(reversed(entries.items())))
+    for other in (entries | {"b": np.zeros(2, jnp.bfloat16)}, {"c": entries["a"], "b": entries["b"]}):
+        assert models.digest(other) != models.digest(entries)

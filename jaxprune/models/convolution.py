@@ -14,7 +14,6 @@ All three take and give arrays with a leading axis R, over which both operands a
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +55,7 @@ class _Operand(NamedTuple):
 def _define(name: str, form: forms.Forms, shape: Callable[..., tuple[int, ...]], *operands: _Operand) -> Primitive:
     """A bilinear primitive with its lowering for each platform and its batching rule."""
     primitive = Primitive(f"jaxprune_{name}")
-    primitive.def_impl(partial(jax.jit, static_argnames=("geometry", "precision"))(partial(primitive.bind)))
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("geometry", "precision")))
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, precision: Any) -> Any:
         return ShapedArray(shape(a.shape, b.shape, geometry), a.dtype)

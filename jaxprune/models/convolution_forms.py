@@ -1,8 +1,8 @@
 """How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
 
 GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and windows of 3x3
-over 32 to 256 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks that stay in the
-cache.
+over 32 to 256 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded
+memory.
 """
 
 from collections.abc import Callable
@@ -159,6 +159,14 @@ def _patches_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -
     return jnp.concatenate(_shifts(x, g), -1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
+def _patches_image_transpose(y: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
+    # Spread by the stride and framed by zeros, the results are the image of a convolution without either.
+    frame = [(w - 1 - g.padding, w - 1 + rest, g.stride - 1) for w, rest in zip(g.window, g.rest, strict=True)]
+    spread = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *frame, (0, 0, 0)])
+    within = Geometry((spread.shape[1], spread.shape[2]), g.window, 1, 0)
+    return _patches_convolution(spread, _flipped(kernel), within, precision)
+
+
 def _patches_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Array:
     patches = jnp.concatenate(_shifts(x, g), -1)
     result = jnp.einsum("bhwp,bhwe->pe", patches, y, precision=precision)
@@ -182,7 +190,7 @@ def _mapped_on_cpu(
     """Likewise: few large ones one after the other, many small ones (such as one for each example) as patches."""
 
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
-        if jax.device_count() > 1:  # a loop over an axis that lies along devices would move it at every turn
+        if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
         if a.shape[0] == 1:
             return form(a[0], b[0], geometry, precision)[None]
@@ -195,7 +203,7 @@ def _mapped_on_cpu(
 
 CONVOLUTION = Forms(_mapped_on_cpu(_cpu_convolution, _convolution, _patches_convolution), _mapped(_convolution))
 IMAGE_TRANSPOSE = Forms(
-    _mapped_on_cpu(_cpu_image_transpose, _image_transpose, _image_transpose), _mapped(_image_transpose)
+    _mapped_on_cpu(_cpu_image_transpose, _image_transpose, _patches_image_transpose), _mapped(_image_transpose)
 )
 KERNEL_TRANSPOSE = Forms(
     _mapped_on_cpu(_cpu_kernel_transpose, _kernel_transpose, _patches_kernel_transpose), _mapped(_kernel_transpose)

@@ -22,9 +22,8 @@ class InvertedResidual(nnx.Module):
     def __init__(self, features_in: int, features: int, *, stride: int, expansion: int, norm: str, rngs: nnx.Rngs):
         hidden = features_in * expansion
         self.residual = stride == 1 and features_in == features
-        self.expands = expansion != 1
         members = {}
-        if self.expands:
+        if expansion != 1:
             members["0"] = _pair(Conv(features_in, hidden, 1, bias=False, rngs=rngs), norm, hidden, rngs)
         at = len(members)
         members[str(at)] = _pair(DepthwiseConv(hidden, stride=stride, rngs=rngs), norm, hidden, rngs)
@@ -34,18 +33,17 @@ class InvertedResidual(nnx.Module):
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:
         """[B, H, W, features_in] -> [B, H / stride, W / stride, features]."""
-        y = x
-        at = 0
-        for at in range(len(self.conv) - 2):
+        y, last = x, len(self.conv) - 1
+        for at in range(last - 1):
             y = _active(self.conv[str(at)], y, weight)
-        y = self.conv[str(at + 2)](self.conv[str(at + 1)](y), weight)
+        y = self.conv[str(last)](self.conv[str(last - 1)](y), weight)
         return x + y if self.residual else y
 
 
 class MobileNetV2(nnx.Module):
     """A strided stem, seventeen inverted residuals, a 1x1 convolution, a mean over pixels, a dense layer.
 
-    The stem "small" keeps the size of the image, as do the first two halvings, so that 32 pixels end as 4.
+    The stem "small" leaves out the first two of the five halvings, so that 32 pixels end as 4.
     """
 
     def __init__(

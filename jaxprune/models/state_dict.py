@@ -88,7 +88,7 @@ def digest(entries: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256()
     for name, array in sorted(entries.items()):
         found.update(repr((name, array.shape, array.dtype.str)).encode())
-        found.update(np.ascontiguousarray(array).data)
+        found.update(array.tobytes())
     return found.hexdigest()
 
 

@@ -118,7 +118,7 @@ def _check(entries: StateDict, expected: dict[str, tuple[int, ...]], wrong: set[
             f"model.weights: {where} has other shapes: {_some(shown)}; choose the width and stem of its network, or, "
             "where only the number of classes differs, set model.new_head"
         )
-    broken = [name for name, value in entries.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    broken = [name for name, value in entries.items() if _is_weight(value) and not np.isfinite(value).all()]
     if broken:
         raise UserError(f"model.weights: {where} has NaN or infinite values in {_some(broken)}; take another file")
 
@@ -130,9 +130,13 @@ def _some(names: list[str]) -> str:
 
 def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        names = _names(path)
-        if names[-1] != "state":  # of a generator, which belongs to the run and not to the network
-            yield names, leaf
+        if _is_weight(leaf):
+            yield _names(path), leaf
+
+
+def _is_weight(leaf: Any) -> bool:
+    """Whether it belongs to the network: the states of random generators, whole numbers or keys, belong to the run."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _names(path: tuple) -> tuple[str, ...]:
@@ -141,8 +145,7 @@ def _names(path: tuple) -> tuple[str, ...]:
 
 def _map(take: Any, tree: Any) -> Any:
     def one(path: tuple, leaf: Any) -> Any:
-        names = _names(path)
-        return leaf if names[-1] == "state" else take(names, leaf)
+        return take(_names(path), leaf) if _is_weight(leaf) else leaf
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
-from jaxprune.reporting.style import GREY, PALETTE, house_style
+from jaxprune.reporting.style import GREY, PALETTE, save_figure
 
 _WIDTH = 9.2  # inches
 _GOOD, _BAD, _NONE = "#0072B2", "#D55E00", "#8A8A8A"
@@ -188,13 +188,7 @@ COMPARISON_FIGURES: Mapping[str, Callable[[Comparison], Figure | None]] = {
 
 def draw_comparison(name: str, comparison: Comparison, folder: Path) -> bool:
     """Draws a figure as SVG and PNG; False where the results do not have what it shows."""
-    with house_style(name):
-        figure = COMPARISON_FIGURES[name](comparison)
-        if figure is None:
-            return False
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        figure.savefig(folder / f"{name}.png", dpi=150)
-    return True
+    return save_figure(name, lambda: COMPARISON_FIGURES[name](comparison), folder)
 
 
 def front(points: np.ndarray) -> np.ndarray:

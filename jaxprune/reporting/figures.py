@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.results import MODEL_NAMES, Results
-from jaxprune.reporting.style import GREY, MODEL_COLOURS, group_colours, house_style, label_ends
+from jaxprune.reporting.style import GREY, MODEL_COLOURS, group_colours, label_ends, save_figure
 from jaxprune.reporting.tables import overall_figures
 
 _WIDTH = 9.2  # inches
@@ -224,15 +224,7 @@ FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
 
 def draw(name: str, results: Results, folder: Path) -> bool:
     """Draws a figure as SVG and PNG; False where the results do not have what it shows."""
-    with house_style(name):
-        figure = FIGURES[name](results)
-        if figure is None:
-            return False
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not again for each format
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        figure.savefig(folder / f"{name}.png", dpi=150)
-    return True
+    return save_figure(name, lambda: FIGURES[name](results), folder)
 
 
 def _sparsity_axis(axes: Axes, results: Results) -> None:

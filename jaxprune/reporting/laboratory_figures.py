@@ -24,7 +24,7 @@ from jaxprune.reporting.laboratory_values import (
     theory_of,
 )
 from jaxprune.reporting.results import Results
-from jaxprune.reporting.style import GREY, PALETTE, group_colours, house_style
+from jaxprune.reporting.style import GREY, PALETTE, group_colours, save_figure
 
 _WIDTH = 9.2  # inches
 
@@ -218,18 +218,7 @@ def draw_theory(results: Results, folder: Path) -> list[str]:
     """
     if results.theory is None or not results.laboratory:
         return []
-    drawn = []
-    for name, make in FIGURES.items():
-        with house_style(name):
-            figure = make(results)
-            if figure is None:
-                continue
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            figure.savefig(folder / f"{name}.png", dpi=150)
-        drawn.append(name)
-    return drawn
+    return [name for name, make in FIGURES.items() if save_figure(name, lambda make=make: make(results), folder)]
 
 
 def _rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:

@@ -1,12 +1,13 @@
 """The look of the figures: colours that hold for colour-blind readers, labels at the lines, little ink."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jaxprune.reporting.findings import headline
 from jaxprune.reporting.results import Results
@@ -43,11 +44,26 @@ _RC: Any = {
 }
 
 
-@contextmanager
-def house_style(name: str) -> Iterator[None]:
-    """The settings of matplotlib for one figure; `name` makes the identifiers in its SVG reproducible."""
+def save_figure(name: str, make: Callable[[], Figure | None], folder: Path) -> bool:
+    """Draws a figure in the house style as SVG and PNG.
+
+    Args:
+      name: What the files are called; it also makes the identifiers in the SVG reproducible.
+      make: Draws it, or returns None where there is nothing to show.
+      folder: Where the files go.
+
+    Returns:
+      Whether there was something to show.
+    """
     with mpl.rc_context(_RC | {"svg.hashsalt": name}):
-        yield
+        figure = make()
+        if figure is None:
+            return False
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not again for each format
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=150)
+    return True
 
 
 def group_colours(results: Results) -> list[str]:
