@@ -1,10 +1,12 @@
 """How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
 
 GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and windows of 3x3
-over 32 to 256 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded
+over 32 to 512 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded
 memory.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,6 +120,8 @@ def _cpu_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Ar
         return x[:, :: g.stride, :: g.stride] @ kernel[0, 0]
     if g.even and winograd.pays(*kernel.shape[2:]):
         return winograd.convolution(x, kernel)
+    if g.stride > 1 and kernel.shape[2] >= 16:
+        return _rows_of_patches(x, kernel, g)
     return _convolution(x, kernel, g, precision)
 
 
@@ -125,8 +129,8 @@ def _cpu_image_transpose(y: Array, kernel: Array, g: Geometry, precision: Any) -
     if g.pointwise:
         spread = [(0, rest, g.stride - 1) for rest in g.rest]
         return lax.pad(y @ kernel[0, 0].T, jnp.zeros((), y.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
-    if g.even:  # it is then a convolution of the same geometry
-        return _cpu_convolution(y, _flipped(kernel), g, precision)
+    if g.even and winograd.pays(*kernel.shape[2:]):
+        return winograd.image_transpose(y, kernel)
     return _image_transpose(y, kernel, g, precision)
 
 
@@ -153,6 +157,14 @@ def _products_of_shifts(x: Array, y: Array, g: Geometry) -> Array:
     rows = y.reshape(-1, y.shape[-1])
     products = [shift.reshape(-1, x.shape[-1]).T @ rows for shift in _shifts(x, g)]
     return jnp.stack(products).reshape(*g.window, x.shape[-1], -1)
+
+
+def _rows_of_patches(x: Array, kernel: Array, g: Geometry) -> Array:
+    """One product for each row of the window, so that only a row of it is ever copied."""
+    shifts, width = _shifts(x, g), g.window[1]
+    rows = (jnp.concatenate(shifts[i * width : (i + 1) * width], -1) for i in range(g.window[0]))
+    products = (row @ k.reshape(-1, k.shape[-1]) for row, k in zip(rows, kernel, strict=True))
+    return functools.reduce(operator.add, products)
 
 
 def _patches_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
@@ -193,6 +205,8 @@ def _mapped_on_cpu(
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
         if a.shape[0] == 1:
+            # Else what made the operands is computed anew for each of the parts that read them.
+            a, b = lax.optimization_barrier((a, b))
             return form(a[0], b[0], geometry, precision)[None]
         if a.shape[0] > a.shape[1]:
             return _mapped(patches)(a, b, geometry=geometry, precision=precision)

@@ -86,8 +86,19 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:  # pyright: ignore
         """[B, ..., D], [B] or None -> [B, ..., D]."""
-        mask = None if weight is None or self.use_running_average else weight > 0
-        return super().__call__(x, mask=None if mask is None else mask.reshape(-1, *[1] * (x.ndim - 1)))
+        if weight is None or self.use_running_average:
+            return super().__call__(x)
+        # Sums of examples first: flax would compare, select and count anew at every pixel.
+        present = (weight > 0).astype(x.dtype)
+        pixels = tuple(range(1, x.ndim - 1))
+        count = jnp.maximum(present.sum(), 1) * math.prod(x.shape[1:-1])
+        mean = present @ x.sum(pixels) / count
+        variance = jnp.maximum(present @ (x * x).sum(pixels) / count - mean * mean, 0)
+        for running, found in ((self.mean, mean), (self.var, variance)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+        assert self.scale is not None
+        assert self.bias is not None
+        return (x - mean) * (self.scale[...] * lax.rsqrt(variance + self.epsilon)) + self.bias[...]
 
 
 class GroupNorm(nnx.GroupNorm):
