@@ -122,6 +122,13 @@ def test_chunks_of_a_size_of_their_own_waste_little(sizes):
     assert count * length <= 1.5 * n + 3 * 64
 
 
+def test_chunks_of_images_are_hardly_padded():
+    """An image costs more than a chunk does: a hundred of them in uneven groups are not to become two hundred."""
+    sizes = (45, 25, 15, 10, 5)
+    batch = Batch(np.zeros((100, 32, 32, 3)), np.zeros(100, int), np.repeat(np.arange(5), sizes), np.ones(100))
+    assert by_group(batch, 5).weight.size <= 130
+
+
 def test_chunks_of_nothing():
     batch = examples()
     chunks = by_group(batch._replace(weight=np.zeros(23, np.float32)), G)

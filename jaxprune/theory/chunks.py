@@ -28,7 +28,7 @@ class Chunks(NamedTuple):
 
 
 _BYTES = 2 << 20  # of float32 inputs in a chunk: second derivatives hold many times what a forward pass does
-_OVERHEAD = 2**14  # what a chunk costs beside its examples, in numbers of their inputs
+_OVERHEAD, _INPUTS = 64, 2**14  # what a chunk costs beside its examples: in examples, or in numbers of their inputs
 
 
 def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, replicas: int = 1) -> Chunks:
@@ -54,7 +54,7 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
     counts = np.array([len(members) for members in of_group])
     most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))
     powers = [2**k for k in range(10) if 2**k <= most]
-    overhead = _OVERHEAD / max(1, x[:1].size)
+    overhead = min(_OVERHEAD, _INPUTS / max(1, x[:1].size))
     length = chunk_size or min(powers, key=lambda b: float(np.sum(-(-counts // b) * (b + overhead))))
     parts: list[tuple[int, np.ndarray]] = []
     for a, members in enumerate(of_group):
