@@ -1,0 +1,113 @@
+"""Every method on many devices gives what it gives on one: multipliers, buffers and companions are laid out with it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxprune.mitigation import METHODS
+
+SCRIPT = """
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxprune import sharding
+from jaxprune.mitigation import (
+    METHODS, Surroundings, dense_reference, method_data, method_step, method_transformation
+)
+from jaxprune.pruning import apply_masks, global_masks, keep_masked, magnitude, prunable
+from jaxprune.training import fit, init_state
+from jaxprune.types import Batch, Network
+
+R, G = 4, 3
+rng = np.random.default_rng(0)
+
+
+def forward(params, x):
+    return jnp.tanh(x @ params["in"]["kernel"]) @ params["out"]["kernel"] + params["out"]["bias"]
+
+
+def apply(params, stats, x, train):
+    return forward(params, x), stats
+
+
+def split(n):
+    x, y = rng.normal(size=(n, 4)).astype(np.float32), rng.integers(0, 3, n).astype(np.int32)
+    return Batch(x, y, (np.arange(n) % 7 // 3).astype(np.int32), np.ones(n, np.float32))
+
+
+train, validation = split(98), split(28)
+kernels = {"in": (4, 6), "out": (6, 3)}
+dense = {name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32)} for name, shape in kernels.items()}
+dense["out"]["bias"] = jnp.zeros(3)
+masks = global_masks(magnitude(dense), 0.5, prunable(dense))
+pruned = apply_masks(dense, masks)
+shares = [jnp.asarray(np.bincount(codes, minlength=3) / len(codes), jnp.float32) for codes in (train.group, train.y)]
+reference = dense_reference(forward, dense, train, num_groups=G, held_out=validation)
+around = Surroundings(*shares, reference, jax.random.key(1))
+primal = optax.chain(optax.sgd(0.05, momentum=0.9), keep_masked(masks))
+mesh, keys = sharding.make_mesh(R), jax.random.split(jax.random.key(3), R)
+found = {"devices": jax.device_count(), "mesh": dict(mesh.shape), "apart": {}, "moved": {}}
+
+for name, method in METHODS.items():
+    values = {hyper: jnp.linspace(min(tried), max(tried) + 0.01, R) for hyper, tried in method.tuned.items()}
+
+    def init(values, method=method):
+        return init_state(pruned, method_transformation(method, primal, pruned, around, values))
+
+    state = jax.jit(jax.vmap(init, axis_size=R))(values)
+    some = {hyper: float(tried[0]) for hyper, tried in values.items()}
+    step = method_step(
+        method, Network(None, apply), method_transformation(method, primal, pruned, around, some), num_groups=G
+    )
+    data = method_data(method, train, validation, num_groups=G)
+    placed = sharding.place(state, mesh, "replica"), sharding.place(data, mesh)
+    options = {"epochs": 2, "batch_size": 28}
+    one = fit(step, state, data, key=keys, **options)
+    many = fit(
+        step, *placed, key=sharding.place(keys, mesh, "replica"), data_sharding=sharding.batch_sharding(mesh), **options
+    )
+    kinds = jax.dtypes.prng_key
+    pairs = [
+        (np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True)
+        if not jnp.issubdtype(a.dtype, kinds)
+    ]
+    found["apart"][name] = max(float(np.max(np.abs(a - b) / (1 + np.abs(a)), initial=0)) for a, b in pairs)
+    found["moved"][name] = float(jnp.max(jnp.abs(one[0].params["out"]["bias"])))
+
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What the process with eight devices saw."""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compilation
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    assert found["mesh"] == {"replica": 4, "data": 2}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_on_eight_devices_is_that_on_one(found, name):
+    """Parameters, multipliers, buffers, what is held, and the whole log."""
+    assert found["apart"][name] < 1e-4
+    assert found["moved"][name] > 0.01, "nothing was trained"
