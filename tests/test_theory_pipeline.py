@@ -209,6 +209,7 @@ def test_the_sentences_are_computed():
     made = by_hand()
     assert "greatest for town 2 (8.0%)" in section(made, "Where the eigenvalues").sentences[0]
     assert "at 1 of 2 sparsities" in section(made, "spare").sentences[0]
+    assert "At 1 of them the largest harm of any group is greater" in section(made, "spare").sentences[0]
     assert "‖g‖ rises for 4 of 4 groups and λ(H) falls for 4" in section(made, "How pruning moves").sentences[0]
     assert [row[-1] for row in section(made, "pull the same way").rows] == ["2.0"] * 4
 

@@ -197,11 +197,12 @@ def _attribution(results: Results) -> Section:
 def _sparing(results: Results) -> Section:
     sparing = (results.laboratory or {})["sparing"]
     harm, spared = (measured(results, "sparing", n).mean(1) for n in ("harm", "spared_harm"))
-    rows, better = [], 0
+    rows, better, worse = [], 0, 0
     for s, sparsity in enumerate(theory_of(results).sparsities):
         g = int(sparing["group"][s])
         levels = ", ".join(f"{n} {q:.0%}" for n, q in zip(sparing["layers"], sparing["allocation"][s], strict=True))
         better += spared[s, g] < harm[s, g]
+        worse += np.nanmax(spared[s]) > np.nanmax(harm[s])
         cells = (
             f"{harm[s, g]:+.3f}",
             f"{spared[s, g]:+.3f}",
@@ -212,7 +213,12 @@ def _sparing(results: Results) -> Section:
     text = (
         "For the group hurt most at each sparsity, a sparsity for each layer was chosen by the harm of pruning the "
         "layers one at a time, and tried: the group is hurt less than by the run’s own pruning at "
-        f"{better} of {len(rows)} sparsities."
+        f"{better} of {len(rows)} sparsities. "
+        + (
+            f"At {worse} of them the largest harm of any group is greater instead."
+            if worse
+            else "No group is then hurt more than that group was."
+        )
     )
     return Section(
         "A sparsity for each layer that would spare it",
