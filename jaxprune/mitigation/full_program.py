@@ -65,7 +65,6 @@ def make_full_program_step(
     eigenvalue is vᵀ (∂H) v, so that no eigenvector need be differentiated. They are improved every `refresh` steps by
     Rayleigh-Ritz on a Krylov space that begins with the old ones, and follow the batches slowly. Gradients and
     Hessians are those of the network in evaluation mode. The paper gives more than ten times the cost of a plain step.
-    Where replicas are mapped over, the refresh is computed at every step and used at every K-th.
 
     Args:
       network: A `Network`, or a function `apply(params, x) -> logits [B, C]`; with ReLU the curvature leaves out kinks.
@@ -81,15 +80,17 @@ def make_full_program_step(
     """
     network, extended = as_network(network), optax.with_extra_args_support(tx)
 
+    def improve(start: Array, at: tuple[TrainState, Batch]) -> Array:
+        losses = partial(_group_losses, network, loss, *at, num_groups)
+        return top_directions(lambda v: _products(losses, at[0].params, v), start, products)
+
+    refreshed = _where_due(improve)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
         group_losses = partial(_group_losses, network, loss, state, batch, num_groups)
         present = jnp.tile(group_count(batch.group, num_groups, batch.weight) > 0, 2)
-        directions = jax.lax.cond(
-            state.step % refresh == 0,
-            lambda start: top_directions(lambda v: _products(group_losses, state.params, v), start, products),
-            lambda start: start,
-            held(state.opt_state, "directions"),
-        )
+        due, start = state.step % refresh == 0, held(state.opt_state, "directions")
+        directions = refreshed(due, start, (state, batch))
 
         def measure(params: Params, choose: Callable[[dict[str, Any]], Array]) -> Any:
             def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
@@ -109,6 +110,31 @@ def make_full_program_step(
         return TrainState(state.step + 1, params, stats, opt_state), logs
 
     return step
+
+
+def _where_due(improve: Callable[[Array, Any], Array]) -> Callable[[Array, Array, Any], Array]:
+    """`(due, start, at) -> improve(start, at) if due else start`, computed only where it is due for some replica.
+
+    A plain `lax.cond` becomes a selection under `vmap`, so that both branches would be computed in every step.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def refreshed(due: Array, start: Array, at: Any) -> Array:
+        return jax.lax.cond(due, improve, lambda start, _: start, start, at)
+
+    @refreshed.def_vmap
+    def over_replicas(size: int, mapped: Any, due: Array, start: Array, at: Any) -> tuple[Array, bool]:
+        def spread(value: Any, is_mapped: Any) -> Any:
+            return jax.tree.map(lambda v, m: v if m else jnp.broadcast_to(v, (size, *jnp.shape(v))), value, is_mapped)
+
+        due, start, at = spread((due, start, at), tuple(mapped))
+
+        def improved(start: Array, at: Any) -> Array:
+            return jnp.where(due[:, None, None], jax.vmap(improve)(start, at), start)
+
+        return jax.lax.cond(jnp.any(due), improved, lambda start, _: start, start, at), True
+
+    return refreshed
 
 
 def top_directions(products: Callable[[Array], Array], start: Array, count: int) -> Array:
