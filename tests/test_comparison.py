@@ -282,6 +282,7 @@ def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
         ({"retrain.epochs": 0}, "retrain.epochs"),
         ({"prune.sparsities": (0.0,)}, "prune.sparsities"),
         ({"mitigation.constraint": "excess_accuracy_gap"}, "mitigation.constraint"),
+        ({"compare.methods": ("distilled", "ceag"), "train.flip": True}, "compare.methods: distilled, ceag look at"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, change, says):

@@ -89,6 +89,8 @@ def test_ascent_by_hand():
 
 @pytest.mark.parametrize(("mean", "expected"), [(False, [0, 0.75, 0.75, 0.8]), (True, [0, 0.375, 0.375, 0.4])])
 def test_one_dual_step_for_several_batches(mean, expected):
+    with pytest.raises(UserError, match="lowers the multiplier"):
+        over_batches(optax.sgd(-0.1), 2)
     found = trajectory(over_batches(ascent(0.5), 2, mean=mean), ERRORS)[:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 

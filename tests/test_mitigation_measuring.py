@@ -387,15 +387,30 @@ def test_one_group_is_never_violated(people):
 
 def test_balanced_batches_draw_all_groups_equally_often(people):
     data = companions(people.train, balanced=True, num_groups=3)
-    rng, met, seen = np.random.default_rng(0), np.zeros(3), set()
-    for _ in range(20):
+    rng, met, seen = np.random.default_rng(0), np.zeros(120), set()
+    for _ in range(60):
         order = rng.permutation(120)
         for part in np.split(order, 4):
             batch = take(data, jnp.asarray(part), jnp.ones(30))
-            met += np.bincount(batch.group, minlength=3)
+            np.testing.assert_array_equal(np.bincount(batch.group, minlength=3), 10)  # in every batch
+            met += np.bincount(batch.row, minlength=120)
             seen |= set(np.asarray(batch.row).tolist())
             np.testing.assert_array_equal(batch.x, people.train.x[batch.row])
-    np.testing.assert_allclose(met / met.sum(), 1 / 3, atol=0.01)
     assert seen == set(range(120))  # also all of the large group
+    for a in range(3):  # and nobody twice as often as another of the group
+        of_group = met[people.train.group == a]
+        assert of_group.max() < 2 * of_group.mean()
+
+
+def test_every_held_out_person_is_drawn_also_where_they_are_more_than_those_trained_on(people):
+    few = jax.tree.map(lambda a: a[:30], people.train)
+    data, rng, met = companions(few, held_out=people.validation), np.random.default_rng(0), np.zeros(45)
+    for _ in range(60):
+        for part in np.split(rng.permutation(30), 3):
+            met += np.bincount(take(data, jnp.asarray(part), jnp.ones(10)).held_out.row, minlength=45)
+    assert met.min() > 0.5 * met.mean()
+
+
+def test_balanced_sampling_refuses_a_group_that_it_cannot_draw(people):
     with pytest.raises(UserError, match="group 3 has no training examples"):
         companions(people.train, balanced=True, num_groups=4)

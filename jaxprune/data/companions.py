@@ -47,14 +47,15 @@ class Companions(NamedTuple):
         """
         at = index
         if self.rows is not None:
-            # Value i stands for group i mod G; a shift that is as random as the batch's first value reaches all
-            # members of the large groups in turn, and small ones are gone through several times an epoch.
-            num_groups = self.rows.size.shape[0]
-            group, turn = index % num_groups, index // num_groups
-            at = self.rows.order[self.rows.first[group] + (turn + index[0]) % self.rows.size[group]]
+            # The groups take turns within the batch. A shift as random as the batch's first value reaches all members
+            # of every group equally often, and small groups are gone through several times an epoch.
+            group = (jnp.arange(len(index)) + index[0]) % self.rows.size.shape[0]
+            at = self.rows.order[self.rows.first[group] + (index + index[0]) % self.rows.size[group]]
         beside = None
         if self.held_out is not None:
-            beside = jax.tree.map(lambda a: a[index % len(self.held_out.y)], self.held_out)  # pyright: ignore
+            # The shift reaches rows beyond N where more people are held out than are trained on.
+            rows = (index + index[0] * len(self.y)) % len(self.held_out.y)
+            beside = jax.tree.map(lambda a: a[rows], self.held_out)
         taken = jax.tree.map(lambda a: a[at], self._replace(held_out=None, rows=None))
         return taken._replace(weight=taken.weight * weight, held_out=beside)
 

@@ -55,10 +55,11 @@ def over_batches(
       The transformation.
 
     Raises:
-      UserError: `batches` is below 1.
+      UserError: `batches` is below 1, or the step would lower the multiplier of a violated constraint.
     """
     if batches < 1:
         raise UserError(f"batches: {batches} is below 1; give the number of batches for each dual step")
+    check_ascends(optax.with_extra_args_support(dual_tx), 1)  # by itself: between its steps it only waits
     return optax.MultiSteps(dual_tx, batches, use_grad_mean=mean).gradient_transformation()
 
 

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing import evaluate
 from jaxprune.data.batching import chunked
 from jaxprune.data.companions import Companions
 from jaxprune.errors import UserError
 from jaxprune.groups import group_mean, group_sum
-from jaxprune.losses import weighted_mean
+from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.mitigation.constraints import GroupStatistics
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -33,7 +32,13 @@ class DenseReference(NamedTuple):
 
 
 def dense_reference(
-    apply: Apply, params: Params, data: Batch, *, num_groups: int, held_out: Batch | None = None
+    apply: Apply,
+    params: Params,
+    data: Batch,
+    *,
+    num_groups: int,
+    held_out: Batch | None = None,
+    chunk_size: int = 4096,
 ) -> DenseReference:
     """Evaluates the dense network once on every example that training will see.
 
@@ -43,17 +48,18 @@ def dense_reference(
       data: [N] training examples.
       num_groups: G.
       held_out: [M] examples that the violations are to be measured on, if any.
+      chunk_size: Examples at a time; a smaller one takes less memory.
 
     Returns:
-      The reference.
+      The reference; 0 for a group without examples.
     """
-    metrics = evaluate(apply, params, data, num_groups=num_groups)
-    outputs = [None if split is None else logits_of(apply, params, split) for split in (data, held_out)]
-    present = metrics.size > 0
-    return DenseReference(jnp.where(present, metrics.loss, 0), jnp.where(present, metrics.accuracy, 0), *outputs)
+    logits = logits_of(apply, params, data, chunk_size)
+    known = (cross_entropy(logits, data.y), (jnp.argmax(logits, -1) == data.y).astype(logits.dtype))
+    means = (group_mean(value, data.group, num_groups, data.weight)[0] for value in known)
+    return DenseReference(*means, logits, None if held_out is None else logits_of(apply, params, held_out, chunk_size))
 
 
-def logits_of(apply: Apply, params: Params, data: Batch, *, chunk_size: int = 4096) -> Array:
+def logits_of(apply: Apply, params: Params, data: Batch, chunk_size: int) -> Array:
     """[N, C] outputs for every example, computed in chunks."""
     return _logits_of(as_pytree(apply), params, data.x, chunk_size)
 

@@ -163,12 +163,19 @@ def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: 
     """The training data as a method draws from it.
 
     Raises:
-      UserError: A group has no training examples, and the method constrains, weighs or draws by group.
+      UserError: A group has no training examples, and the method constrains, weighs or draws by group; or no
+        validation examples, and the method measures its violation there.
     """
     by_group = method.constrained or method.group_dro or method.balanced or method.objective is objectives.reweighted
     empty = np.flatnonzero(np.bincount(np.asarray(train.group), np.asarray(train.weight), num_groups) == 0)
     if by_group and len(empty):
         raise UserError(f"group {empty[0]} has no training examples, so nothing can be asked for it; leave it out")
+    unseen = np.flatnonzero(np.bincount(np.asarray(validation.group), np.asarray(validation.weight), num_groups) == 0)
+    if method.held_out and len(unseen):
+        raise UserError(
+            f"group {unseen[0]} has no validation examples, on which {method.title} measures its violation; raise "
+            "data.validation, or leave the method out"
+        )
     if not (method.needs_dense or method.held_out or method.balanced):
         return train
     held_out = validation if method.held_out else None

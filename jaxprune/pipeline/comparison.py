@@ -72,7 +72,16 @@ def compare(
         raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
     if settings.data.stream:
         raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
+    imitating = [name for name in settings.compare.methods if METHODS[name].needs_dense]
+    if imitating and (settings.train.flip or settings.train.crop):
+        raise UserError(
+            f"compare.methods: {', '.join(imitating)} look at the dense network's outputs for images as they are, not "
+            "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
+        )
     experiment = resolve(settings)
+    splits = experiment.dataset.train, experiment.dataset.validation
+    for name in settings.compare.methods:  # before the hours, not after them
+        mitigation.method_data(METHODS[name], *splits, num_groups=experiment.dataset.num_groups)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import auditing, checkpoints, mitigation, pruning, sharding, training
+from jaxprune.data.splitting import at_most
 from jaxprune.errors import TrainingDiverged
 from jaxprune.mitigation import METHODS, Method, Surroundings
 from jaxprune.pipeline.context import Context
@@ -46,13 +47,14 @@ def trial_stage(context: Context, name: str, sparsity: float, values: Mapping[st
 
 @dataclass
 class Trials:
-    """What the trials of a comparison share: the dense network, and one compiled step for each method."""
+    """What the trials of a comparison share: dense networks, masks, and one compiled step for each way of training."""
 
     context: Context
-    _steps: dict[str, Step] = field(default_factory=dict)
+    _steps: dict[Any, Step] = field(default_factory=dict)
+    _masked: dict[tuple[str, float], Trained] = field(default_factory=dict)
 
     def train(self, name: str, sparsity: float, values: Mapping[str, float]) -> Trained:
-        """The networks of one trial: from this process, from disk, or trained.
+        """The networks of one trial: from disk, or trained.
 
         Raises:
           TrainingDiverged: The loss or a multiplier did; the last good state is kept in the folder that it names.
@@ -66,7 +68,9 @@ class Trials:
             with np.load(folder / "logs.npz") as logs:
                 return read_network(self.context, stage, folder, dict(logs))
 
-        return once(self.context, stage, compute, read)
+        trained = once(self.context, stage, compute, read)
+        self.context.loaded.pop(stage.address, None)  # there are many, and each is looked at once
+        return trained
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -77,10 +81,16 @@ class Trials:
         def reference(splits: tuple[Batch, Batch], params: Params, stats: Stats) -> mitigation.DenseReference:
             apply = experiment.network.freeze(stats)
             train, validation = splits
-            return mitigation.dense_reference(apply, params, train, num_groups=dataset.num_groups, held_out=validation)
+            size = experiment.chunk_size(train.x)
+            return mitigation.dense_reference(
+                apply, params, train, num_groups=dataset.num_groups, held_out=validation, chunk_size=size
+            )
 
-        splits = (experiment.on_device("train"), experiment.on_device("validation"))
-        outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
+        outputs, wanted = None, [METHODS[name] for name in experiment.settings.compare.methods]
+        if any(method.needs_dense for method in wanted):
+            held_out = experiment.on_device("validation") if any(method.held_out for method in wanted) else None
+            splits = (experiment.on_device("train"), held_out)
+            outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
 
         def shares(codes: np.ndarray, size: int) -> jax.Array:
             found = np.bincount(codes, minlength=size) / len(codes)
@@ -114,6 +124,8 @@ class Trials:
         """The pruned networks that a method begins with."""
         if not method.masks:
             return pruned(self.context, False, sparsity)
+        if (method.masks, sparsity) in self._masked:
+            return self._masked[method.masks, sparsity]
         experiment, source = self.context.experiment, dense(self.context, False)
         settings, num_groups = experiment.settings.prune, experiment.dataset.num_groups
         make, scope = pruning.GROUP_CRITERIA[method.masks], pruning.SCOPES[settings.scope]
@@ -123,13 +135,20 @@ class Trials:
             return make(apply, params, batch, sparsity, experiment.prunable, num_groups, scope)
 
         found = experiment.over_replicas(masks, self._scored(), source.params, source.stats)
-        return Trained(pruning.apply_masks(source.params, found), source.stats, found, {})
+        start = Trained(pruning.apply_masks(source.params, found), source.stats, found, {})
+        return self._masked.setdefault((method.masks, sparsity), start)
 
     def _scored(self) -> Batch:
-        """Up to `_SCORED` training examples of each group, in their order."""
-        train, groups = self.context.experiment.dataset.train, self.context.experiment.dataset.num_groups
-        rows = [np.flatnonzero(np.asarray(train.group) == g)[:_SCORED] for g in range(groups)]
-        return jax.tree.map(lambda a: a[np.sort(np.concatenate(rows))], train)
+        """Up to `_SCORED` training examples of each group, weighted so that the groups keep their shares of people."""
+        dataset = self.context.experiment.dataset
+        group = np.asarray(dataset.train.group)
+        rows = at_most(group, np.asarray(dataset.train.y), _SCORED)
+        chosen = jax.tree.map(lambda a: np.asarray(a)[rows], dataset.train)
+        counts = (np.bincount(codes, minlength=dataset.num_groups) for codes in (group, chosen.group))
+        shares = np.divide(
+            *counts, out=np.zeros(dataset.num_groups), where=np.bincount(chosen.group, minlength=dataset.num_groups) > 0
+        )
+        return chosen._replace(weight=(chosen.weight * shares[chosen.group]).astype(np.float32))
 
     def _fit(
         self, folder: Path, name: str, source: Trained, values: Mapping[str, float], epochs: int
@@ -183,9 +202,13 @@ class Trials:
         return jax.vmap(init)(source.params, source.stats, source.masks, self.surroundings)
 
     def _step(self, name: str, source: Trained) -> Step:
-        """One step object for each method, so that it is compiled once for all sparsities and candidates."""
-        if name not in self._steps:
-            experiment, method = self.context.experiment, METHODS[name]
+        """One step object for each way of training, so that it is compiled once for all masks and candidates."""
+        experiment, method = self.context.experiment, METHODS[name]
+        same = (
+            method.constraint, method.objective, method.group_dro, method.full_program, method.scheme, method.memory,
+            method.held_out, method.needs_dense, tuple(method.tuned),
+        )  # fmt: skip
+        if same not in self._steps:
             params, around = jax.tree.map(lambda leaf: leaf[0], (source.params, self.surroundings))
             numbers = {hyper: jnp.float32(tried[0]) for hyper, tried in method.tuned.items()}
             primal = experiment.primal("retrain", None)
@@ -193,8 +216,8 @@ class Trials:
                 method, primal, params, around, numbers, memory=experiment.settings.compare.memory
             )
             groups = experiment.dataset.num_groups
-            self._steps[name] = mitigation.method_step(method, experiment.network, tx, num_groups=groups)
-        return self._steps[name]
+            self._steps[same] = mitigation.method_step(method, experiment.network, tx, num_groups=groups)
+        return self._steps[same]
 
     def _data(self, name: str) -> Any:
         experiment = self.context.experiment

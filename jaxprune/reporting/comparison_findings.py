@@ -105,6 +105,8 @@ def levelling(comparison: Comparison, method: str) -> str:
         how = "it levels down, more than it lifts"
     elif low > 0:
         how = "it lifts the worst"
+    elif high > 0:
+        how = "it lifts only the best"
     else:
         how = "neither end gains"
     return (
@@ -152,7 +154,9 @@ def constraints_hold(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def constraint_words(comparison: Comparison) -> str:
-    """Whether the inequalities that held on the training split hold on the test split."""
+    """Whether the inequalities that held on the training split hold on the test split; "" without any."""
+    if not any(comparison.inequality.values()):
+        return ""
     held = missed = 0
     by: list[float] = []
     for method, inequality in comparison.inequality.items():
