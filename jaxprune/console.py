@@ -255,7 +255,10 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
     if path is None:
         console.print("rows of numbers: there are no images to show")
     else:
-        write_atomically(path, sheets.contact_sheet(loaded))
+        try:
+            write_atomically(path, sheets.contact_sheet(loaded))
+        except OSError as error:
+            raise UserError(f"--sheet: {path} cannot be written ({error.strerror}); give another place") from None
         console.print(f"examples of every group: {path}", markup=False, soft_wrap=True)
 
 

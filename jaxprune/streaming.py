@@ -54,7 +54,7 @@ def fit(
       mesh: The devices, as of `sharding.make_mesh`, where there are several, on which the state lies. Each host reads
         only those rows of each batch that its devices work on.
       augment: As for `training.fit`.
-      block_bytes: Bytes of inputs in a block, at most. Some three blocks are held in memory.
+      block_bytes: Bytes of inputs in a block, at most. Some six blocks are held in memory.
       threads: Threads that read.
 
     Returns:

@@ -15,7 +15,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "groups", "config", "files", "options", "sharding"},
+    {"errors", "types", "groups", "config", "files", "options", "replicas", "sharding"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},

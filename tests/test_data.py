@@ -472,6 +472,16 @@ def test_an_npz_file_may_bring_its_own_splits_and_images(tmp_path):
         np.testing.assert_array_equal(dataset.split(name).group, sex[rows])
 
 
+def test_a_source_with_a_train_split_alone_is_given_a_test_split(tmp_path):
+    """As many published sets are: a fifth of every label and group."""
+    y, sex = np.arange(100) % 2, np.arange(100) // 2 % 2
+    np.savez(tmp_path / "train.npz", x=np.arange(200.0).reshape(100, 2), y=y, sex=sex, split=np.zeros(100, int))
+    dataset = data.load(str(tmp_path / "train.npz"))
+    assert [len(dataset.split(split).y) for split in data.SPLITS] == [64, 16, 20]
+    cells = np.bincount(dataset.test.y * 2 + dataset.test.group, minlength=4)
+    assert (np.abs(cells - 5) <= 1).all()
+
+
 def test_attributes_of_an_npz_file_can_be_crossed_and_predicted(own_file):
     dataset = load(own_file, group="region*sex", label="sex")
     assert dataset.group_names == tuple(f"{r}, {s}" for r in ("north", "south", "west") for s in "01")
@@ -508,7 +518,7 @@ def arrays(**changed):
         (arrays(y_names=["only"]), ["label 1", "0 to 0"]),
         (arrays(race_names=["a", "b", "c"]), ["'c'", "without examples"]),
         (arrays(split=np.zeros(19, int)), ["split", "19 entries"]),
-        (arrays(split=np.zeros(20, int)), ["test split is empty"]),
+        (arrays(split=np.ones(20, int)), ["train split is empty"]),
         (arrays(split=np.repeat([0, 1, 2, 3], 5)), ["split in"]),  # 3 is no split: examples must not vanish in silence
         (arrays(split=np.array(["train", "test"])[np.arange(20) // 10]), ["split in"]),
         (arrays(x=np.array([None] * 20)), ["plain arrays"]),  # pickled objects are not loaded

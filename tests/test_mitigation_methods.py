@@ -29,7 +29,7 @@ from jaxprune.mitigation import (
     performance_weighted,
     reweighted,
 )
-from jaxprune.mitigation.full_program import _where_due, top_directions
+from jaxprune.mitigation.full_program import top_directions
 from jaxprune.mitigation.holding import held_of
 from jaxprune.mitigation.lagrangian import lagrangian_states
 from jaxprune.mitigation.objectives import group_dro_weights
@@ -305,27 +305,3 @@ def test_directions_are_refreshed_every_few_steps(people):
         seen.append(np.asarray(held_of(state.opt_state)["directions"]))
     changed = [bool((a != b).any()) for a, b in pairwise(seen)]
     assert changed == [False, False, True, False]
-
-
-@pytest.mark.parametrize("axis", [0, None])
-def test_directions_are_improved_for_the_replicas_whose_turn_it_is(axis):
-    """And only then: a condition that became a selection would take its products at every step."""
-    refreshed = _where_due(lambda start, at: start + at["by"])
-    due, start = jnp.array([True, False, True]), jnp.arange(12.0).reshape(3, 2, 2)
-    by = jnp.array([10.0, 20.0, 30.0]) if axis == 0 else jnp.float32(5)
-    mapped = jax.vmap(refreshed, (0, 0, axis))
-    expected = start + jnp.where(due, by, 0)[:, None, None]
-    np.testing.assert_array_equal(mapped(due, start, {"by": by}), expected)
-    np.testing.assert_array_equal(refreshed(due[1], start[1], {"by": 5.0}), start[1])
-    calls = []
-
-    def counted(start, at):
-        jax.debug.callback(lambda: calls.append(1))
-        return start + at["by"]
-
-    jax.vmap(_where_due(counted), (0, 0, axis))(jnp.zeros(3, bool), start, {"by": by})
-    jax.effects_barrier()
-    assert not calls
-    jax.vmap(_where_due(counted), (0, 0, axis))(due, start, {"by": by})
-    jax.effects_barrier()
-    assert calls

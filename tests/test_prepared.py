@@ -89,6 +89,21 @@ def test_ages_are_binned_as_in_the_paper_or_as_asked(prepared) -> None:
     assert young == sum(nine.group_sizes(split)[:4].sum() for split in data.SPLITS)
 
 
+@pytest.mark.parametrize("bins", [(40.0, 20.0), (20.0, 40.0, 30.0), (20.0, 20.0)])
+def test_bins_that_do_not_rise_are_refused(prepared, bins) -> None:
+    """Falling ones would give every group the other's name."""
+    with pytest.raises(UserError, match=r"data\.bins: .* do not rise"):
+        data.load("utkface", directory=str(prepared[0]), group="age", label="race", bins=bins)
+
+
+def test_the_newest_version_is_that_of_the_largest_number(tmp_path) -> None:
+    for version in ("9.0.0", "10.0.0", "10.0.0.incompleteABC"):
+        (tmp_path / "people" / version).mkdir(parents=True)
+        (tmp_path / "people" / version / "dataset_info.json").touch()
+    (tmp_path / "people" / "10.0.0.incompleteABC").rename(tmp_path / "people" / "incomplete.11.0.0")
+    assert find_prepared("people", str(tmp_path)) == tmp_path / "people" / "10.0.0"
+
+
 def test_images_are_resized(prepared) -> None:
     directory, _ = prepared
     assert data.load("utkface", directory=str(directory), image_size=4).train.x.shape[1:] == (4, 4, 3)

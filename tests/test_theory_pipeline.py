@@ -9,7 +9,10 @@ import pytest
 
 from jaxprune import config, pipeline
 from jaxprune.errors import UserError
+from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES
+from jaxprune.pipeline.theories import theory_stage
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_figures import FIGURES, draw_theory
 from jaxprune.reporting.results import Results
@@ -83,10 +86,26 @@ def test_another_measure_leaves_what_is_measured(finished):
     assert {name for name in before if before[name] != after[name]} <= {"theory-page"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("examples", 10), ("tolerance", 0.1), ("max_iterations", 5), ("split", "test"), ("memory", 5)],
+)
+def test_what_the_theory_is_measured_with_is_in_its_address(finished, setting, value):
+    """Else numbers of other settings would be published under the new ones."""
+    folder, _ = finished
+
+    def address(**changed):
+        settings = config.load(str(folder / "small.toml"), {f"theory.{n}": v for n, v in changed.items()})
+        return theory_stage(Context(resolve(settings), None, Silent(), 1.0)).address
+
+    assert address(**{setting: value}) != address()
+
+
 def test_a_run_can_be_given_in_place_of_its_config(finished):
     folder, _ = finished
+    run(folder, "cosines", "distances")
     settings = config.load(str(folder / "out" / "config.toml"), {})
-    assert set(settings.theory.measures) == {"cosines", "distances", "attribution"}
+    assert set(settings.theory.measures) == {"cosines", "distances"}, "those of the last run"
     before = stages(folder)
     pipeline.run(settings, folder / "out", until="theory")
     after = stages(folder)

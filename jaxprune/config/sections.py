@@ -24,9 +24,13 @@ class Data(_Section):
     label: str = Field(default="", description="what is predicted; empty for the data set's own")
     group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
-    sizes: tuple[int, ...] | None = Field(default=None, description="group sizes (synthetic)")
-    margins: tuple[float, ...] | None = Field(default=None, description="distances to the boundary (synthetic)")
-    noise: tuple[float, ...] | None = Field(default=None, description="shares of flipped labels (synthetic)")
+    sizes: tuple[int, ...] | None = Field(default=None, min_length=1, description="group sizes (synthetic)")
+    margins: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="distances to the boundary (synthetic)"
+    )
+    noise: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="shares of flipped labels (synthetic)"
+    )
     directory: str | None = Field(default=None, description="folder of prepared sets (tensorflow-datasets' own)")
     bins: tuple[float, ...] | None = Field(default=None, description="edges that bin a numeric attribute")
     image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")

@@ -54,7 +54,7 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "synthetic": KnownSet("none needed", 17_600, 0, "cell: size, margin, noise", "made when asked for"),
     "FILE.npz": KnownSet("yours", 0, 0, "any array in it", "numpy.savez (4)"),
     "folder": KnownSet("yours", 0, 0, "any column of a table", "prepare with a table (2)", FROM_TABLE),
-    "utkface": _by_files("research only", 23_708, 107),
+    "utkface": _by_files("research only", 23_704, 107),
     "fairface": _by_files("CC BY 4.0", 97_698, 563),
     "celeb_a": _by_tensorflow("research only", 202_599, 1_489, "attributes/Male, 39 more"),
     "cifar10": _by_tensorflow("none given", 60_000, 170, "label: 10 classes"),

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ def data_directory(directory: str = "") -> Path:
 
 def find_prepared(name: str, directory: str = "") -> Path | None:
     """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none."""
-    versions = sorted((data_directory(directory) / name).glob("**/dataset_info.json"))
-    whole = [path.parent for path in versions if not path.parent.name.startswith("incomplete")]
-    return whole[-1] if whole else None
+    found = (path.parent for path in (data_directory(directory) / name).glob("**/dataset_info.json"))
+    whole = [folder for folder in found if not folder.name.startswith("incomplete")]
+    # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
+    return max(whole, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
 
 
 def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
@@ -45,6 +47,8 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     Raises:
       UserError: The set is stored in another format, has no image, or its images differ in size.
     """
+    if any(b <= a for a, b in itertools.pairwise(bins)):
+        raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} do not rise; give the edges in rising order")
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
@@ -121,7 +125,7 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= 20
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
-    if edges and not (bins and few and len(set(np.digitize(kinds, edges))) == 1):
+    if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)
     if not few:

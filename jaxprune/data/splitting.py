@@ -2,6 +2,7 @@
 
 import numpy as np
 
+TEST_SHARE = 0.2  # where the source does not say which examples are the test split
 _SPLIT_SEED = 20220614  # fixed: splits must not change with the seed of a run
 
 

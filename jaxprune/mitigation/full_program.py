@@ -15,6 +15,7 @@ from jaxprune.mitigation.constraints import Constraint, GroupStatistics
 from jaxprune.mitigation.holding import held, hold
 from jaxprune.mitigation.lagrangian import lagrangian
 from jaxprune.mitigation.step import saddle_update
+from jaxprune.replicas import where_due
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
 
 
@@ -80,11 +81,7 @@ def make_full_program_step(
     """
     network, extended = as_network(network), optax.with_extra_args_support(tx)
 
-    def improve(start: Array, at: tuple[TrainState, Batch]) -> Array:
-        losses = partial(_group_losses, network, loss, *at, num_groups)
-        return top_directions(lambda v: _products(losses, at[0].params, v), start, products)
-
-    refreshed = _where_due(improve)
+    refreshed = _refresher(network, loss, num_groups, products)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
         group_losses = partial(_group_losses, network, loss, state, batch, num_groups)
@@ -112,29 +109,14 @@ def make_full_program_step(
     return step
 
 
-def _where_due(improve: Callable[[Array, Any], Array]) -> Callable[[Array, Array, Any], Array]:
-    """`(due, start, at) -> improve(start, at) if due else start`, computed only where it is due for some replica.
+def _refresher(network: Network, loss: ExampleLoss, num_groups: int, products: int) -> Callable[..., Array]:
+    """`(due, directions, (state, batch)) -> directions`, improved where it is due."""
 
-    A plain `lax.cond` becomes a selection under `vmap`, so that both branches would be computed in every step.
-    """
+    def improve(start: Array, at: tuple[TrainState, Batch]) -> Array:
+        losses = partial(_group_losses, network, loss, *at, num_groups)
+        return top_directions(lambda v: _products(losses, at[0].params, v), start, products)
 
-    @jax.custom_batching.custom_vmap
-    def refreshed(due: Array, start: Array, at: Any) -> Array:
-        return jax.lax.cond(due, improve, lambda start, _: start, start, at)
-
-    @refreshed.def_vmap
-    def over_replicas(size: int, mapped: Any, due: Array, start: Array, at: Any) -> tuple[Array, bool]:
-        def spread(value: Any, is_mapped: Any) -> Any:
-            return jax.tree.map(lambda v, m: v if m else jnp.broadcast_to(v, (size, *jnp.shape(v))), value, is_mapped)
-
-        due, start, at = spread((due, start, at), tuple(mapped))
-
-        def improved(start: Array, at: Any) -> Array:
-            return jnp.where(due[:, None, None], jax.vmap(improve)(start, at), start)
-
-        return jax.lax.cond(jnp.any(due), improved, lambda start, _: start, start, at), True
-
-    return refreshed
+    return where_due(improve)
 
 
 def top_directions(products: Callable[[Array], Array], start: Array, count: int) -> Array:

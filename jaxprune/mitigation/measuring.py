@@ -55,8 +55,9 @@ def dense_reference(
     """
     logits = logits_of(apply, params, data, chunk_size)
     known = (cross_entropy(logits, data.y), (jnp.argmax(logits, -1) == data.y).astype(logits.dtype))
-    means = (group_mean(value, data.group, num_groups, data.weight)[0] for value in known)
-    return DenseReference(*means, logits, None if held_out is None else logits_of(apply, params, held_out, chunk_size))
+    loss, accuracy = (group_mean(value, data.group, num_groups, data.weight)[0] for value in known)
+    outputs = None if held_out is None else logits_of(apply, params, held_out, chunk_size)
+    return DenseReference(loss, accuracy, logits, outputs)
 
 
 def logits_of(apply: Apply, params: Params, data: Batch, chunk_size: int) -> Array:

@@ -105,7 +105,10 @@ class Experiment:
 
     def blocks(self, split: str) -> Iterator[Batch]:
         """A split in the parts that networks are measured on: one, or several where it is streamed."""
-        return blocks(self.dataset.split(split)) if self.dataset.streamed else iter([self.on_device(split)])
+        if not self.dataset.streamed:
+            return iter([self.on_device(split)])
+        # On the device now, once, rather than anew for each of the networks.
+        return (jax.device_put(block, jax.devices()[0]) for block in blocks(self.dataset.split(split)))
 
     def num_blocks(self, split: str) -> int:
         """How many of them there are."""
@@ -246,7 +249,7 @@ def resolve(settings: Settings) -> Experiment:
     if mitigation.CONSTRAINTS[settings.mitigation.constraint](1, 0.0).needs_dense:
         raise UserError(
             f"mitigation.constraint: {settings.mitigation.constraint} compares with the dense network, which is not "
-            "there while that is trained; take it to `jaxprune compare`, or use loss_gap"
+            "there while that is trained; use loss_gap, or `jaxprune compare` with compare.methods ceag or equal_harm"
         )
     wanted = settings.data
     if wanted.stream and not settings.theory.examples:

@@ -85,10 +85,12 @@ def _ends(context: Context, operator: theory.GroupOperator, key: jax.Array, both
 
 def _cosines(context: Context) -> dict[str, Any]:
     experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
+    # Of the whole split, of which the examples may be a choice.
+    sizes = jnp.asarray(experiment.dataset.group_sizes(experiment.settings.theory.split), jnp.float32)
 
     def measure(chunks: theory.Chunks, params: Params, stats: Stats) -> dict[str, Array]:
         gradients = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)
-        order = statements.proposition1(gradients, chunks.size).order
+        order = statements.proposition1(gradients, sizes).order
         return {
             "cosines": theory.gradient_cosines(gradients),
             "larger": order.left,

@@ -96,7 +96,7 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
     source = workspace.read(stage)
     for name in ("theory.html", "theory.json"):
         write_atomically(workspace.root / name, (source / name).read_bytes())
-    if not (workspace.root / "config.toml").exists():  # so that the folder can be given in place of a config
+    if not (workspace.root / PUBLISHED).exists():  # of a report; else the folder can be given in place of a config
         write_atomically(workspace.root / "config.toml", config.to_toml(context.experiment.settings))
     return {"theory": source, "report": workspace.root / "theory.html"}
 

@@ -166,7 +166,8 @@ def _distances(results: Results) -> Section:
         "Four distances to the decision boundary",
         headings=("group", *columns.values()),
         rows=rows,
-        note="Means over members and seeds; the last two in units of the inputs. The paper does not say which it used.",
+        note="Means over members and seeds; the last two in units of the normalised inputs. The paper does not say "
+        "which it used.",
     )
 
 

@@ -22,13 +22,21 @@ def _counts(name: str, left: np.ndarray, right: np.ndarray, holds: np.ndarray, a
 def statements(results: Results) -> Section:
     """In how many cases each statement holds, and where it has to."""
     theory, laboratory = theory_of(results), results.laboratory or {}
-    taylor = theory.first_order + theory.second_order
-    remainder = theory.observed - taylor
-    slack = theory.bound - taylor
+    remainder = theory.observed - theory.first_order - theory.second_order
+    distance, converged = theory.distance[..., None], np.broadcast_to(theory.converged == 1, theory.bound.shape)
+    # Lanczos approaches λ from below, by less than its residual.
+    above = theory.bound + np.abs(theory.bound) * 1e-3
+    sides = (
+        ("gᵀΔ ≤ ‖g‖‖Δ‖", theory.first_order, theory.gradient_norm * distance, np.ones_like(converged)),
+        ("½ΔᵀHΔ ≤ ½λ(H)‖Δ‖²", theory.second_order, 0.5 * theory.eigenvalue * distance**2, converged),
+    )
     rows = [
-        _counts("Theorem 1, without remainder", theory.observed, theory.bound,
-                theory.observed <= theory.bound, remainder <= slack),
+        _counts("Theorem 1, without remainder", theory.observed, theory.bound, theory.observed <= above,
+                (remainder <= 0) & converged),
     ]  # fmt: skip
+    for name, left, right, given in sides:
+        rounding = 1e-3 * np.abs(right) + 1e-6
+        rows.append(_counts(f"Theorem 1, term {name}", left, right, left <= right + rounding, given))
     if len(theory.sparsities) > 1:
         order = np.argsort(theory.sparsities)
         bound = theory.bound[order]

@@ -79,6 +79,7 @@ def render_theory_page(results: Results, figures: Path, environment: Mapping[str
             settings=results.settings,
             results=results,
             why=findings.why(results),
+            caveats=findings.caveats(results),
             chapter=[(section, _figure(figures, section)) for section in chapter(results)],
             config=tomli_w.dumps(without_none(results.settings)),
             environment=environment,

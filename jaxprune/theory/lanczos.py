@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprune.replicas import where_due
 from jaxprune.types import Array
 
 
@@ -114,6 +115,7 @@ def extreme_eigenvalues(
     held = min(products, size, max(4, max_vectors or products))
     kept = held // 2
     step = _stepper(matvec, tolerance, both)
+    restarted = where_due(lambda krylov, _: _restart(krylov, kept, both))
 
     def unfinished(search: _Search) -> Array:
         done = _done(search.found, both)
@@ -122,7 +124,7 @@ def extreme_eigenvalues(
     def advance(search: _Search) -> _Search:
         if held < products:  # a search that cannot outgrow its basis has no restart in its program
             restart = search.position == held
-            krylov = jax.lax.cond(restart, lambda k: _restart(k, kept, both), lambda k: k, search.krylov)
+            krylov = restarted(restart, search.krylov, ())
             search = search._replace(krylov=krylov, position=jnp.where(restart, kept, search.position))
         return step(search)
 

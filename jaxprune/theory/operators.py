@@ -132,7 +132,7 @@ def group_operator(
     The Hessian H_a = ∇²_θ J(θ; D_a) is applied by forward over reverse differentiation; the Gauss-Newton matrix
     mean_x Jᵀ (∇²_z ℓ) J, with J = ∂z/∂θ, by a forward product, the Hessian of the loss in the logits, and a reverse
     product. Either is linearised once, and its intermediate values kept for all products that follow, where they take
-    no more than `memory` bytes; otherwise every product evaluates the network again, which takes about twice the time.
+    no more than `memory` bytes; otherwise every product evaluates the network again, and takes longer (docs/speed.md).
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
@@ -148,7 +148,8 @@ def group_operator(
       The operator.
 
     Raises:
-      UserError: The curvature is not known; a parameter is not finite; or the logits are not those of single examples.
+      UserError: The curvature is not known, or a parameter is not finite. Whether the logits are those of single
+        examples, `check_frozen` tells.
     """
     if curvature not in CURVATURES:
         raise unknown("curvature", curvature, CURVATURES)

@@ -30,7 +30,7 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     """Theorem 1, eq. (4): R(a) <= ‖g_a‖ ‖Δ‖ + ½ λ(H_a) ‖Δ‖² + O(‖Δ‖³).
 
     The proof bounds the two terms of the Taylor expansion and leaves the remainder open, so the two terms need not
-    cover R(a): they must where the remainder is not above their slack. The terms give the remainder as it is.
+    cover R(a): they must where the remainder is not positive. The terms give the remainder as it is.
 
     Args:
       gradient_norm: [G] ‖g_a‖ at the dense network.
@@ -45,9 +45,8 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     curvature_term = 0.5 * eigenvalue.value * distance**2
     right = gradient_term + curvature_term
     converged = Assumption(eigenvalue.converged, "the eigenvalue has converged")
-    slack = right - taylor.predicted
     small = Assumption(
-        taylor.remainder <= slack, "the remainder of third order, which the theorem leaves open, is within the slack"
+        taylor.remainder <= 0, "the remainder of third order, which the theorem leaves open, does not raise the loss"
     )
     terms = {
         "gradient_term": gradient_term,
@@ -59,7 +58,7 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     # Lanczos approaches λ from below, by less than its residual.
     rounding = 1e-3
     return Theorem1(
-        Statement(taylor.observed, right, "Theorem 1", "<=", terms, (small,), rounding),
+        Statement(taylor.observed, right, "Theorem 1", "<=", terms, (small, converged), rounding),
         Statement(taylor.first_order, gradient_term, "Theorem 1, term of first order"),
         Statement(
             taylor.second_order, curvature_term, "Theorem 1, term of second order", "<=", {}, (converged,), rounding

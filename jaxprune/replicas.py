@@ -1,0 +1,45 @@
+"""Conditions that stay conditions where replicas are mapped over."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.types import Array, PyTree
+
+
+def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTree, Any], PyTree]:
+    """`(due, start, at) -> improve(start, at) if due else start`, computed only where it is due for some replica.
+
+    A plain `lax.cond` becomes a selection under `vmap`, so that both branches would be computed every time.
+
+    Args:
+      improve: Gives the structure of `start`, shapes and types included. It must close over no traced value: what
+        changes goes through `at`.
+
+    Returns:
+      The function; `due` is [] bool. It has no derivative.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def improved(due: Array, start: PyTree, at: Any) -> PyTree:
+        return jax.lax.cond(due, improve, lambda start, _: start, start, at)
+
+    @improved.def_vmap
+    def over_replicas(size: int, mapped: Any, due: Array, start: PyTree, at: Any) -> tuple[PyTree, PyTree]:
+        def spread(value: Any, is_mapped: Any) -> Any:
+            return jax.tree.map(lambda v, m: v if m else jnp.broadcast_to(v, (size, *jnp.shape(v))), value, is_mapped)
+
+        due, start, at = spread((due, start, at), tuple(mapped))
+
+        def some(start: PyTree, at: Any) -> PyTree:
+            def pick(new: Array, old: Array) -> Array:
+                return jnp.where(due.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+            return jax.tree.map(pick, jax.vmap(improve)(start, at), start)
+
+        result = jax.lax.cond(jnp.any(due), some, lambda start, _: start, start, at)
+        return result, jax.tree.map(lambda _: True, start)
+
+    return improved
