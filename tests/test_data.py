@@ -482,6 +482,16 @@ def test_a_source_with_a_train_split_alone_is_given_a_test_split(tmp_path):
     assert (np.abs(cells - 5) <= 1).all()
 
 
+def test_images_that_are_copies_are_on_one_side_of_every_split(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 4, 4, 3)).astype(np.uint8)[rng.integers(0, 60, 120)]
+    np.savez(tmp_path / "copies.npz", x=images, y=np.arange(120) % 2)
+    dataset = data.load(str(tmp_path / "copies.npz"))
+    seen = [{image.tobytes() for image in dataset.split(split).x} for split in data.SPLITS]
+    assert sum(map(len, seen)) == len({image.tobytes() for image in images}) < 60
+    assert all(seen)
+
+
 def test_attributes_of_an_npz_file_can_be_crossed_and_predicted(own_file):
     dataset = load(own_file, group="region*sex", label="sex")
     assert dataset.group_names == tuple(f"{r}, {s}" for r in ("north", "south", "west") for s in "01")

@@ -11,7 +11,7 @@ from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
-from jaxprune.data.splitting import TEST_SHARE, stratified
+from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import intersect
@@ -121,7 +121,10 @@ def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict
     for attribute in table.stratify:
         codes, names = table.attributes[attribute]
         cells = cells * len(names) + codes
-    unit = np.arange(len(y)) if table.unit is None else table.unit
+    unit = table.unit
+    if unit is None:  # equal images are copies; equal rows of numbers may be two people
+        images = isinstance(table.x, np.ndarray) and is_image_bytes(table.x)
+        unit = copies_of(table.x) if images else np.arange(len(y))  # pyright: ignore[reportArgumentType]
 
     def cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         # Whole units are chosen, each in the cell of its first example, so that copies stay together.

@@ -1,5 +1,7 @@
 """Deterministic, stratified splits."""
 
+from hashlib import blake2b
+
 import numpy as np
 
 TEST_SHARE = 0.2  # where the source does not say which examples are the test split
@@ -26,6 +28,12 @@ def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
     chosen = np.zeros(n, bool)
     chosen[ordered[np.diff(marks) > 0]] = True
     return chosen
+
+
+def copies_of(x: np.ndarray) -> np.ndarray:
+    """For each example the first one that is equal to it, byte for byte; [N, ...] -> [N] indices."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), i) for i, row in enumerate(x)])
 
 
 def at_most(group: np.ndarray, y: np.ndarray, examples: int) -> np.ndarray:
