@@ -103,6 +103,8 @@ def levelling(comparison: Comparison, method: str) -> str:
     )
     if high < 0 and -high > max(low, 0):
         how = "it levels down, more than it lifts"
+    elif low > 0 and high > low:
+        how = "it lifts the best more than the worst"
     elif low > 0:
         how = "it lifts the worst"
     elif high > 0:
