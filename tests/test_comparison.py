@@ -133,7 +133,7 @@ def test_lifting_reaches_the_aim_and_levelling_down_is_called_by_its_name():
     assert "No method cuts both" in levelled[2]
     assert "it levels down" in levelled[2]
     assert "The dense networks themselves have an accuracy spread of 10.0 points" in levelled[2]
-    best = comparison([trial("best", NAIVE + np.where(NAIVE == NAIVE.max(-1, keepdims=True), 0.04, 0.01))])
+    best = comparison([trial("best", NAIVE + np.where(NAIVE.max(-1, keepdims=True) == NAIVE, 0.04, 0.01))])
     assert "it lifts the best more than the worst" in findings.levelling(best, "best")
     worse = findings.answer(comparison([trial("worse", NAIVE - [0, 0, 0.05])]))
     assert "Nothing clearly improves the largest ψ" in worse[0]

@@ -103,9 +103,9 @@ def test_what_the_theory_is_measured_with_is_in_its_address(finished, setting, v
 
 def test_a_run_can_be_given_in_place_of_its_config(finished):
     folder, _ = finished
-    run(folder, "cosines", "distances")
+    run(folder, "cosines", "distances", "attribution")
     settings = config.load(str(folder / "out" / "config.toml"), {})
-    assert set(settings.theory.measures) == {"cosines", "distances"}, "those of the last run"
+    assert set(settings.theory.measures) == {"cosines", "distances", "attribution"}, "those of the last run"
     before = stages(folder)
     pipeline.run(settings, folder / "out", until="theory")
     after = stages(folder)
