@@ -1,8 +1,12 @@
 """Fixtures that many tests share. Nothing here, or in any test, uses the network."""
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Before jax is imported: no accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -57,3 +61,24 @@ def batch() -> Batch:
         group=jnp.array([0, 0, 1, 1, 3, 3, 2]),
         weight=jnp.array([1.0, 1, 1, 1, 1, 1, 0]),
     )
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices() -> Callable[[str], Any]:
+    """Runs a script in a process with eight pretended devices; gives the JSON that it prints."""
+
+    def run(script: str) -> Any:
+        environment = os.environ | {
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compilation
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads(done.stdout)
+        assert found["devices"] == 8
+        return found
+
+    return run

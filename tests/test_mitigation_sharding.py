@@ -1,10 +1,5 @@
 """Every method on many devices gives what it gives on one: multipliers, buffers and companions are laid out with it."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
 from jaxprune.mitigation import METHODS
@@ -88,19 +83,9 @@ json.dump(found, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(on_eight_devices):
     """What the process with eight devices saw."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compilation
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
-    assert found["devices"] == 8
+    found = on_eight_devices(SCRIPT)
     assert found["mesh"] == {"replica": 4, "data": 2}
     return found
 

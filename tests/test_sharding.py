@@ -1,10 +1,5 @@
 """Many devices give what one gives. They are pretended, in one process of its own, that all tests here read."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -93,19 +88,9 @@ json.dump(found, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(on_eight_devices):
     """What the process with eight devices saw."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compilation
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
-    assert found["devices"] == 8
+    found = on_eight_devices(SCRIPT)
     return found
 
 

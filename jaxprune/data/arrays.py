@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxprune.data.normalisation import is_image_bytes
-from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified
+from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError
 
@@ -50,8 +50,7 @@ def read_npz(path: Path) -> Table:
     if split is None:
         cells = np.unique(np.stack([values for values, _ in columns.values()]), axis=1, return_inverse=True)[1]
         unit = copies_of(x) if is_image_bytes(x) else np.arange(n)
-        _, first, of_unit = np.unique(unit, return_index=True, return_inverse=True)  # copies stay together
-        split = stratified(cells.reshape(-1)[first], TEST_SHARE)[of_unit.reshape(-1)].astype(np.uint8)
+        split = stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
     if len(split) != n:
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
     if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():

@@ -11,7 +11,7 @@ from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
-from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified
+from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import intersect
@@ -117,6 +117,8 @@ def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict
         raise UserError(f"{where}: the train split is empty; give it examples")
     test = np.flatnonzero(table.split == 1)
     own = np.flatnonzero(table.split == 2)
+    if len(test) and len(own):
+        return {"train": train, "validation": own, "test": test}
     cells = np.asarray(y, np.int64)
     for attribute in table.stratify:
         codes, names = table.attributes[attribute]
@@ -127,9 +129,7 @@ def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict
         unit = copies_of(table.x) if images else np.arange(len(y))  # pyright: ignore[reportArgumentType]
 
     def cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        # Whole units are chosen, each in the cell of its first example, so that copies stay together.
-        _, first, of_unit = np.unique(unit[rows], return_index=True, return_inverse=True)
-        chosen = stratified(cells[rows][first], share)[of_unit.reshape(-1)]
+        chosen = stratified_units(cells[rows], unit[rows], share)
         return rows[~chosen], rows[chosen]
 
     if not len(test):  # many published sets have a train split alone

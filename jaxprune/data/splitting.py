@@ -30,6 +30,21 @@ def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
     return chosen
 
 
+def stratified_units(cells: np.ndarray, unit: np.ndarray, fraction: float) -> np.ndarray:
+    """As `stratified`, of whole units: copies stay together, in the cell of the first of them.
+
+    Args:
+      cells: [N] int, the stratum of each example.
+      unit: [N] int, equal for copies.
+      fraction: Between 0 and 1.
+
+    Returns:
+      [N] bool, True for those chosen.
+    """
+    _, first, of_unit = np.unique(unit, return_index=True, return_inverse=True)
+    return stratified(cells[first], fraction)[of_unit.reshape(-1)]
+
+
 def copies_of(x: np.ndarray) -> np.ndarray:
     """For each example the first one that is equal to it, byte for byte; [N, ...] -> [N] indices."""
     first: dict[bytes, int] = {}

@@ -144,10 +144,8 @@ class Trials:
         group = np.asarray(dataset.train.group)
         rows = at_most(group, np.asarray(dataset.train.y), _SCORED)
         chosen = jax.tree.map(lambda a: np.asarray(a)[rows], dataset.train)
-        counts = (np.bincount(codes, minlength=dataset.num_groups) for codes in (group, chosen.group))
-        shares = np.divide(
-            *counts, out=np.zeros(dataset.num_groups), where=np.bincount(chosen.group, minlength=dataset.num_groups) > 0
-        )
+        people, kept = (np.bincount(codes, minlength=dataset.num_groups) for codes in (group, chosen.group))
+        shares = people / np.maximum(kept, 1)
         return chosen._replace(weight=(chosen.weight * shares[chosen.group]).astype(np.float32))
 
     def _fit(
