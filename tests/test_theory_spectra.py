@@ -231,6 +231,46 @@ def test_a_linearised_operator_is_compiled_once_and_its_memory_is_foretold(x64):
         compiled = counts
 
 
+def test_the_network_is_not_evaluated_for_groups_whose_search_has_ended(x64):
+    """Multiplying by 0 is how a finished group asks; every other group's product stays what it is."""
+    seen = []
+
+    def watched(params, x):
+        jax.debug.callback(lambda first: seen.append(float(first)), x[0, 0])
+        return mlp(params, x)
+
+    chunks = by_group(examples(), G, 3)
+    product = jax.jit(lambda operator, vectors: operator(vectors))
+    operator = group_operator(watched, mlp_weights(), chunks, num_groups=G, memory=0)
+    vectors = jnp.asarray(starts(G, operator.num_params))
+    whole = product(operator, vectors)
+    jax.effects_barrier()
+    every = set(seen)
+    seen.clear()
+    some = product(operator, vectors.at[0].set(0))
+    jax.effects_barrier()
+    of_first = {float(x[0, 0]) for x, group in zip(chunks.x, chunks.group, strict=True) if group == 0}
+    assert of_first
+    assert set(seen) == every - of_first
+    np.testing.assert_array_equal(some[0], 0)
+    np.testing.assert_array_equal(some[1:], whole[1:])
+
+
+def test_asking_for_the_memory_again_does_not_trace_the_network_again(x64):
+    traced = []
+
+    def watched(params, x):
+        traced.append(1)
+        return mlp(params, x)
+
+    def ask(seed):
+        return residual_bytes(group_operator(watched, mlp_weights(seed), examples(), num_groups=G, memory=0))
+
+    first, times = ask(0), len(traced)
+    assert ask(1) == first
+    assert len(traced) == times > 0
+
+
 def test_parameters_that_are_not_finite_are_refused(x64):
     params = mlp_weights()
     params["v"][0, 0] = np.nan

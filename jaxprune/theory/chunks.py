@@ -38,7 +38,7 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
       batch: [N] examples; those of weight 0 are left out.
       num_groups: G.
       chunk_size: B; the last chunk of each group is padded with weight 0, and the memory of a pass grows with B.
-        None chooses the power of two that pads little in few chunks, up to 512 and to what a byte budget allows.
+        None chooses what pads little in few chunks, up to 512 and to what a byte budget allows.
       replicas: R, the networks that the chunks are for at once, which share the budget.
 
     Returns:
@@ -53,9 +53,8 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
     most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))
-    powers = [2**k for k in range(10) if 2**k <= most]
     overhead = min(_OVERHEAD, _INPUTS / max(1, x[:1].size))
-    length = chunk_size or min(powers, key=lambda b: float(np.sum(-(-counts // b) * (b + overhead))))
+    length = chunk_size or min(range(1, most + 1), key=lambda b: float(np.sum(-(-counts // b) * (b + overhead))))
     parts: list[tuple[int, np.ndarray]] = []
     for a, members in enumerate(of_group):
         parts += [(a, members[i : i + length]) for i in range(0, len(members), length)]

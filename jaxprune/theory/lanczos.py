@@ -176,7 +176,8 @@ def extend(krylov: Krylov, position: Array, w: Array, done: Array) -> tuple[Kryl
 def _stepper(matvec: Callable[[Array], Array], tolerance: float, both: bool) -> Callable[[_Search], _Search]:
     def step(search: _Search) -> _Search:
         done = _done(search.found, both)
-        product = matvec(search.krylov.basis[:, search.position])
+        newest = search.krylov.basis[:, search.position]
+        product = matvec(jnp.where(done[:, None], 0, newest))  # 0 costs a group operator nothing
         krylov, beta, exhausted = extend(search.krylov, search.position, product, done)
         taken, position = search.taken + 1, search.position + 1
         values, weights = _ritz_ends(krylov.matrix, position)

@@ -168,7 +168,7 @@ def residual_bytes(operator: GroupOperator) -> int:
     if not len(chunks.group):
         return 0
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (chunks.x, chunks.y, chunks.weight))
-    maps = jax.eval_shape(lambda o, chunk: _linear_map(o, *chunk), operator, first)
+    maps = jax.eval_shape(_linear_map, operator, *first)  # traced once: the function itself is the key of the cache
     return len(chunks.group) * sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(maps))
 
 
@@ -245,15 +245,22 @@ def _product(operator: GroupOperator, x: Array, y: Array, weight: Array, vector:
 def _sums(operator: GroupOperator, vectors: Array) -> Array:
     """[G, P] products, not yet divided by the sizes of the groups."""
     unravel, chunks = ravel_pytree(operator.params)[1], operator.chunks
-
-    def add(sums: Array, chunk: tuple[Any, Array]) -> tuple[Array, None]:
-        inputs, group = chunk
-        vector = unravel(vectors[group])
-        product = inputs(vector) if operator.maps is not None else _product(operator, *inputs, vector=vector)
-        return sums.at[group].add(ravel_pytree(product)[0]), None
-
     inputs = operator.maps if operator.maps is not None else (chunks.x, chunks.y, chunks.weight)
-    return jax.lax.scan(add, jnp.zeros_like(vectors), (inputs, chunks.group))[0]
+
+    def product(row: Array, vector: Array) -> Array:
+        # Taken in here, as operands of a condition are copied.
+        of_row = jax.tree.map(lambda a: jnp.asarray(a)[row], inputs)
+        of_chunk = of_row if operator.maps is not None else partial(_product, operator, *of_row)
+        return ravel_pytree(of_chunk(unravel(vector)))[0]
+
+    def add(sums: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
+        row, group = chunk
+        vector = vectors[group]
+        # A product with 0 is 0: the chunks of a group whose search has ended are passed over.
+        found = jax.lax.cond(jnp.any(vector != 0), product, lambda _, vector: jnp.zeros_like(vector), row, vector)
+        return sums.at[group].add(found), None
+
+    return jax.lax.scan(add, jnp.zeros_like(vectors), (jnp.arange(len(chunks.group)), chunks.group))[0]
 
 
 def _spread(chunks: Chunks, mesh: Mesh) -> Chunks:
