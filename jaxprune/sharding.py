@@ -1,6 +1,9 @@
 """Where replicas and batches lie when there is more than one device."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,52 @@ def make_mesh(num_replicas: int) -> Mesh | None:
     replica = math.gcd(num_replicas, devices)
     # Auto: under Explicit axes, gathers from sharded arrays raise.
     return jax.make_mesh((replica, devices // replica), ("replica", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def measuring_mesh(num_replicas: int) -> Mesh | None:
+    """A mesh with the axis replica over as many devices of this host as divide R, or None where that is one.
+
+    For functions of one replica each: every device has replicas of its own, and nothing is exchanged, so that loops
+    end on each device when its own replicas are done.
+
+    Args:
+      num_replicas: R.
+    """
+    devices = jax.local_devices()
+    used = next(n for n in range(min(num_replicas, len(devices)), 0, -1) if num_replicas % n == 0)
+    return None if used == 1 else Mesh(np.array(devices[:used]), ("replica",), axis_types=(AxisType.Auto,))
+
+
+def over_replicas(function: Callable[..., Any], mesh: Mesh | None, shared: PyTree, *stacked: PyTree) -> Any:
+    """`function(shared, *one replica's)` for every replica, as one compiled program for each `function` object.
+
+    Args:
+      function: A pure function.
+      mesh: Of `measuring_mesh`, or None for the first device.
+      shared: Arrays that are the same for all replicas.
+      *stacked: Arrays with a leading axis R.
+
+    Returns:
+      The results, stacked along a leading axis R, on the first device.
+    """
+    first = jax.local_devices()[0]
+    if mesh is None:
+        return _over_replicas(function, None, *jax.device_put((shared, stacked), first))
+    shared, stacked = place(shared, mesh), place(stacked, mesh, "replica")
+    return jax.device_put(_over_replicas(function, mesh, shared, stacked), first)
+
+
+@partial(jax.jit, static_argnames=("function", "mesh"))
+def _over_replicas(function: Callable[..., Any], mesh: Mesh | None, shared: PyTree, stacked: tuple) -> Any:
+    def mapped(shared: PyTree, stacked: tuple) -> Any:
+        return jax.vmap(lambda *leaves: function(shared, *leaves))(*stacked)
+
+    if mesh is None:
+        return mapped(shared, stacked)
+    whole, spread = PartitionSpec(), PartitionSpec("replica")
+    return jax.shard_map(mapped, mesh=mesh, in_specs=(whole, spread), out_specs=spread, check_vma=False)(
+        shared, stacked
+    )
 
 
 def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:

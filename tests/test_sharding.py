@@ -18,7 +18,8 @@ import optax
 from jaxprune import losses, pruning, sharding, training
 from jaxprune.types import Batch
 
-found = {"devices": jax.device_count(), "mesh": {}, "batch axis": {}, "spread": {}, "fit": {}, "moved": {}, "masks": {}}
+found = {"devices": jax.device_count(), "mesh": {}, "batch axis": {}, "spread": {}, "fit": {}, "moved": {}, "masks": {},
+         "measured": {}}
 
 
 def apply(params, x):
@@ -83,6 +84,24 @@ for sparsity in (0.1, 0.5, 0.9):
         bool((np.asarray(one[name]) == np.asarray(many[name])).all()) for one, many in both for name in scores
     ]
 
+# Measuring: every replica's loop ends when it is done, whatever the others do.
+def measure(factor, start):
+    first = (start["value"], jnp.int32(0))
+    return jax.lax.while_loop(lambda at: at[0] < 100, lambda at: (at[0] * factor, at[1] + 1), first)
+
+
+for replicas in (1, 5, 6, 16):
+    mesh = sharding.measuring_mesh(replicas)
+    starts = {"value": jnp.linspace(0.1, 90, replicas)}
+    one = sharding.over_replicas(measure, None, jnp.float32(1.5), starts)
+    many = sharding.over_replicas(measure, mesh, jnp.float32(1.5), starts)
+    found["measured"][replicas] = {
+        "devices": 1 if mesh is None else mesh.size,
+        "turns": [leaf.tolist() for leaf in (one[1], many[1])],
+        "equal": bool((one[0] == many[0]).all()),
+        "left on": len(many[0].devices()),
+    }
+
 json.dump(found, sys.stdout)
 """
 
@@ -122,3 +141,13 @@ def test_one_device_needs_no_mesh():
     assert sharding.batch_sharding(None) is None
     tree = {"a": np.ones(3)}
     assert sharding.place(tree, None, "replica") is tree
+
+
+def test_networks_are_measured_on_as_many_devices_as_divide_them(found):
+    assert {int(r): m["devices"] for r, m in found["measured"].items()} == {1: 1, 5: 5, 6: 6, 16: 8}
+    for replicas, measured in found["measured"].items():
+        one, many = measured["turns"]
+        assert one == many
+        assert len(set(one)) > 1 or replicas == "1"
+        assert measured["equal"]
+        assert measured["left on"] == 1

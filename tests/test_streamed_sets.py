@@ -10,6 +10,7 @@ from jaxprune import config, data, pipeline, streaming
 from jaxprune.errors import UserError
 from jaxprune.pipeline.context import Silent
 from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.subjects import chosen_examples
 
 pytest.importorskip("grain")
 
@@ -187,12 +188,12 @@ def test_the_theory_takes_so_many_of_each_group_and_leaves_the_labels_in_their_s
 
 def test_the_experiment_holds_the_choice_alone(sets):
     small = {"model.hidden": (4,), "seeds": 1, "data.name": "digits"}
-    chosen = resolve(config.load(None, small | {"theory.examples": 7})).theory_data
+    chosen = chosen_examples(resolve(config.load(None, small | {"theory.examples": 7})))
     assert np.bincount(np.asarray(chosen.group)).tolist() == [7] * 10
-    whole = resolve(config.load(None, small)).theory_data
+    whole = chosen_examples(resolve(config.load(None, small)))
     assert len(whole.y) == len(data.load("digits").train.y)
     streamed = resolve(settings(sets, True))
-    assert np.bincount(np.asarray(streamed.theory_data.group)).tolist() == [9] * 3
+    assert np.bincount(np.asarray(chosen_examples(streamed).group)).tolist() == [9] * 3
 
 
 def test_streaming_a_set_that_is_not_prepared_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,8 +12,9 @@ from jaxprune import config, pipeline
 from jaxprune.errors import UserError
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.laboratory import MEASURES
-from jaxprune.pipeline.theories import theory_stage
+from jaxprune.pipeline.laboratory import MEASURES, laboratory
+from jaxprune.pipeline.stage import Workspace
+from jaxprune.pipeline.theories import theorise, theory_stage
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_figures import FIGURES, draw_theory
 from jaxprune.reporting.results import Results
@@ -88,7 +90,7 @@ def test_another_measure_leaves_what_is_measured(finished):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("examples", 10), ("tolerance", 0.1), ("max_iterations", 5), ("split", "test"), ("memory", 5)],
+    [("examples", 10), ("tolerance", 0.1), ("max_iterations", 5), ("split", "test"), ("memory", 5), ("float64", True)],
 )
 def test_what_the_theory_is_measured_with_is_in_its_address(finished, setting, value):
     """Else numbers of other settings would be published under the new ones."""
@@ -99,6 +101,27 @@ def test_what_the_theory_is_measured_with_is_in_its_address(finished, setting, v
         return theory_stage(Context(resolve(settings), None, Silent(), 1.0)).address
 
     assert address(**{setting: value}) != address()
+
+
+@pytest.fixture(scope="module")
+def in_float64(finished):
+    """The same networks, measured in float64, to a tolerance that float32 cannot meet."""
+    folder, _ = finished
+    wide = {"theory.float64": True, "theory.tolerance": 1e-9, "theory.max_iterations": 200}
+    settings = config.load(str(folder / "small.toml"), wide | {"theory.measures": ("cosines",)})
+    context = Context(resolve(settings), Workspace(folder / "out"), Silent(), 1.0)
+    return theorise(context), laboratory(context)
+
+
+def test_the_theory_is_measured_in_float64_on_request(finished, in_float64):
+    narrow, (wide, measured) = results_of(finished[0]).theory, in_float64
+    assert np.all(wide["converged"])
+    assert np.max(np.array(wide["residual"]) / np.array(wide["eigenvalue"])) < 1e-9
+    np.testing.assert_allclose(wide["eigenvalue"], narrow.eigenvalue, rtol=1e-3)
+    np.testing.assert_allclose(wide["first_order"], narrow.first_order, rtol=1e-3, atol=1e-5)
+    cosines = np.array(measured["cosines"]["cosines"])
+    assert np.max(np.abs(np.diagonal(cosines, axis1=1, axis2=2) - 1)) < 1e-14, "float32 would be off by 1e-7"
+    assert not jax.config.jax_enable_x64, "what follows is in float32 again"
 
 
 def test_a_run_can_be_given_in_place_of_its_config(finished):
@@ -173,12 +196,16 @@ def by_hand() -> Results:
     }
     failing = statement | {"right": np.full((r, g), 0.5), "holds": np.zeros((r, g)), "assumed": np.zeros((r, g))}
     pairs = np.where(np.eye(g, dtype=bool), np.nan, 1.0)[None].repeat(r, 0)
+    opposed = np.full((g, g), 0.5)
+    opposed[2, 0] = opposed[0, 2] = -0.25
     laboratory = {
-        "cosines": {"cosines": np.ones((r, g, g)), "larger": pairs, "smaller": 2 * pairs, "holds": np.ones((r, g, g)),
-                    "assumed": np.zeros((r, g, g))},
+        "cosines": {"cosines": np.where(np.eye(g, dtype=bool), 1, opposed)[None].repeat(r, 0),
+                    "statements": {"Proposition 1": {"left": pairs, "right": 2 * pairs, "holds": np.ones((r, g, g)),
+                                                     "assumed": np.zeros((r, g, g))}}},
         "spectra": {"largest": value, "smallest": {"value": (-np.ones((r, g))).tolist(), "converged": [[True] * g] * r},
-                    "gauss_newton": unfinished, "trace": np.full((r, g), 12.0), "trace_error": np.full((r, g), 0.5)},
-        "density": {"grid": np.linspace(-1, 3, 50), "density": rng.uniform(0.1, 1, (g, 50)), "width": 0.1,
+                    "gauss_newton": unfinished, "trace": np.full((r, g), 12.0), "trace_error": np.full((r, g), 0.5),
+                    "products": 30},
+        "density": {"grid": np.linspace(-1, 3, 50), "density": rng.uniform(0.1, 1, (g, 50)), "width": 0.1, "steps": 40,
                     "negative_share": np.zeros(g), "positive_share": np.array([0.01, 0.02, 0.08, 0.03])},
         "examples": {"mean_of_norms": 2 * np.asarray(made.theory.gradient_norm)},
         "distances": {n: rng.uniform(size=(r, g)) for n in ("margin", "closeness", "radius", "distance")},
@@ -186,7 +213,8 @@ def by_hand() -> Results:
                                                       "printed": failing}},
         "attribution": {"leaves": ["first/bias", "first/kernel", "last/kernel"], "path": path,
                         "observed": path.sum(-1), "first_order": path, "second_order": path},
-        "pruned": {"gradient_norm": rng.uniform(5, 6, (s, r, g)), "value": np.zeros((s, r, g)), "nested": [True]},
+        "pruned": {"gradient_norm": rng.uniform(5, 6, (s, r, g)), "value": np.zeros((s, r, g)), "nested": [True],
+                   "converged": np.ones((s, r, g)) - np.eye(g)[0]},
         "sparing": {"layers": ["first/kernel", "last/kernel"], "group": [3, 0], "allocation": [[0.5, 0.0], [0.9, 0.95]],
                     "reached": [0.5, 0.91], "harm": np.full((s, r, g), 0.4),
                     "spared_harm": np.stack([np.full((r, g), 0.1), np.full((r, g), 0.7)])},
@@ -229,8 +257,27 @@ def test_the_sentences_are_computed():
     assert "greatest for town 2 (8.0%)" in section(made, "Where the eigenvalues").sentences[0]
     assert "at 1 of 2 sparsities" in section(made, "spare").sentences[0]
     assert "At 1 of them the largest harm of any group is greater" in section(made, "spare").sentences[0]
+    assert "1 of 6 pairs" in section(made, "against each other").sentences[0]
+    assert "town 2 and town 0 the most (-0.25)" in section(made, "against each other").sentences[0]
     assert "‖g‖ rises for 4 of 4 groups and λ(H) falls for 4" in section(made, "How pruning moves").sentences[0]
     assert [row[-1] for row in section(made, "pull the same way").rows] == ["2.0"] * 4
+
+
+def test_eigenvalues_of_pruned_networks_that_have_not_converged_are_counted():
+    assert section(by_hand(), "How pruning moves").sentences[1].startswith("4 of 16 eigenvalues have not converged")
+
+
+def test_the_layers_are_told_by_order():
+    """Path, first order, and both orders, of the group hurt most, the largest part first."""
+    made = by_hand()
+    found = made.laboratory["attribution"]
+    path = np.array(found["path"])[1].mean(0)
+    worst = int(np.argmax(path.sum(-1)))
+    rows = section(made, "Which layers").rows
+    order = np.argsort(-path[worst])
+    assert [row[0] for row in rows] == [found["leaves"][i] for i in order]
+    assert [row[1] for row in rows] == [row[2] for row in rows] == [f"{path[worst, i]:+.3f}" for i in order]
+    assert [row[3] for row in rows] == [f"{2 * path[worst, i]:+.3f}" for i in order]
 
 
 def test_results_with_a_laboratory_survive_json():

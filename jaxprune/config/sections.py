@@ -183,6 +183,7 @@ class Theory(_Section):
     tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
     max_iterations: int = Field(default=50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
     memory: int = Field(default=1024, ge=1, description="MiB for linearised products, and as much for Lanczos vectors")
+    float64: bool = Field(default=False, description="whether it is computed in float64, which is slower")
     measures: tuple[Measure, ...] = Field(
         default=(), description="further, costly measures (`jaxprune theory` takes all of them unless some are named)"
     )

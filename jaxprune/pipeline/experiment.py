@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ from jaxprune import data, losses, mitigation, models, pruning, sharding, traini
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
 from jaxprune.data.batching import chunk_size_for
-from jaxprune.data.splitting import at_most
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError, unknown
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
@@ -59,12 +58,23 @@ class Experiment:
         return sharding.place(jax.tree.map(jnp.asarray, self.dataset.train), self.mesh)
 
     @cached_property
+    def measuring_mesh(self) -> Mesh | None:
+        """The devices that networks are measured on, each some replicas of its own; None for the first."""
+        return sharding.measuring_mesh(len(self.seeds))
+
+    def to_measure(self, batch: Batch) -> Batch:
+        """Examples on every device that networks are measured on."""
+        if self.measuring_mesh is None:
+            return jax.device_put(batch, jax.local_devices()[0])
+        return sharding.place(batch, self.measuring_mesh)
+
+    @cached_property
     def on_device(self) -> Callable[[str], Batch]:
-        """A split on the first device, where networks are measured; put there when it is first asked for."""
+        """A split where networks are measured; put there when it is first asked for."""
 
         def place(split: str) -> Batch:
             shared = split == "train" and self.mesh is None
-            return self.train_data if shared else jax.device_put(self.dataset.split(split), jax.devices()[0])
+            return self.train_data if shared else self.to_measure(self.dataset.split(split))
 
         return cache(place)
 
@@ -108,22 +118,11 @@ class Experiment:
         if not self.dataset.streamed:
             return iter([self.on_device(split)])
         # On the device now, once, rather than anew for each of the networks.
-        return (jax.device_put(block, jax.devices()[0]) for block in blocks(self.dataset.split(split)))
+        return (self.to_measure(block) for block in blocks(self.dataset.split(split)))
 
     def num_blocks(self, split: str) -> int:
         """How many of them there are."""
         return num_blocks(self.dataset.split(split)) if self.dataset.streamed else 1
-
-    @cached_property
-    def theory_data(self) -> Batch:
-        """The examples that the theory is measured on, in memory: a split, or some of each group of it."""
-        wanted = self.settings.theory
-        batch = self.dataset.split(wanted.split)
-        if not wanted.examples:
-            return self.on_device(wanted.split)
-        index = at_most(batch.group, batch.y, wanted.examples)
-        chosen = Batch(batch.x[index], batch.y[index], batch.group[index], batch.weight[index])
-        return jax.device_put(chosen, jax.devices()[0])
 
     def chunk_size(self, x: Array) -> int:
         """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
@@ -165,8 +164,7 @@ class Experiment:
     def over_replicas(self, function: Callable[..., Any], shared: PyTree, *stacked: PyTree) -> Any:
         """`function(shared, *one replica's)` for every replica, as one compiled program for each `function` object.
 
-        Runs on the first device: measuring costs little beside training, and its loops, which end when the last replica
-        has converged, would need a collective for each turn.
+        On several devices each has replicas of its own (`sharding.measuring_mesh`).
 
         Args:
           function: A pure function.
@@ -174,10 +172,9 @@ class Experiment:
           *stacked: Arrays with a leading axis R.
 
         Returns:
-          The results, stacked along a leading axis R.
+          The results, stacked along a leading axis R, on the first device.
         """
-        shared, stacked = jax.device_put((shared, stacked), jax.devices()[0])
-        return _over_replicas(function, shared, *stacked)
+        return sharding.over_replicas(function, self.measuring_mesh, shared, *stacked)
 
     def _step(self, phase: str, fair: bool) -> Step:
         tx, loss = self._transformation(phase, fair, None), losses.cross_entropy
@@ -292,8 +289,3 @@ def _check_augmentation(settings: Settings, dataset: Dataset) -> None:
             f"train.crop: {settings.train.crop} pixels would shift images of {shape[0]}x{shape[1]} out of view; "
             "give fewer, such as an eighth of a side"
         )
-
-
-@partial(jax.jit, static_argnames=("function",))
-def _over_replicas(function: Callable[..., Any], shared: PyTree, *stacked: PyTree) -> Any:
-    return jax.vmap(lambda *leaves: function(shared, *leaves))(*stacked)

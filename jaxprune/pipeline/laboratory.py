@@ -11,11 +11,11 @@ import numpy as np
 from jaxprune import theory
 from jaxprune.config.sections import Measure
 from jaxprune.groups import group_mean
+from jaxprune.pipeline import subjects
 from jaxprune.pipeline.context import Context, json_once
-from jaxprune.pipeline.networks import Trained, dense, pruned
 from jaxprune.pipeline.sparing import spare
 from jaxprune.pipeline.stage import Stage
-from jaxprune.pipeline.theories import memory_of_a_replica, theory_stage
+from jaxprune.pipeline.theories import theory_stage
 from jaxprune.theory import statements
 from jaxprune.types import Array, Batch, Params, Stats
 
@@ -50,19 +50,9 @@ def laboratory(context: Context) -> dict[str, Any] | None:
 
 
 def _taken(context: Context, measure: Measure) -> dict[str, Any]:
-    return jax.tree.map(
-        lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf).tolist(), _TAKE[measure](context)
-    )
-
-
-def _chunks(context: Context) -> theory.Chunks:
-    experiment = context.experiment
-    num_groups, replicas = experiment.dataset.num_groups, len(experiment.seeds)
-    return theory.by_group(experiment.theory_data, num_groups, replicas=replicas)
-
-
-def _batch(context: Context) -> Batch:
-    return context.experiment.theory_data
+    with subjects.precision(context):
+        found = _TAKE[measure](context)
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf).tolist(), found)
 
 
 def _operator(
@@ -71,7 +61,7 @@ def _operator(
     experiment = context.experiment
     return theory.group_operator(
         experiment.network.freeze(stats), params, chunks, num_groups=experiment.dataset.num_groups,
-        curvature=curvature, memory=memory_of_a_replica(experiment),
+        curvature=curvature, memory=subjects.memory_of_a_replica(experiment),
     )  # fmt: skip
 
 
@@ -79,8 +69,13 @@ def _ends(context: Context, operator: theory.GroupOperator, key: jax.Array, both
     settings = context.experiment.settings.theory
     return theory.group_extreme_eigenvalues(
         operator, key, tolerance=settings.tolerance, max_iterations=settings.max_iterations,
-        memory=memory_of_a_replica(context.experiment), both=both,
+        memory=subjects.memory_of_a_replica(context.experiment), both=both,
     )  # fmt: skip
+
+
+def _plain(statement: statements.Statement) -> dict[str, Array]:
+    parts = {"left": statement.left, "right": statement.right, "holds": statement.holds, "assumed": statement.assumed}
+    return parts | statement.terms
 
 
 def _cosines(context: Context) -> dict[str, Any]:
@@ -90,27 +85,26 @@ def _cosines(context: Context) -> dict[str, Any]:
 
     def measure(chunks: theory.Chunks, params: Params, stats: Stats) -> dict[str, Array]:
         gradients = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)
-        order = statements.proposition1(gradients, sizes).order
+        checked = [s for s in statements.proposition1(gradients, sizes) if s is not None]
         return {
             "cosines": theory.gradient_cosines(gradients),
-            "larger": order.left,
-            "smaller": order.right,
-            "holds": order.holds,
-            "assumed": order.assumed,
+            "statements": {s.name: _plain(s) for s in checked},
         }
 
-    source = dense(context, False)
-    return experiment.over_replicas(measure, _chunks(context), source.params, source.stats)
+    source = subjects.unpruned(context)
+    return experiment.over_replicas(measure, subjects.chunks(context), source.params, source.stats)
 
 
 def _spectra(context: Context) -> dict[str, Any]:
-    experiment, settings = context.experiment, context.experiment.settings.theory
+    experiment, source = context.experiment, subjects.unpruned(context)
+    # XTrace holds as many vectors as it takes products.
+    products = min(experiment.settings.theory.products, subjects.vectors_that_fit(experiment, source.params))
 
     def measure(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> dict[str, Any]:
         operator = _operator(context, chunks, params, stats)
         both = _ends(context, operator, key, True)
         gauss_newton = _ends(context, _operator(context, chunks, params, stats, "gauss_newton"), key, False).largest
-        trace = theory.group_traces(operator, jax.random.fold_in(key, 1), products=settings.products)
+        trace = theory.group_traces(operator, jax.random.fold_in(key, 1), products=products)
         return {
             "largest": both.largest._asdict(),
             "smallest": both.smallest._asdict(),
@@ -119,21 +113,25 @@ def _spectra(context: Context) -> dict[str, Any]:
             "trace_error": trace.standard_error,
         }
 
-    source = dense(context, False)
-    return experiment.over_replicas(measure, _chunks(context), source.params, source.stats, experiment.theory_keys)
+    found = experiment.over_replicas(
+        measure, subjects.chunks(context), source.params, source.stats, experiment.theory_keys
+    )
+    return {**found, "products": products}
 
 
 def _density(context: Context) -> dict[str, Any]:
-    experiment, settings = context.experiment, context.experiment.settings.theory
+    experiment, source = context.experiment, subjects.unpruned(context)
+    settings = experiment.settings.theory
+    # No vector may be given up here: what does not fit is not taken.
+    steps = min(settings.density_steps, subjects.vectors_that_fit(experiment, source.params))
 
     def measure(chunks: theory.Chunks, params: Params, stats: Stats, key: jax.Array) -> theory.SpectralDensity:
         operator = _operator(context, chunks, params, stats)
-        return theory.group_spectral_densities(
-            operator, key, steps=settings.density_steps, starts=settings.density_starts
-        )
+        return theory.group_spectral_densities(operator, key, steps=steps, starts=settings.density_starts)
 
-    source = dense(context, False)
-    found = experiment.over_replicas(measure, _chunks(context), source.params, source.stats, experiment.theory_keys)
+    found = experiment.over_replicas(
+        measure, subjects.chunks(context), source.params, source.stats, experiment.theory_keys
+    )
     nodes, weights = (jnp.reshape(leaf, (-1, *leaf.shape[2:])) for leaf in found)  # seeds as so many starts more
     together = theory.SpectralDensity(nodes, weights)
     width = together.width()
@@ -143,6 +141,7 @@ def _density(context: Context) -> dict[str, Any]:
     return {
         "grid": grid,
         "density": smooth,
+        "steps": steps,
         "width": jnp.max(width),
         "negative_share": together.share(-jnp.inf, -floor),
         "positive_share": together.share(floor, jnp.inf),
@@ -153,11 +152,12 @@ def _examples(context: Context) -> dict[str, Any]:
     experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
 
     def measure(batch: Batch, params: Params, stats: Stats) -> Array:
-        each = theory.example_gradient_norms(experiment.network.freeze(stats), params, batch)
+        size = subjects.examples_at_a_time(experiment, batch, 32)
+        each = theory.example_gradient_norms(experiment.network.freeze(stats), params, batch, chunk_size=size)
         return group_mean(each, batch.group, num_groups, batch.weight, empty=jnp.nan)[0]
 
-    source = dense(context, False)
-    return {"mean_of_norms": experiment.over_replicas(measure, _batch(context), source.params, source.stats)}
+    source = subjects.unpruned(context)
+    return {"mean_of_norms": experiment.over_replicas(measure, subjects.examples(context), source.params, source.stats)}
 
 
 def _distances(context: Context) -> dict[str, Any]:
@@ -166,18 +166,20 @@ def _distances(context: Context) -> dict[str, Any]:
     def measure(batch: Batch, params: Params, stats: Stats, key: jax.Array) -> theory.BoundaryDistances:
         # In units of normalised inputs: noise and gradients mean nothing in bytes.
         batch = batch._replace(x=experiment.dataset.normalise(batch.x))
-        apply = experiment.inner.freeze(stats)
-        return theory.group_boundary_distances(apply, params, batch, key, num_groups=num_groups)
+        apply, size = experiment.inner.freeze(stats), subjects.examples_at_a_time(experiment, batch, 512)
+        return theory.group_boundary_distances(apply, params, batch, key, num_groups=num_groups, chunk_size=size)
 
-    source = dense(context, False)
-    found = experiment.over_replicas(measure, _batch(context), source.params, source.stats, experiment.theory_keys)
+    source = subjects.unpruned(context)
+    found = experiment.over_replicas(
+        measure, subjects.examples(context), source.params, source.stats, experiment.theory_keys
+    )
     return found._asdict()
 
 
 def _outputs(context: Context) -> dict[str, Any]:
     """Proposition 2 and Theorem 2 on a few examples of each group; both sides are of these examples."""
     experiment, dataset = context.experiment, context.experiment.dataset
-    split, most = jax.device_get(experiment.theory_data), experiment.settings.theory.output_examples
+    split, most = jax.device_get(subjects.examples(context)), experiment.settings.theory.output_examples
     order = np.random.default_rng(0).permutation(len(split.y))
     members = [order[split.group[order] == a][:most] for a in range(dataset.num_groups)]
     index = np.sort(np.concatenate(members))
@@ -188,22 +190,21 @@ def _outputs(context: Context) -> dict[str, Any]:
         batch, chunks = data
         apply = experiment.network.freeze(stats)
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        room = memory_of_a_replica(experiment) // (4 * size * (_OUTPUT_PRODUCTS + 1) * dataset.num_classes)
+        room = subjects.memory_of_a_replica(experiment) // (4 * size * (_OUTPUT_PRODUCTS + 1) * dataset.num_classes)
         options: Any = {"num_groups": dataset.num_groups, "chunk_size": int(np.clip(room, 1, 16))}
         top = _ends(context, _operator(context, chunks, params, stats), key, False).largest
         norms = theory.group_gradient_norms(apply, params, chunks, num_groups=dataset.num_groups)
         found = {"Proposition 2": statements.proposition2(apply, params, batch, gradient_norm=norms, **options)}
+        third = statements.proposition3(jax.nn.softmax(apply(params, batch.x)))
+        found |= {s.name: s for s in third if s is not None}
         for form in forms:
             found[form] = statements.theorem2(
                 apply, params, batch, top, key, form=form, max_iterations=_OUTPUT_PRODUCTS, **options
             )
-        return {
-            name: {"left": s.left, "right": s.right, "holds": s.holds, "assumed": s.assumed} | s.terms
-            for name, s in found.items()
-        }
+        return {name: _plain(s) for name, s in found.items()}
 
-    source = dense(context, False)
-    chunks = theory.by_group(few, dataset.num_groups)
+    source = subjects.unpruned(context)
+    chunks = theory.by_group(few, dataset.num_groups, replicas=subjects.replicas_at_once(experiment))
     found = experiment.over_replicas(measure, (few, chunks), source.params, source.stats, experiment.theory_keys)
     return {"counts": [len(m) for m in members], "statements": found}
 
@@ -215,10 +216,10 @@ def _attribution(context: Context) -> dict[str, Any]:
         apply = experiment.network.freeze(stats)
         return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=2, segments=16)
 
-    source, chunks = dense(context, False), _chunks(context)
+    source, chunks = subjects.unpruned(context), subjects.chunks(context)
     found = [
         experiment.over_replicas(measure, chunks, source.params, source.stats, network.params)
-        for network in _networks(context)
+        for network in subjects.cut(context)
     ]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
     return {"leaves": theory.leaf_names(source.params)} | stacked._asdict()
@@ -234,19 +235,15 @@ def _pruned(context: Context) -> dict[str, Any]:
             context, _operator(context, chunks, params, stats), key, False
         ).largest._asdict()
 
-    chunks = _chunks(context)
+    chunks = subjects.chunks(context)
     found = [
         experiment.over_replicas(measure, chunks, network.params, network.stats, experiment.theory_keys)
-        for network in _networks(context)
+        for network in subjects.cut(context)
     ]
-    masks = [network.masks for network in _networks(context)]
+    masks = [network.masks for network in subjects.cut(context)]
     order = np.argsort(context.experiment.settings.prune.sparsities)
     nested = [statements.is_nested(masks[a], masks[b]) for a, b in itertools.pairwise(order)]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found) | {"nested": nested}
-
-
-def _networks(context: Context) -> list[Trained]:
-    return [pruned(context, False, s) for s in context.experiment.settings.prune.sparsities]
 
 
 _TAKE: Mapping[Measure, Callable[[Context], dict[str, Any]]] = {

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import auditing, pruning, theory
+from jaxprune.pipeline import subjects
 from jaxprune.pipeline.context import Context
-from jaxprune.pipeline.networks import Trained, dense, pruned
+from jaxprune.pipeline.networks import Trained
 from jaxprune.types import Array, Batch, Masks, Params, PyTree, Stats
 
 _LEVELS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -21,7 +22,7 @@ def spare(context: Context) -> dict[str, Any]:
     split; `theory.sparing_allocation` then chooses a level for each layer, one choice for all seeds (their mean harm).
     """
     experiment = context.experiment
-    source, sparsities = dense(context, False), experiment.settings.prune.sparsities
+    source, sparsities = subjects.unpruned(context), experiment.settings.prune.sparsities
     layers = _layers(experiment.prunable)
     sizes = np.array([jax.tree.leaves(source.params)[i][0].size for i in layers])
     before = _losses(context, source.params, source)
@@ -33,7 +34,7 @@ def spare(context: Context) -> dict[str, Any]:
             if level > 0:
                 cut = _prune(context, source, scores, {layer: level})
                 alone[row, column] = _losses(context, cut, source) - before
-    together = [_losses(context, pruned(context, False, s).params, source) - before for s in sparsities]
+    together = [_losses(context, network.params, source) - before for network in subjects.cut(context)]
     groups, allocations, spared = [], [], []
     for s, harm in zip(sparsities, together, strict=True):
         worst = int(np.nanargmax(np.nanmean(harm, 0)))
@@ -82,7 +83,7 @@ def _prune(context: Context, source: Trained, scores: PyTree, levels: dict[int, 
 def _losses(context: Context, params: Params, source: Trained) -> np.ndarray:
     """[R, G] losses of these parameters on the theory's split."""
     experiment = context.experiment
-    batch = experiment.theory_data
+    batch = subjects.examples(context)
     if "losses" not in context.loaded:  # one function object, so that it is compiled once
 
         def measure(batch: Batch, params: Params, stats: Stats) -> Array:

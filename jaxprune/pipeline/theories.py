@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import theory
+from jaxprune.pipeline import subjects
 from jaxprune.pipeline.context import Context, json_once
 from jaxprune.pipeline.experiment import Experiment
-from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned, pruned_stage
+from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned_stage
 from jaxprune.pipeline.stage import Stage
 from jaxprune.types import Array, Batch, Params, Stats
 
@@ -19,7 +20,7 @@ def theory_stage(context: Context) -> Stage:
     settings = context.experiment.settings
     parents = tuple(pruned_stage(context, False, s) for s in settings.prune.sparsities)
     basic = settings.theory.model_dump(
-        mode="json", include={"split", "examples", "tolerance", "max_iterations", "memory"}
+        mode="json", include={"split", "examples", "tolerance", "max_iterations", "memory", "float64"}
     )
     return Stage("theory", basic, (dense_stage(context, False), *parents))
 
@@ -29,23 +30,17 @@ def theorise(context: Context) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         experiment = context.experiment
-        source = dense(context, False)
-        _check(experiment, source)
-        cut = [pruned(context, False, s) for s in experiment.settings.prune.sparsities]
-        context.progress.start("measuring gradients and curvature", 1 + len(cut))
-        values = _at_dense(experiment, source)
-        context.progress.advance()
-        values |= _along_pruning(context, source, cut)
+        _check(experiment, dense(context, False))
+        context.progress.start("measuring gradients and curvature", 1 + len(experiment.settings.prune.sparsities))
+        with subjects.precision(context):
+            values = _at_dense(context)
+            context.progress.advance()
+            values |= _along_pruning(context)
         context.progress.finish()
         plain = {name: np.asarray(value).tolist() for name, value in values.items()}
         return {"split": experiment.settings.theory.split} | plain
 
     return json_once(context, theory_stage(context), compute)
-
-
-def memory_of_a_replica(experiment: Experiment) -> int:
-    """The bytes that curvature may take in each replica: they are measured together."""
-    return experiment.settings.theory.memory * 2**20 // experiment.settings.seeds
 
 
 def _check(experiment: Experiment, source: Trained) -> None:
@@ -56,11 +51,11 @@ def _check(experiment: Experiment, source: Trained) -> None:
     theory.check_frozen(experiment.network.freeze(first[1]), first[0], x)
 
 
-def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
+def _at_dense(context: Context) -> dict[str, Array]:
     """What the dense networks alone tell."""
+    experiment, source = context.experiment, subjects.unpruned(context)
     settings, num_groups = experiment.settings.theory, experiment.dataset.num_groups
-    batch = experiment.theory_data
-    chunks = theory.by_group(batch, num_groups, replicas=len(experiment.seeds))
+    batch, chunks = subjects.examples(context), subjects.chunks(context)
     sizes = experiment.dataset.group_sizes(settings.split)  # of the whole split, of which `batch` may be a choice
     shares = (sizes / sizes.sum()).astype(np.float32)
 
@@ -79,7 +74,7 @@ def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
             key=key,
             tolerance=settings.tolerance,
             max_iterations=settings.max_iterations,
-            memory=memory_of_a_replica(experiment),
+            memory=subjects.memory_of_a_replica(experiment),
         )
 
     def distance(batch: Batch, params: Params, stats: Stats) -> theory.Boundary:
@@ -101,9 +96,9 @@ def _at_dense(experiment: Experiment, source: Trained) -> dict[str, Array]:
     }
 
 
-def _along_pruning(context: Context, source: Trained, cut: list[Trained]) -> dict[str, Array]:
+def _along_pruning(context: Context) -> dict[str, Array]:
     """The Taylor terms towards each pruned network, and what was observed there."""
-    experiment = context.experiment
+    experiment, source = context.experiment, subjects.unpruned(context)
     num_groups = experiment.dataset.num_groups
 
     def terms(batch: Batch, dense: Params, stats: Stats, other: Params) -> tuple[Array, theory.Taylor]:
@@ -112,8 +107,8 @@ def _along_pruning(context: Context, source: Trained, cut: list[Trained]) -> dic
         size = experiment.chunk_size(batch.x)
         return theory.norms(delta)[0], theory.taylor(apply, dense, other, batch, num_groups=num_groups, chunk_size=size)
 
-    found, batch = [], experiment.theory_data
-    for network in cut:
+    found, batch = [], subjects.examples(context)
+    for network in subjects.cut(context):
         found.append(experiment.over_replicas(terms, batch, source.params, source.stats, network.params))
         context.progress.advance()
     return {

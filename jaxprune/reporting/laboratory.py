@@ -11,10 +11,13 @@ from jaxprune.reporting.laboratory_values import (
     group_means,
     headline_index,
     measured,
+    shares,
     theory_of,
 )
 from jaxprune.reporting.laboratory_verdicts import scores, statements, tightness
 from jaxprune.reporting.results import Results
+
+_MOST_LAYERS = 20
 
 
 def chapter(results: Results) -> list[Section]:
@@ -69,7 +72,7 @@ def _correlation(results: Results) -> Section:
     theory = theory_of(results)
     return Section(
         "Do steep groups bend more?",
-        (_related(results, "‖g‖", theory.gradient_norm, "λ(H)", theory.eigenvalue),),
+        (_related(results, "the shares of ‖g‖", shares(theory.gradient_norm), "of λ(H)", shares(theory.eigenvalue)),),
         "theory-correlation",
         "The paper’s Figure 6: share of the gradient norms against share of the largest eigenvalues. A small point for "
         "each seed, a large one for their mean.",
@@ -88,12 +91,37 @@ def _pruned(results: Results) -> Section:
         f"From the dense network to {theory.sparsities[-1]:.0%} pruned, ‖g‖ rises for {rose} of {groups} groups and "
         f"λ(H) falls for {fell}. Theorem 1 speaks of the dense network only."
     )
+    unfinished = int(np.sum(measured(results, "pruned", "converged") != 1))
+    marked = f"{unfinished} of {eigenvalue.size * len(results.seeds)} eigenvalues have not converged: λ may be larger."
     return Section(
         "How pruning moves gradients and curvature",
-        (text,),
+        (text, *([marked] if unfinished else [])),
         "theory-pruned",
         "The paper’s Figure 4: accuracy, gradient norm and largest eigenvalue of the pruned networks, not retrained.",
         "Lines of accuracy, gradient norm and eigenvalue over sparsity for each group",
+    )
+
+
+def _cosines(results: Results) -> Section:
+    cosines, names = measured(results, "cosines", "cosines").mean(0), results.group_names
+    pairs = [(cosines[a, b], names[a], names[b]) for a in range(len(names)) for b in range(a)]
+    known = sorted(pair for pair in pairs if np.isfinite(pair[0]))
+    sentences = ("There are no two groups with gradients to compare.",)
+    if known:
+        opposed, (lowest, one, other) = sum(c < 0 for c, *_ in known), known[0]
+        sentences = (
+            f"The gradients of {opposed} of {len(known)} pairs of groups point away from each other (cosine below 0); "
+            f"{one} and {other} the most ({lowest:+.2f}).",
+        )
+    if len(names) == 2:
+        sentences += ("At a stationary point those of two groups would cancel out: a cosine of −1.",)
+    return Section(
+        "Do the groups pull against each other?",
+        sentences,
+        "theory-cosines" if known else "",
+        "Cosine between the loss gradients of every two groups at the dense network, mean over seeds. Below 0, a step "
+        "that lowers the loss of one raises that of the other.",
+        "Matrix of cosines between the gradients of the groups",
     )
 
 
@@ -116,7 +144,8 @@ def _spectra(results: Results) -> Section:
         (text,),
         headings=("group", "λ_max(H)", "λ_min(H)", "λ_max(Gauss-Newton)", "tr(H) ± standard error"),
         rows=tuple(rows),
-        note="Means over seeds. Lanczos; XTrace with the same probes for every group.",
+        note="Means over seeds. Lanczos; XTrace with the same "
+        f"{int(measured(results, 'spectra', 'products'))} products for every group.",
     )
 
 
@@ -131,7 +160,8 @@ def _density(results: Results) -> Section:
         ),
         "theory-density",
         "Density of the eigenvalues of each group’s Hessian, stochastic Lanczos quadrature over all seeds, on "
-        "logarithmic axes (that of the eigenvalues is linear around zero).",
+        "logarithmic axes (that of the eigenvalues is linear around zero). "
+        f"{int(measured(results, 'density', 'steps'))} Lanczos steps from each start.",
         "Spectral density of the Hessian of each group",
     )
 
@@ -180,6 +210,12 @@ def _attribution(results: Results) -> Section:
     layer = int(np.nanargmax(mean[worst]))
     missed = np.nanmax(np.abs(observed[s] - path[s].sum(-1)))
     sparsity = theory_of(results).sparsities[s]
+    first, second = (measured(results, "attribution", n)[s].mean(0)[worst] for n in ("first_order", "second_order"))
+    by_size = [i for i in np.argsort(-np.abs(mean[worst])) if mean[worst, i] != 0]
+    rows = tuple(
+        (leaves[i], f"{mean[worst, i]:+.3f}", f"{first[i]:+.3f}", f"{first[i] + second[i]:+.3f}")
+        for i in by_size[:_MOST_LAYERS]
+    )
     text = (
         f"At {sparsity:.0%}, {results.group_names[worst]} is hurt most ({observed[s].mean(0)[worst]:+.3f} nats); "
         f"{leaves[layer]} contributes most of that ({mean[worst, layer]:+.3f}). The parts sum to R(a) to within "
@@ -192,6 +228,10 @@ def _attribution(results: Results) -> Section:
         f"R(a) at {sparsity:.0%} split over the layers: the path integral of the gradient from the dense to the pruned "
         "network, layer by layer. Parts above zero hurt; the diamond is R(a). Means over seeds.",
         "Stacked bars of the harm of each group by layer",
+        ("layer", "its part of R(a)", "Δᵀg alone", "with ½ΔᵀHΔ"),
+        rows,
+        f"{results.group_names[worst]} at {sparsity:.0%}: the part of each layer, exact and by Taylor’s first and "
+        "second order at the dense network, the largest first. Nats, means over seeds.",
     )
 
 
@@ -235,6 +275,7 @@ _WRITE: dict[str, Callable[[Results], Section]] = {
     "causes": _causes,
     "correlation": _correlation,
     "pruned": _pruned,
+    "cosines": _cosines,
     "spectra": _spectra,
     "density": _density,
     "examples": _examples,

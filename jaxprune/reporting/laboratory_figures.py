@@ -27,6 +27,7 @@ from jaxprune.reporting.results import Results
 from jaxprune.reporting.style import GREY, PALETTE, group_colours, save_figure
 
 _WIDTH = 9.2  # inches
+_MOST_CELLS = 12  # groups on a side of a matrix whose numbers can be read
 
 
 def sizes(results: Results) -> Figure:
@@ -101,6 +102,32 @@ def pruned(results: Results) -> Figure | None:
         axes.set_xlabel("% pruned")
         axes.set_title(title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    return figure
+
+
+def cosines(results: Results) -> Figure | None:
+    """The cosines between the gradients of every two groups."""
+    if "cosines" not in (results.laboratory or {}):
+        return None
+    values, names = measured(results, "cosines", "cosines").mean(0), results.group_names
+    if np.isfinite(values).sum() <= len(names):
+        return None
+    side = 1.6 + 0.42 * len(names)
+    figure = Figure((side + 2.2, side))
+    axes = figure.subplots()
+    shown = axes.imshow(np.where(np.eye(len(names), dtype=bool), np.nan, values), cmap="RdBu", vmin=-1, vmax=1)
+    places = range(len(names))
+    if len(names) <= _MOST_CELLS:
+        for a in places:
+            for b in places:
+                if a != b and np.isfinite(values[a, b]):
+                    light = abs(values[a, b]) > 0.6
+                    axes.text(b, a, f"{values[a, b]:+.2f}", ha="center", va="center", fontsize=8,
+                              color="white" if light else "#222222")  # fmt: skip
+    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.grid(visible=False)
+    figure.colorbar(shown, label="cosine of the gradients", shrink=0.8)
     return figure
 
 
@@ -203,6 +230,7 @@ FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
     "theory-causes": causes,
     "theory-correlation": correlation,
     "theory-pruned": pruned,
+    "theory-cosines": cosines,
     "theory-density": density,
     "theory-attribution": attribution,
     "theory-ratio": ratio,

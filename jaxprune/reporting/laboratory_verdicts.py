@@ -1,11 +1,14 @@
 """The verdicts of the chapter on the theory: its statements, the bound, and the predictors."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxprune.reporting import findings
 from jaxprune.reporting.laboratory_values import FACTOR, Section, measured, predictor_scores, theory_of
 from jaxprune.reporting.results import Results
-from jaxprune.theory import uninformative_from
+from jaxprune.theory import Eigenvalue, Taylor, uninformative_from
+from jaxprune.theory.statements import Statement, corollary1, theorem1
 
 
 def _counts(name: str, left: np.ndarray, right: np.ndarray, holds: np.ndarray, assumed: np.ndarray) -> tuple[str, ...]:
@@ -19,49 +22,56 @@ def _counts(name: str, left: np.ndarray, right: np.ndarray, holds: np.ndarray, a
     return name, f"{int(hold.sum())} of {hold.size}", ratio, verdict + failed
 
 
-def statements(results: Results) -> Section:
-    """In how many cases each statement holds, and where it has to."""
+_TITLES = {
+    "Proposition 2": "Proposition 2, corrected",
+    "multiclass": "Theorem 2, corrected, any number of labels",
+    "logit": "Theorem 2, corrected, two labels",
+    "printed": "Theorem 2 as printed",
+    "Proposition 1, norms": "Proposition 1, |D_a|‖g_a‖ = |D_b|‖g_b‖",
+    "Proposition 1, directions": "Proposition 1, cos(g_a, g_b) = −1",
+    "Theorem 1": "Theorem 1, without remainder",
+    "Theorem 1, term of first order": "Theorem 1, term gᵀΔ ≤ ‖g‖‖Δ‖",
+    "Theorem 1, term of second order": "Theorem 1, term ½ΔᵀHΔ ≤ ½λ(H)‖Δ‖²",
+}
+
+
+def _row(statement: Statement) -> tuple[str, ...]:
+    parts = (np.asarray(getattr(statement, name)) for name in ("left", "right", "holds", "assumed"))
+    return _counts(str(_TITLES.get(statement.name, statement.name)), *parts)
+
+
+def _along_pruning(results: Results) -> list[Statement]:
+    """Theorem 1 and its terms, and Corollary 1 where there are several sparsities."""
     theory, laboratory = theory_of(results), results.laboratory or {}
-    remainder = theory.observed - theory.first_order - theory.second_order
-    distance, converged = theory.distance[..., None], np.broadcast_to(theory.converged == 1, theory.bound.shape)
-    # Lanczos approaches λ from below, by less than its residual.
-    above = theory.bound + np.abs(theory.bound) * 1e-3
-    sides = (
-        ("gᵀΔ ≤ ‖g‖‖Δ‖", theory.first_order, theory.gradient_norm * distance, np.ones_like(converged)),
-        ("½ΔᵀHΔ ≤ ½λ(H)‖Δ‖²", theory.second_order, 0.5 * theory.eigenvalue * distance**2, converged),
-    )
-    rows = [
-        _counts("Theorem 1, without remainder", theory.observed, theory.bound, theory.observed <= above,
-                (remainder <= 0) & converged),
-    ]  # fmt: skip
-    for name, left, right, given in sides:
-        rounding = 1e-3 * np.abs(right) + 1e-6
-        rows.append(_counts(f"Theorem 1, term {name}", left, right, left <= right + rounding, given))
+    eigenvalue = Eigenvalue(theory.eigenvalue, theory.residual, theory.converged == 1, theory.matvecs)
+    terms = Taylor(theory.first_order, theory.second_order, theory.observed)
+    found = [*theorem1(theory.gradient_norm, eigenvalue, theory.distance[..., None], terms)]
     if len(theory.sparsities) > 1:
         order = np.argsort(theory.sparsities)
-        bound = theory.bound[order]
-        given = np.broadcast_to(theory.eigenvalue >= 0, bound[1:].shape)
-        if "pruned" in laboratory:
-            given = given & (measured(results, "pruned", "nested")[:, None, None] == 1)
-        rows.append(_counts("Corollary 1, corrected", bound[:-1], bound[1:], bound[:-1] <= bound[1:], given))
-    if "cosines" in laboratory:
-        parts = [measured(results, "cosines", n) for n in ("larger", "smaller", "holds", "assumed")]
-        rows.append(_counts("Proposition 1", *parts))
-    if "outputs" in laboratory:
-        names = {
-            "multiclass": "Theorem 2, corrected, any number of labels",
-            "logit": "Theorem 2, corrected, two labels",
-            "printed": "Theorem 2 as printed",
-        }
-        for name in laboratory["outputs"]["statements"]:
-            parts = [measured(results, "outputs", "statements", name, n) for n in ("left", "right", "holds", "assumed")]
-            rows.append(_counts(names.get(name, f"{name}, corrected"), *parts))
+        # Masks that were not looked at are not known to be nested.
+        nested = (
+            measured(results, "pruned", "nested") == 1 if "pruned" in laboratory else np.zeros(len(order) - 1, bool)
+        )
+        found.append(corollary1(theory.bound[order], theory.eigenvalue, nested))
+    return found
+
+
+def statements(results: Results) -> Section:
+    """In how many cases each statement holds, and where it has to."""
+    laboratory = results.laboratory or {}
+    rows = [_row(statement) for statement in _along_pruning(results)]
+    for measure in ("cosines", "outputs"):
+        checked: dict[str, Any] = laboratory.get(measure, {}).get("statements", {})
+        for name in checked:
+            parts = [measured(results, measure, "statements", name, n) for n in ("left", "right", "holds", "assumed")]
+            rows.append(_counts(_TITLES.get(name, name), *parts))
     return Section(
         "The statements of the theory, checked",
         ("A statement that held in these cases is not confirmed by them; its assumptions tell where it has to.",),
         headings=("statement", "holds in", "median ratio of the sides", "by its assumptions"),
         rows=tuple(rows),
-        note="Cases are seeds, groups (pairs of them in Proposition 1) and, for Theorem 1, sparsities.",
+        note="Cases are seeds, groups (pairs of them in Proposition 1, examples in Proposition 3) and, for Theorem 1, "
+        "sparsities.",
     )
 
 
