@@ -1,12 +1,14 @@
 """Times the largest Hessian eigenvalue of five uneven groups against other tools, at the same weights.
 
-    python benchmarks/curvature.py [--images 500] [--blocks 3] [--side 32] [--repeats 3] [--steps 300]
+    python benchmarks/curvature.py [--images 500] [--blocks 3] [--side 32] [--repeats 3] [--steps 300] [--data FILE.npz]
 
 The network is CIFAR's ResNet-20 (with --blocks 3) with its norms as affine maps, as in evaluation mode, trained for
---steps on images whose labels depend on them (with 0 its weights are random, and the largest eigenvalue lies farther
-from the next than in trained networks). Peers that are not installed are left out: pyhessian, hessian-eigenthings,
-curvlinops-for-pytorch, matfree. Each stops at a tolerance of its own kind (1e-3, PyHessian at smaller ones too, as its
-error exceeds its tolerance; ours is a residual of 1e-2, whose error is about its square). The error that counts is
+--steps of batches of 32, on the training images (`image`, `label`, `split`) of --data, of which group a has the classes
+2a and 2a + 1, or else on noise with a faint pattern for each class (with 0 steps its weights are random, and the
+largest eigenvalue lies farther from the next than in trained networks). Peers that are not installed are left out:
+pyhessian, hessian-eigenthings, curvlinops-for-pytorch, matfree. Each stops at a tolerance of its own kind (1e-3,
+PyHessian at smaller ones too, as its error exceeds its tolerance; ours is a residual of 1e-2, whose error is about its
+square). The error that counts is
 against scipy's eigsh on float64 products (tolerance 1e-5; curvlinops' where it is installed, else ours). Seconds are
 the minimum of the repeats after a first call, whose excess is compilation; calls of more than a minute are not
 repeated. Also measured: the norms of all examples' gradients against one gradient.
@@ -270,6 +272,26 @@ def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) 
     return {name: min(seconds) for name, seconds in times.items()}
 
 
+def made_up(side: int, group: np.ndarray, learnable: bool) -> tuple[np.ndarray, ...]:
+    """Noise that differs by group, with a faint pattern for each class where there is to be something to learn."""
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(len(group), side, side, 3)) + 0.2 * group[:, None, None, None]).astype(np.float32)
+    y = rng.integers(0, CLASSES, len(group)).astype(np.int32)
+    if learnable:
+        x += 0.5 * rng.normal(size=(CLASSES, *x.shape[1:])).astype(np.float32)[y]
+    return x, y, x, y
+
+
+def real_images(path: str, sizes: list[int]) -> tuple[np.ndarray, ...]:
+    """The first images of every two classes, as many as each group has, and all training images to train on."""
+    with np.load(path) as data:
+        chosen = data["split"] == 0
+        images, label = data["image"][chosen], data["label"][chosen].astype(np.int32)
+    images = (images.astype(np.float32) - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+    rows = np.concatenate([np.flatnonzero(label // 2 == a)[:size] for a, size in enumerate(sizes)])
+    return images[rows].astype(np.float32), label[rows], images.astype(np.float32), label
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=500)
@@ -277,21 +299,17 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--data", default="")
     options = parser.parse_args()
-    rng = np.random.default_rng(1)
     sizes = [max(1, round(share * options.images)) for share in SHARES]
     group = np.repeat(np.arange(len(SHARES)), sizes).astype(np.int32)
-    x = (rng.normal(size=(len(group), options.side, options.side, 3)) + 0.2 * group[:, None, None, None]).astype(
-        np.float32
-    )
-    y = rng.integers(0, CLASSES, len(group)).astype(np.int32)
-    if options.steps:  # a class is a faint pattern, so that there is something to learn
-        x += 0.5 * rng.normal(size=(CLASSES, *x.shape[1:])).astype(np.float32)[y]
+    examples = real_images(options.data, sizes) if options.data else made_up(options.side, group, options.steps > 0)
+    x, y, *everything = examples
     batch = Batch(x, y, group, np.ones(len(group), np.float32))
     groups = [Batch(*(leaf[group == a] for leaf in batch)) for a in range(len(SHARES))]
     params, apply = make_weights(options.blocks), in_jax(options.blocks)
     if options.steps:
-        params = trained(apply, params, x, y, options.steps)
+        params = trained(apply, params, *everything, options.steps)
     if importlib.util.find_spec("curvlinops"):  # whose float64 products are several times faster than XLA's on a CPU
         wide = in_torch(options.blocks, params).double()
         exact = with_curvlinops(wide, of_torch(groups, wide=True), tolerance=1e-5)

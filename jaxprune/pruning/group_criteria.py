@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
+from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning.masks import check_sparsity
@@ -183,7 +183,9 @@ def fairprune(apply: Apply, params: Params, batch: Batch, *, num_groups: int, be
 
     The method is made for two groups; with more of them the others do not count.
     """
-    losses, count = group_mean(cross_entropy(apply(params, batch.x), batch.y), batch.group, num_groups, batch.weight)
+    logits = jax.lax.map(lambda x: apply(params, x), chunked(batch, chunk_size_for(batch.x, None)).x)
+    logits = logits.reshape(-1, logits.shape[-1])[: len(batch.y)]
+    losses, count = group_mean(cross_entropy(logits, batch.y), batch.group, num_groups, batch.weight)
     curvature = group_curvature(apply, params, batch, num_groups=num_groups)
     privileged = jnp.argmin(jnp.where(count > 0, losses, jnp.inf))
     unprivileged = jnp.argmax(jnp.where(count > 0, losses, -jnp.inf))
