@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.chunks import Chunks, by_group
@@ -53,7 +54,8 @@ def group_extreme_eigenvalues(
       both: Whether to go on until both ends have converged; otherwise λ_min is what came with λ_max.
 
     Returns:
-      Both ends, each with value, residual, converged and matvecs [G].
+      Both ends, each with value, residual, converged and matvecs [G]; NaN and not converged for a group without
+      examples.
     """
     held = vectors_within(memory, operator.num_groups, operator.num_params, operator.dtype.itemsize)
     return _group_extreme_eigenvalues(
@@ -96,7 +98,7 @@ def group_top_eigenvalues(
       memory: Bytes for the linearised products and, as much again, for the Lanczos vectors.
 
     Returns:
-      Value, residual, converged and matvecs, each [G].
+      Value, residual, converged and matvecs, each [G]; NaN and not converged for a group without examples.
 
     Raises:
       UserError: A parameter is not finite (checked outside of compiled functions).
@@ -126,4 +128,13 @@ def _group_extreme_eigenvalues(
             operator, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=both
         )
 
-    return everywhere(search, operator, key, tolerance)
+    return Extremes(
+        *(_where_present(end, operator.chunks.size) for end in everywhere(search, operator, key, tolerance))
+    )
+
+
+def _where_present(found: Eigenvalue, size: Array) -> Eigenvalue:
+    """NaN and not converged for a group without examples: the operator 0 stands in for a matrix that is not there."""
+    missing = jnp.asarray(size) <= 0
+    value, residual = (jnp.where(missing, jnp.nan, leaf) for leaf in (found.value, found.residual))
+    return Eigenvalue(value, residual, found.converged & ~missing, found.matvecs)
