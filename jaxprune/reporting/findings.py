@@ -225,7 +225,7 @@ def caveats(results: Results) -> list[str]:
         )
     theory = results.theory
     if theory is not None:
-        missed = int(np.sum(theory.converged == 0))
+        missed = int(np.sum((theory.converged == 0) & np.isfinite(theory.eigenvalue)))
         if missed:
             notes.append(
                 f"{missed} of {theory.converged.size} eigenvalues did not reach their tolerance and are marked; raise "

@@ -91,8 +91,9 @@ def _pruned(results: Results) -> Section:
         f"From the dense network to {theory.sparsities[-1]:.0%} pruned, ‖g‖ rises for {rose} of {groups} groups and "
         f"λ(H) falls for {fell}. Theorem 1 speaks of the dense network only."
     )
-    unfinished = int(np.sum(measured(results, "pruned", "converged") != 1))
-    marked = f"{unfinished} of {eigenvalue.size * len(results.seeds)} eigenvalues have not converged: λ may be larger."
+    values, converged = (measured(results, "pruned", n) for n in ("value", "converged"))
+    unfinished = int(np.sum((converged != 1) & np.isfinite(values)))
+    marked = f"{unfinished} of {values.size} eigenvalues have not converged: λ may be larger."
     return Section(
         "How pruning moves gradients and curvature",
         (text, *([marked] if unfinished else [])),

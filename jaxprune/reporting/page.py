@@ -13,7 +13,7 @@ from jaxprune.auditing import Interval
 from jaxprune.reporting import findings
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.results import MODEL_NAMES, Results
+from jaxprune.reporting.results import MODEL_NAMES, Results, TheoryResults
 from jaxprune.reporting.tables import overall_figures
 
 _NORMAL = 1.96
@@ -143,6 +143,12 @@ def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any
     return {"sparsity": sparsity, "models": [MODEL_NAMES[m] for m in results.models], "rows": rows}
 
 
+def _converged(theory: TheoryResults, g: int) -> str:
+    if np.isnan(theory.eigenvalue[:, g]).all():
+        return "no examples"
+    return "yes" if np.all(theory.converged[:, g] == 1) else "NO"
+
+
 def _theory_table(results: Results) -> list[dict[str, Any]]:
     theory = results.theory
     if theory is None:
@@ -154,7 +160,7 @@ def _theory_table(results: Results) -> list[dict[str, Any]]:
             "gradient_norm": _cell(findings.interval(results, theory.gradient_norm[:, g])),
             "eigenvalue": _cell(findings.interval(results, theory.eigenvalue[:, g]), digits=2),
             "residual": f"{np.max(theory.residual[:, g]):.1g}",
-            "converged": bool(np.all(theory.converged[:, g] == 1)),
+            "converged": _converged(theory, g),
             "matvecs": f"{np.mean(theory.matvecs[:, g]):.0f}",
             "margin": _cell(findings.interval(results, theory.margin[:, g])),
             "closeness": _cell(findings.interval(results, theory.closeness[:, g])),
