@@ -148,8 +148,8 @@ def evaluate(
     """
     total = np.zeros((num_groups, 3))
     for block in blocks(data, block_bytes=block_bytes, threads=threads):
-        options: dict[str, Any] = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size}
-        total += np.asarray(auditing.evaluation_sums(apply, params, block, **options), np.float64)
+        found = auditing.outcomes(apply, params, block, loss=loss, chunk_size=chunk_size)
+        total += np.asarray(auditing.evaluation_sums(found, block, num_groups), np.float64)
     return auditing.metrics_of(total)
 
 

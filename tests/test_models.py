@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import auditing, losses, models, training
-from jaxprune.auditing import metrics
+from jaxprune.auditing.outcomes import _outcomes
 from jaxprune.errors import UserError
 from jaxprune.models.layers import Conv, max_pool
 from jaxprune.types import Batch, Network
@@ -186,9 +186,9 @@ def test_freezing_again_compiles_nothing_again():
     labels = jnp.zeros(4, jnp.int32)
     batch = Batch(x, labels, labels, jnp.ones(4))
     auditing.evaluate(network.freeze(stats), params, batch, num_groups=1)
-    before = metrics._evaluation_sums._cache_size()
+    before = _outcomes._cache_size()
     auditing.evaluate(network.freeze(stats), params, batch, num_groups=1)
-    assert metrics._evaluation_sums._cache_size() == before
+    assert _outcomes._cache_size() == before
 
 
 def test_frozen_statistics_are_arguments_and_not_constants():

@@ -3,12 +3,14 @@
 from jaxprune.auditing.impact import Impact, impact
 from jaxprune.auditing.intervals import Interval, mean_interval
 from jaxprune.auditing.metrics import GroupMetrics, evaluate, evaluation_sums, metrics_of
+from jaxprune.auditing.outcomes import Outcomes, outcomes
 from jaxprune.auditing.sampling import SamplingError, change_sums, sampling_error, sampling_error_of
 
 __all__ = [
     "GroupMetrics",
     "Impact",
     "Interval",
+    "Outcomes",
     "SamplingError",
     "change_sums",
     "evaluate",
@@ -16,6 +18,7 @@ __all__ = [
     "impact",
     "mean_interval",
     "metrics_of",
+    "outcomes",
     "sampling_error",
     "sampling_error_of",
 ]

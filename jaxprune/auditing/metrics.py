@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunk_size_for, chunked
-from jaxprune.groups import group_sum
+from jaxprune.auditing.outcomes import Outcomes, outcomes, sums_by_group
 from jaxprune.losses import cross_entropy
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class GroupMetrics(NamedTuple):
@@ -65,26 +64,22 @@ def evaluate(
     Returns:
       The metrics.
     """
-    options = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size}
-    return metrics_of(evaluation_sums(apply, params, batch, **options))
+    found = outcomes(apply, params, batch, loss=loss, chunk_size=chunk_size)
+    return metrics_of(evaluation_sums(found, batch, num_groups))
 
 
-def evaluation_sums(
-    apply: Apply,
-    params: Params,
-    batch: Batch,
-    *,
-    num_groups: int,
-    loss: ExampleLoss = cross_entropy,
-    chunk_size: int | None = None,
-) -> Array:
-    """The sums that `metrics_of` makes metrics of, so that parts of a split can be added up; arguments as `evaluate`.
+def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
+    """The sums that `metrics_of` makes metrics of, so that parts of a split can be added up.
+
+    Args:
+      found: Of the N examples.
+      batch: [N] examples, for their groups and weights.
+      num_groups: G.
 
     Returns:
       [G, 3]: total weight, loss and right predictions of each group.
     """
-    size = chunk_size_for(batch.x, chunk_size)
-    return _evaluation_sums(as_pytree(apply), params, batch, num_groups=num_groups, loss=loss, chunk_size=size)
+    return _evaluation_sums(found, batch.group, batch.weight, num_groups=num_groups)
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
@@ -97,14 +92,7 @@ def metrics_of(sums: Array) -> GroupMetrics:
     )
 
 
-@partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
-def _evaluation_sums(
-    apply: Apply, params: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss, chunk_size: int
-) -> Array:
-    def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
-        logits = apply(params, chunk.x)
-        right = (jnp.argmax(logits, -1) == chunk.y).astype(jnp.float32)
-        values = jnp.stack([jnp.ones_like(right), loss(logits, chunk.y), right], axis=-1)
-        return sums + group_sum(values, chunk.group, num_groups, chunk.weight), None
-
-    return jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))[0]
+@partial(jax.jit, static_argnames=("num_groups",))
+def _evaluation_sums(found: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
+    values = jnp.stack([jnp.ones_like(found.loss), found.loss, 1 - found.wrong], axis=-1)
+    return sums_by_group(values, group, num_groups, weight)

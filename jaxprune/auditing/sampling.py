@@ -1,15 +1,14 @@
 """How much of a group's harm could be the luck of which people are in the sample."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunk_size_for, chunked
-from jaxprune.groups import group_sum
+from jaxprune.auditing.outcomes import Outcomes, outcomes, sums_by_group
 from jaxprune.losses import cross_entropy
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class SamplingError(NamedTuple):
@@ -53,29 +52,25 @@ def sampling_error(
     Returns:
       The standard errors.
     """
-    options = {"num_groups": num_groups, "loss": loss, "chunk_size": chunk_size, "dense_apply": dense_apply}
-    return sampling_error_of(change_sums(apply, dense, pruned, batch, **options))
+    options: dict[str, Any] = {"loss": loss, "chunk_size": chunk_size}
+    before = outcomes(dense_apply or apply, dense, batch, **options)
+    after = outcomes(apply, pruned, batch, **options)
+    return sampling_error_of(change_sums(before, after, batch, num_groups))
 
 
-def change_sums(
-    apply: Apply,
-    dense: Params,
-    pruned: Params,
-    batch: Batch,
-    *,
-    num_groups: int,
-    loss: ExampleLoss = cross_entropy,
-    chunk_size: int | None = None,
-    dense_apply: Apply | None = None,
-) -> Array:
-    """The sums behind `sampling_error`, so that parts of a split can be added up; arguments as there.
+def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int) -> Array:
+    """The sums behind `sampling_error`, so that parts of a split can be added up.
+
+    Args:
+      before: Of the N examples, by the dense network.
+      after: Of the same examples, by the other.
+      batch: [N] examples, for their groups; weights other than 0 count as 1.
+      num_groups: G.
 
     Returns:
       [G, 5]: people, changes of loss and of error, and the squares of both.
     """
-    functions = (as_pytree(dense_apply or apply), as_pytree(apply))
-    size = chunk_size_for(batch.x, chunk_size)
-    return _change_sums(functions, (dense, pruned), batch, num_groups=num_groups, loss=loss, chunk_size=size)
+    return _change_sums(before, after, batch.group, batch.weight, num_groups=num_groups)
 
 
 def sampling_error_of(sums: Array) -> SamplingError:
@@ -89,24 +84,8 @@ def sampling_error_of(sums: Array) -> SamplingError:
     return SamplingError(error[..., 0], error[..., 1])
 
 
-@partial(jax.jit, static_argnames=("num_groups", "loss", "chunk_size"))
-def _change_sums(
-    functions: tuple[Apply, Apply],
-    networks: tuple[Params, Params],
-    batch: Batch,
-    *,
-    num_groups: int,
-    loss: ExampleLoss,
-    chunk_size: int,
-) -> Array:
-    def add(sums: Array, chunk: Batch) -> tuple[Array, None]:
-        def person(apply: Apply, params: Params) -> Array:
-            logits = apply(params, chunk.x)
-            return jnp.stack([loss(logits, chunk.y), (jnp.argmax(logits, -1) != chunk.y).astype(jnp.float32)], -1)
-
-        before, after = map(person, functions, networks)
-        change = after - before
-        values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
-        return sums + group_sum(values, chunk.group, num_groups, (chunk.weight != 0).astype(jnp.float32)), None
-
-    return jax.lax.scan(add, jnp.zeros((num_groups, 5)), chunked(batch, chunk_size))[0]
+@partial(jax.jit, static_argnames=("num_groups",))
+def _change_sums(before: Outcomes, after: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
+    change = jnp.stack(after, -1) - jnp.stack(before, -1)
+    values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
+    return sums_by_group(values, group, num_groups, (jnp.asarray(weight) != 0).astype(values.dtype))

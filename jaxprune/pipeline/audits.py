@@ -23,7 +23,6 @@ from jaxprune.types import Array, Batch, Params, Stats
 
 _TRAJECTORY_POINTS = 200
 
-Inputs = tuple[Params, Stats]
 Entry = tuple[str, float, Stage, Callable[[], Trained]]
 
 
@@ -70,27 +69,30 @@ def measured(context: Context, entries: list[Entry]) -> dict[str, Any]:
 def _measured(context: Context, made: list[Trained]) -> dict[str, list[dict[str, Any]]]:
     """Split -> what was measured on each network, as plain values; the first is the one that others are compared with.
 
-    Every split is read once, block by block, with all networks measured on each block.
+    Every split is read once, block by block, and every network sees each block once.
     """
     experiment = context.experiment
     network, num_groups = experiment.network, experiment.dataset.num_groups
 
-    def sums(batch: Batch, before: Inputs, after: Inputs) -> tuple[Array, Array]:
-        options: dict[str, Any] = {"num_groups": num_groups, "chunk_size": experiment.chunk_size(batch.x)}
-        dense, apply = network.freeze(before[1]), network.freeze(after[1])
-        change = auditing.change_sums(apply, before[0], after[0], batch, dense_apply=dense, **options)
-        return auditing.evaluation_sums(apply, after[0], batch, **options), change
+    def passed(batch: Batch, params: Params, stats: Stats) -> auditing.Outcomes:
+        return auditing.outcomes(network.freeze(stats), params, batch, chunk_size=experiment.chunk_size(batch.x))
+
+    def sums(batch: Batch, before: auditing.Outcomes, after: auditing.Outcomes) -> tuple[Array, Array]:
+        change = auditing.change_sums(before, after, batch, num_groups)
+        return auditing.evaluation_sums(after, batch, num_groups), change
 
     splits, found = experiment.settings.audit.splits, {}
     parts = sum(experiment.num_blocks(split) for split in splits)
     context.progress.start("auditing every network", parts * len(made))
-    reference = (made[0].params, made[0].stats)
     for split in splits:
         # Added up in double precision: a split may have many blocks.
         totals = [(0.0, 0.0)] * len(made)
         for batch in experiment.blocks(split):
+            before = None
             for i, trained in enumerate(made):
-                more = experiment.over_replicas(sums, batch, reference, (trained.params, trained.stats))
+                after = experiment.over_replicas(passed, batch, trained.params, trained.stats)
+                before = after if i == 0 else before
+                more = experiment.over_replicas(sums, batch, before, after)
                 totals[i] = jax.tree.map(lambda a, b: a + np.asarray(b, np.float64), totals[i], more)
                 context.progress.advance()
         found[split] = [_plain(*total) for total in totals]

@@ -1,0 +1,67 @@
+"""What a network makes of every person: the one pass over the examples that all figures of an audit come from."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.groups import group_sum
+from jaxprune.losses import cross_entropy
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+
+_SUMMED = 4096  # people added up at a time in float32, so that little is lost to rounding
+
+
+class Outcomes(NamedTuple):
+    """Each [N], in the order of the examples.
+
+    Attributes:
+      loss: In nats.
+      wrong: 1 where the prediction is not the label, 0 where it is.
+    """
+
+    loss: Array
+    wrong: Array
+
+
+def outcomes(
+    apply: Apply,
+    params: Params,
+    batch: Batch,
+    *,
+    loss: ExampleLoss = cross_entropy,
+    chunk_size: int | None = None,
+) -> Outcomes:
+    """The loss and the error of every example.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      batch: [N] examples.
+      loss: Per-example loss.
+      chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
+
+    Returns:
+      The outcomes.
+    """
+    size = chunk_size_for(batch.x, chunk_size)
+    return _outcomes(as_pytree(apply), params, batch, loss=loss, chunk_size=size)
+
+
+def sums_by_group(values: Array, group: Array, num_groups: int, weight: Array) -> Array:
+    """[N, K] -> [G, K], weighted sums over the people of each group."""
+    people = chunked(Batch(values, jnp.zeros_like(jnp.asarray(group)), group, weight), _SUMMED)
+    return jnp.sum(jax.lax.map(lambda part: group_sum(part.x, part.group, num_groups, part.weight), people), 0)
+
+
+@partial(jax.jit, static_argnames=("loss", "chunk_size"))
+def _outcomes(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int) -> Outcomes:
+    def of_chunk(chunk: Batch) -> Outcomes:
+        logits = apply(params, chunk.x)
+        wrong = jnp.argmax(logits, -1) != chunk.y
+        return Outcomes(loss(logits, chunk.y).astype(jnp.result_type(float)), wrong.astype(jnp.float32))
+
+    found = jax.lax.map(of_chunk, chunked(batch, chunk_size))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1)[: batch.y.shape[0]], found)
