@@ -283,7 +283,7 @@ def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
         ({"compare.methods": ("naive", "naive")}, "compare.methods: 'naive' is given twice"),
         ({"retrain.epochs": 0}, "retrain.epochs"),
         ({"prune.sparsities": (0.0,)}, "prune.sparsities"),
-        ({"mitigation.constraint": "excess_accuracy_gap"}, "mitigation.constraint"),
+        ({"mitigation.constraint": "excess_accuracy"}, "mitigation.constraint: unknown constraint"),
         ({"compare.methods": ("distilled", "ceag"), "train.flip": True}, "compare.methods: distilled, ceag look at"),
     ],
 )

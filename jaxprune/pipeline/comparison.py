@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxprune import auditing, config, mitigation
 from jaxprune.config import Settings
-from jaxprune.errors import TrainingDiverged, UserError, unknown
+from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.files import whole_folder, write_atomically
-from jaxprune.mitigation import METHODS, Constraint, GroupStatistics
+from jaxprune.mitigation import Constraint, GroupStatistics
 from jaxprune.pipeline.audits import thinned
+from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, json_once
-from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.output import environment_of
+from jaxprune.pipeline.protocol import candidates, method_of
 from jaxprune.pipeline.stage import Stage, open_workspace
-from jaxprune.pipeline.trials import Trials, candidates, trial_stage
+from jaxprune.pipeline.trials import Trials, trial_stage
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
 from jaxprune.reporting.comparison_page import render_comparison
@@ -63,25 +65,7 @@ def compare(
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
     """
     begun = time.monotonic()
-    for name in settings.compare.methods:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS, where="compare.methods")
-    if not settings.retrain.epochs:
-        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
-    if not max(settings.prune.sparsities):
-        raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
-    if settings.data.stream:
-        raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
-    imitating = [name for name in settings.compare.methods if METHODS[name].needs_dense]
-    if imitating and (settings.train.flip or settings.train.crop):
-        raise UserError(
-            f"compare.methods: {', '.join(imitating)} look at the dense network's outputs for images as they are, not "
-            "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
-        )
-    experiment = resolve(settings)
-    splits = experiment.dataset.train, experiment.dataset.validation
-    for name in settings.compare.methods:  # before the hours, not after them
-        mitigation.method_data(METHODS[name], *splits, num_groups=experiment.dataset.num_groups)
+    experiment = _checked(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():
@@ -91,12 +75,35 @@ def compare(
     return ComparisonResult(out / "compare", comparison, time.monotonic() - begun)
 
 
+def _checked(settings: Settings) -> Experiment:
+    """The experiment, once it is known that every method can be tried: before the hours, not after them."""
+    if not settings.retrain.epochs:
+        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
+    if not max(settings.prune.sparsities):
+        raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
+    if settings.data.stream:
+        raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
+    check_names(settings)
+    methods = {name: method_of(settings, name) for name in settings.compare.methods}
+    imitating = [name for name, method in methods.items() if method.needs_dense]
+    if imitating and (settings.train.flip or settings.train.crop):
+        raise UserError(
+            f"compare.methods: {', '.join(imitating)} look at the dense network's outputs for images as they are, not "
+            "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
+        )
+    experiment = resolve(settings)
+    splits = experiment.dataset.train, experiment.dataset.validation
+    for method in methods.values():
+        mitigation.method_data(method, *splits, num_groups=experiment.dataset.num_groups)
+    return experiment
+
+
 def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
     """Every trial: method, sparsity, hyperparameters."""
     settings = context.experiment.settings
     names = dict.fromkeys((BASELINE, *settings.compare.methods))
     sparsities = [s for s in settings.prune.sparsities if s > 0]
-    return [(name, s, values) for s in sparsities for name in names for values in candidates(context, name)]
+    return [(name, s, values) for s in sparsities for name in names for values in candidates(settings, name)]
 
 
 def _stage(context: Context) -> Stage:
@@ -151,8 +158,9 @@ def _evaluator(context: Context) -> Any:
 def _gather(context: Context, measured: Values) -> Comparison:
     """The results of a comparison from its measurements."""
     experiment, dataset = context.experiment, context.experiment.dataset
-    names = list(dict.fromkeys((BASELINE, *experiment.settings.compare.methods)))
-    constraints = {n: METHODS[n].constraint for n in names}
+    names = dict.fromkeys((BASELINE, *experiment.settings.compare.methods))
+    methods = {name: method_of(experiment.settings, name) for name in names}
+    constraints = {name: method.constraint for name, method in methods.items()}
     inequality = {n: make(dataset.num_groups).inequality for n, make in constraints.items() if make is not None}
     trials = []
     for entry in measured["trials"]:
@@ -172,8 +180,8 @@ def _gather(context: Context, measured: Values) -> Comparison:
             "group_names": list(dataset.group_names),
             "seeds": experiment.seeds,
             "group_sizes": {split: dataset.group_sizes(split).tolist() for split in SPLITS},
-            "titles": {name: METHODS[name].title for name in names},
-            "about": {name: METHODS[name].about for name in names},
+            "titles": {name: method.title for name, method in methods.items()},
+            "about": {name: method.about for name, method in methods.items()},
             "inequality": inequality,
             "dense": measured["dense"],
             "trials": trials,
