@@ -20,6 +20,8 @@ def _equal_loss_signed(num_groups: int) -> Constraint:
     return constraints.equal_loss(num_groups, absolute=False)
 
 
+_PENALTY = 1.0  # a group that is 1 nat worse than the whole counts once more, whatever its multiplier
+
 _DUAL = {"dual_rate": _RATES}
 _GAP = {"dual_rate": _RATES, "tolerance": _TOLERANCES}
 _IMITATE = {"share": (0.5, 1.0), "temperature": (2.0,)}
@@ -40,6 +42,18 @@ METHODS: Mapping[str, Method] = {
     ),
     "equal_loss_signed": Method(
         "Equal loss, signed", "J_a - J = 0, so that multipliers fall again.", _equal_loss_signed, tuned=_DUAL
+    ),
+    "equal_loss_nupi": Method(
+        "Equal loss, νPI", "Signed; multipliers under νPI control, whose proportional term damps their oscillation.",
+        _equal_loss_signed, dual=DUALS["nu_pi"], tuned=_DUAL,
+    ),
+    "equal_loss_augmented": Method(
+        "Equal loss, augmented", "Signed, with a quadratic penalty beside the multipliers (augmented Lagrangian).",
+        _equal_loss_signed, penalty=_PENALTY, tuned=_DUAL,
+    ),
+    "loss_gap": Method(
+        "Loss gap", "J_a - J <= ε on the batch: groups that do better than most are left alone.",
+        constraints.loss_gap, tuned=_GAP,
     ),
     "equal_loss_held_out": Method(
         "Equal loss, held out", "Signed, measured in a buffer of people that the parameters never see.",
