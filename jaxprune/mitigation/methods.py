@@ -40,7 +40,8 @@ class Method:
       penalty: The coefficient of the augmented Lagrangian; 0 is the plain one.
       memory: Whether violations are measured on the buffer.
       remembered: Examples of each group in the buffer; None for as many as in the buffers of the other methods.
-      held_out: Whether violations are measured on the validation split, which the parameters never see.
+      held_out: Whether violations are measured on people of the validation split, whom the parameters never see; not on
+        those who choose the hyperparameters.
       balanced: Whether batches draw all groups equally often.
       by_validation: Whether the epoch of the best validation accuracy is kept rather than the last one.
       masks: The group-aware criterion that prunes in place of the run's own; "" for the run's own.

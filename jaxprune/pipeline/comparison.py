@@ -20,7 +20,7 @@ from jaxprune.pipeline.context import Context, Silent, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.output import environment_of
-from jaxprune.pipeline.protocol import candidates, method_of
+from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
 from jaxprune.pipeline.stage import Stage, open_workspace
 from jaxprune.pipeline.trials import Trials, trial_stage
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
@@ -92,7 +92,7 @@ def _checked(settings: Settings) -> Experiment:
             "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
         )
     experiment = resolve(settings)
-    splits = experiment.dataset.train, experiment.dataset.validation
+    splits = experiment.dataset.train, deciders(settings, experiment.dataset).held_out
     for method in methods.values():
         mitigation.method_data(method, *splits, num_groups=experiment.dataset.num_groups)
     return experiment
@@ -109,13 +109,14 @@ def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
 def _stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
-    return Stage("comparison", {}, (dense_stage(context, False), *trials))
+    halves = {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
+    return Stage("comparison", halves, (dense_stage(context, False), *trials))
 
 
 def _measure(context: Context) -> Values:
     """Metrics of every trial on every split, as plain values; a training that diverges is said and left out."""
     trials, plan = Trials(context), _planned(context)
-    evaluate = _evaluator(context)
+    evaluate = _evaluator(context, trials.deciders.choosing)
     of_dense = evaluate(dense(context, False))
     found = []
     for name, sparsity, values in plan:
@@ -135,8 +136,10 @@ def _measure(context: Context) -> Values:
     return {"dense": {split: _plain(metrics) for split, metrics in of_dense.items()}, "trials": found}
 
 
-def _evaluator(context: Context) -> Any:
+def _evaluator(context: Context, choosing: Batch) -> Any:
+    """Metrics of networks on every split; of the validation split, on those who choose."""
     experiment = context.experiment
+    splits = {split: choosing if split == "validation" else experiment.on_device(split) for split in SPLITS}
 
     def measure(batch: Batch, params: Params, stats: Stats) -> auditing.GroupMetrics:
         apply = experiment.network.freeze(stats)
@@ -145,11 +148,8 @@ def _evaluator(context: Context) -> Any:
 
     def evaluate(trained: Trained) -> dict[str, auditing.GroupMetrics]:
         return {
-            split: jax.tree.map(
-                np.asarray,
-                experiment.over_replicas(measure, experiment.on_device(split), trained.params, trained.stats),
-            )
-            for split in SPLITS
+            split: jax.tree.map(np.asarray, experiment.over_replicas(measure, batch, trained.params, trained.stats))
+            for split, batch in splits.items()
         }
 
     return evaluate
@@ -158,6 +158,7 @@ def _evaluator(context: Context) -> Any:
 def _gather(context: Context, measured: Values) -> Comparison:
     """The results of a comparison from its measurements."""
     experiment, dataset = context.experiment, context.experiment.dataset
+    choosing = np.bincount(deciders(experiment.settings, dataset).choosing.group, minlength=dataset.num_groups)
     names = dict.fromkeys((BASELINE, *experiment.settings.compare.methods))
     methods = {name: method_of(experiment.settings, name) for name in names}
     constraints = {name: method.constraint for name, method in methods.items()}
@@ -179,10 +180,11 @@ def _gather(context: Context, measured: Values) -> Comparison:
             "provenance": dataset.provenance,
             "group_names": list(dataset.group_names),
             "seeds": experiment.seeds,
-            "group_sizes": {split: dataset.group_sizes(split).tolist() for split in SPLITS},
+            "group_sizes": {s: dataset.group_sizes(s).tolist() for s in SPLITS} | {"validation": choosing.tolist()},
             "titles": {name: method.title for name, method in methods.items()},
             "about": {name: method.about for name, method in methods.items()},
             "inequality": inequality,
+            "held_out": held_out_methods(experiment.settings),
             "dense": measured["dense"],
             "trials": trials,
         }

@@ -17,7 +17,7 @@ from jaxprune.errors import TrainingDiverged
 from jaxprune.mitigation import CONFIGURED, Method, Surroundings
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
-from jaxprune.pipeline.protocol import deciding, method_of
+from jaxprune.pipeline.protocol import Deciders, deciders, deciding, method_of
 from jaxprune.pipeline.stage import Stage
 from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
 
@@ -65,6 +65,16 @@ class Trials:
         return trained
 
     @cached_property
+    def deciders(self) -> Deciders:
+        """The people of the validation split who decide, on the first device."""
+        experiment = self.context.experiment
+        found = deciders(experiment.settings, experiment.dataset)
+        choosing = jax.device_put(found.choosing, jax.devices()[0])
+        return Deciders(
+            choosing, choosing if found.held_out is found.choosing else jax.device_put(found.held_out, jax.devices()[0])
+        )
+
+    @cached_property
     def surroundings(self) -> Surroundings:
         """What the methods need to know, leaves [R, ...]."""
         experiment, network = self.context.experiment, dense(self.context, False)
@@ -81,7 +91,7 @@ class Trials:
         outputs, settings = None, experiment.settings
         wanted = [method_of(settings, name) for name in settings.compare.methods]
         if any(method.needs_dense for method in wanted):
-            held_out = experiment.on_device("validation") if any(method.held_out for method in wanted) else None
+            held_out = self.deciders.held_out if any(method.held_out for method in wanted) else None
             splits = (experiment.on_device("train"), held_out)
             outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
 
@@ -218,7 +228,7 @@ class Trials:
         data = mitigation.method_data(
             method_of(experiment.settings, name),
             jax.tree.map(jnp.asarray, experiment.dataset.train),
-            jax.tree.map(jnp.asarray, experiment.dataset.validation),
+            self.deciders.held_out,
             num_groups=experiment.dataset.num_groups,
         )
         return sharding.place(data, experiment.mesh)
@@ -233,7 +243,7 @@ class Trials:
             found = auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
             return jnp.asarray(found.overall_accuracy)
 
-        return partial(experiment.over_replicas, accuracy, experiment.on_device("validation"))
+        return partial(experiment.over_replicas, accuracy, self.deciders.choosing)
 
     def _better(self, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
         """The best so far of every replica; the earlier one on a tie."""
