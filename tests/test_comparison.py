@@ -214,6 +214,21 @@ def test_every_method_starts_from_the_same_dense_networks_and_the_best_epoch_is_
     assert (best >= naive - 1e-7).all()
 
 
+def test_the_half_that_chooses_is_what_is_reported_as_validation(finished):
+    """One method measures on people held out, so that the split is cut, for all methods."""
+    from jaxprune import data
+
+    _, result = finished
+    c = result.comparison
+    assert c.held_out == ["ceag_held_out"]
+    whole = data.load("digits").group_sizes("validation")
+    assert np.abs(2 * np.array(c.group_sizes["validation"]) - whole).max() <= 1
+    for metrics in (c.dense, *(t.metrics for t in c.trials)):
+        np.testing.assert_array_equal(np.asarray(metrics["validation"].size)[0], c.group_sizes["validation"])
+        np.testing.assert_array_equal(np.asarray(metrics["test"].size)[0], c.group_sizes["test"])
+    assert "cut in two halves" in (result.out / "report.html").read_text()
+
+
 def test_what_is_done_is_not_done_again_and_a_new_method_is_added(finished, monkeypatch):
     out, result = finished
     from jaxprune import training
@@ -228,6 +243,8 @@ def test_what_is_done_is_not_done_again_and_a_new_method_is_added(finished, monk
     added = compare(config.load(None, more), out)
     assert len(calls) == 1
     assert [t.method for t in added.comparison.trials] == ["naive", "balanced"]
+    assert added.comparison.held_out == []
+    assert "cut in two halves" not in (added.out / "report.html").read_text()
 
 
 def test_a_training_that_diverges_does_not_end_the_comparison(tmp_path):
@@ -283,7 +300,7 @@ def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
         ({"compare.methods": ("naive", "naive")}, "compare.methods: 'naive' is given twice"),
         ({"retrain.epochs": 0}, "retrain.epochs"),
         ({"prune.sparsities": (0.0,)}, "prune.sparsities"),
-        ({"mitigation.constraint": "excess_accuracy_gap"}, "mitigation.constraint"),
+        ({"mitigation.constraint": "excess_accuracy"}, "mitigation.constraint: unknown constraint"),
         ({"compare.methods": ("distilled", "ceag"), "train.flip": True}, "compare.methods: distilled, ceag look at"),
     ],
 )

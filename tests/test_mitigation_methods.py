@@ -1,5 +1,6 @@
 """Every method on one contract, the rivals' objectives against their formulas, and the full program."""
 
+from dataclasses import fields
 from itertools import pairwise
 
 import jax
@@ -13,6 +14,7 @@ from jaxprune.data import companions
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import (
+    CONSTRAINTS,
     METHODS,
     Surroundings,
     ascent,
@@ -72,8 +74,9 @@ def _surroundings_of(people, dense):
 
 
 # Made of the same parts as others that are tried every day.
-SLOW = ("naive_best", "equal_loss_buffer", "equal_loss_signed", "equal_loss_held_out", "equal_harm", "ceag")
+SLOW = ("naive_best", "equal_loss_buffer", "equal_loss_signed", "equal_loss_held_out", "equal_harm", "ceag", "loss_gap")
 SLOW += (
+    "equal_loss_nupi",
     "fairgrape",
     "fairprune",
     "curvature",
@@ -144,6 +147,39 @@ def test_a_group_without_examples_is_refused_where_it_would_be_asked_for(name, p
 
 def test_titles_are_unlike():
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
+
+
+def test_three_differ_from_their_neighbours_by_one_setting():
+    signed = METHODS["equal_loss_signed"]
+    for name, own in {"equal_loss_nupi": "dual", "equal_loss_augmented": "penalty", "loss_gap": "constraint"}.items():
+        differing = {f.name for f in fields(signed) if getattr(METHODS[name], f.name) != getattr(signed, f.name)}
+        assert differing - {"title", "about"} == ({own, "tuned"} if name == "loss_gap" else {own})
+    assert METHODS["loss_gap"].constraint(3) == CONSTRAINTS["loss_gap"](3, 0.0)
+
+
+def test_the_penalty_and_the_dual_of_a_method_reach_its_step(people):
+    """The first step by hand: the multipliers are 0, so that the weights are what penalty and dual make of g."""
+    params, rate = weights(), 0.1
+    losses = np.asarray(cross_entropy(forward(params, people.train.x), people.train.y))
+    gap = np.array([losses[people.train.group == a].mean() for a in range(3)]) - losses.mean()
+    expected = {
+        "equal_loss_signed": rate * gap,
+        "equal_loss_nupi": rate * gap,  # νPI begins as ascent does
+        "equal_loss_augmented": rate * gap + 1.0 * gap,
+        "loss_gap": np.maximum(rate * (gap - 0.01), 0),
+    }
+    for name, first in expected.items():
+        values = {"dual_rate": jnp.float32(rate)} | ({"tolerance": jnp.float32(0.01)} if name == "loss_gap" else {})
+        around = surroundings_of(people, params)
+        tx = method_transformation(METHODS[name], optax.sgd(0.5), params, around, values)
+        step = jax.jit(method_step(METHODS[name], forward, tx, num_groups=3))
+        state, logs = step(init_state(params, tx), people.train)
+        np.testing.assert_allclose(logs["multipliers"], first, atol=1e-5)
+        if name == "equal_loss_nupi":  # and its second step has K_I e + K_P (1 - ν) (e - e before), K_P = 5, ν = 0.9
+            _, second = step(state, people.train)
+            e, before = (np.asarray(log["violation"]) for log in (second, logs))
+            change = rate * (e + 5.0 * 0.1 * (e - before))
+            np.testing.assert_allclose(second["multipliers"] - logs["multipliers"], change, atol=1e-5)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------

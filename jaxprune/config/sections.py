@@ -126,7 +126,9 @@ class Mitigation(_Section):
         description="the paper's models: constrain the dense training, the retraining, both or none",
     )
     constraint: str = Field(
-        default="equal_loss", description="equal_loss (absolute), equal_loss_signed, loss_gap or accuracy_gap"
+        default="equal_loss",
+        description="equal_loss (absolute), equal_loss_signed, loss_gap, equal_accuracy or accuracy_gap; in `jaxprune "
+        "compare` also equal_excessive_loss, excessive_loss_gap, excess_accuracy_gap or equal_accuracy_drop",
     )
     dual_rate: float = Field(default=1e-3, gt=0, description="step size of the multipliers, a step of training each")
     dual: str = Field(default="ascent", description="how multipliers move: ascent, momentum, nu_pi or restart")
@@ -138,7 +140,7 @@ class Mitigation(_Section):
     memory: int = Field(
         default=0, ge=0, description="examples of each group that violations are measured on; 0 takes the batch"
     )
-    tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (loss_gap, accuracy_gap)")
+    tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (the constraints named _gap)")
 
 
 class Compare(_Section):
@@ -151,7 +153,8 @@ class Compare(_Section):
             "distilled", "distilled_ceag",
         ),
         min_length=1,
-        description="ways of retraining; naive, which the others are compared with, is always among them",
+        description="ways of retraining; naive, which the others are compared with, is always among them; configured "
+        "is the Lagrangian of [mitigation]",
     )  # fmt: skip
     dual_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(0.001, 0.01, 0.1), min_length=1, description="candidates for the step size of the multipliers"

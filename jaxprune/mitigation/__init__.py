@@ -18,14 +18,7 @@ from jaxprune.mitigation.full_program import equal_gradients_and_curvature, full
 from jaxprune.mitigation.holding import HeldState, held_of, hold
 from jaxprune.mitigation.lagrangian import LagrangianState, lagrangian, lagrangian_states, multipliers_of
 from jaxprune.mitigation.measuring import DenseReference, Memory, dense_reference
-from jaxprune.mitigation.methods import (
-    METHODS,
-    Method,
-    Surroundings,
-    method_data,
-    method_step,
-    method_transformation,
-)
+from jaxprune.mitigation.methods import Method, Surroundings, method_data, method_step, method_transformation
 from jaxprune.mitigation.objectives import (
     distillation,
     logit_adjusted,
@@ -34,9 +27,11 @@ from jaxprune.mitigation.objectives import (
     performance_weighted,
     reweighted,
 )
+from jaxprune.mitigation.registry import CONFIGURED, METHODS, configured_method
 from jaxprune.mitigation.step import SCHEMES, make_lagrangian_step, saddle_update
 
 __all__ = [
+    "CONFIGURED",
     "CONSTRAINTS",
     "DUALS",
     "METHODS",
@@ -52,6 +47,7 @@ __all__ = [
     "accuracy_gap",
     "ascent",
     "cap",
+    "configured_method",
     "dense_reference",
     "distillation",
     "equal_accuracy",

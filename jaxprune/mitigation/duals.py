@@ -102,7 +102,7 @@ class NuPIState(NamedTuple):
 
 
 def nu_pi(
-    rate: float, *, nu: float = 0.0, proportional: float = 1.0, integral: float = 1.0, start: str = "sgd"
+    rate: Array | float, *, nu: float = 0.0, proportional: float = 1.0, integral: float = 1.0, start: str = "sgd"
 ) -> optax.GradientTransformationExtraArgs:
     """νPI control of the multipliers (Sohrabi et al. 2024): a proportional term damps the oscillation of ascent.
 
@@ -198,7 +198,7 @@ def _check_not_negative(name: str, value: Any) -> None:
 
 
 # Name -> constructor (rate) -> transformation, as a setting gives them.
-DUALS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
+DUALS: Mapping[str, Callable[[Array | float], optax.GradientTransformation]] = {
     "ascent": ascent,
     "momentum": lambda rate: ascent(rate, momentum=0.9),
     "nu_pi": lambda rate: nu_pi(rate, nu=0.9, proportional=5.0),

@@ -1,4 +1,4 @@
-"""Every way of training a pruned network that is compared, by name: the constraints and their rivals."""
+"""A way of training a pruned network as plain values, and the optimiser, step and data that it stands for."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import optax
 from jaxprune.data import Companions, companions
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
-from jaxprune.mitigation import constraints, objectives
+from jaxprune.mitigation import objectives
 from jaxprune.mitigation.constraints import Constraint
 from jaxprune.mitigation.duals import ascent
 from jaxprune.mitigation.full_program import full_program, make_full_program_step
@@ -22,9 +22,6 @@ from jaxprune.mitigation.measuring import DenseReference
 from jaxprune.mitigation.step import Objective, make_lagrangian_step
 from jaxprune.training import make_step
 from jaxprune.types import Array, Batch, Network, Step
-
-_RATES = (0.001, 0.01, 0.1)
-_TOLERANCES = (0.0, 0.01)
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,13 @@ class Method:
       objective: What is minimised, per example.
       group_dro: Whether the groups' losses are weighted by group DRO.
       full_program: Whether it is program (7) on gradients and curvature.
+      dual: Rate -> how multipliers move; the rate may be traced.
       scheme: Of the Lagrangian.
+      penalty: The coefficient of the augmented Lagrangian; 0 is the plain one.
       memory: Whether violations are measured on the buffer.
-      held_out: Whether violations are measured on the validation split, which the parameters never see.
+      remembered: Examples of each group in the buffer; None for as many as in the buffers of the other methods.
+      held_out: Whether violations are measured on people of the validation split, whom the parameters never see; not on
+        those who choose the hyperparameters.
       balanced: Whether batches draw all groups equally often.
       by_validation: Whether the epoch of the best validation accuracy is kept rather than the last one.
       masks: The group-aware criterion that prunes in place of the run's own; "" for the run's own.
@@ -53,8 +54,11 @@ class Method:
     objective: Objective | None = None
     group_dro: bool = False
     full_program: bool = False
+    dual: Callable[[Array | float], optax.GradientTransformation] = ascent
     scheme: str = "alternating"
+    penalty: float = 0.0
     memory: bool = False
+    remembered: int | None = None
     held_out: bool = False
     balanced: bool = False
     by_validation: bool = False
@@ -71,6 +75,10 @@ class Method:
         """Whether it looks at the dense network's outputs."""
         imitates = self.objective in (objectives.distillation, objectives.performance_weighted)
         return imitates or (self.constraint is not None and self.constraint(1).needs_dense)
+
+    def buffer(self, memory: int) -> int:
+        """Examples of each group that it remembers, where others remember `memory`; 0 for none."""
+        return (memory if self.remembered is None else self.remembered) if self.memory else 0
 
 
 class Surroundings(NamedTuple):
@@ -106,7 +114,7 @@ def method_transformation(
       params: The parameters.
       surroundings: Of the replica.
       values: Hyperparameter -> value [].
-      memory: Examples of each group that are remembered, where the method remembers any.
+      memory: Examples of each group that are remembered, where the method remembers any and says no number itself.
 
     Returns:
       The transformation.
@@ -123,14 +131,15 @@ def method_transformation(
         held["q"] = jnp.full(num_groups, 1 / num_groups)
     tx = primal_tx
     if method.full_program:
-        dual = ascent(values["dual_rate"])
+        dual = method.dual(values["dual_rate"])
         tx = full_program(primal_tx, dual, num_groups=num_groups, params=params, key=surroundings.key)
     elif method.constraint is not None:
         tx = lagrangian(
             primal_tx,
             method.constraint(num_groups),
-            ascent(values["dual_rate"]),
-            memory=memory if method.memory else 0,
+            method.dual(values["dual_rate"]),
+            penalty=method.penalty,
+            memory=method.buffer(memory),
             tolerance=values.get("tolerance"),
         )
     return optax.chain(tx, hold(held)) if held else tx
@@ -180,101 +189,3 @@ def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: 
         return train
     held_out = validation if method.held_out else None
     return companions(train, held_out=held_out, balanced=method.balanced, num_groups=num_groups)
-
-
-def _equal_loss(num_groups: int) -> Constraint:
-    return constraints.equal_loss(num_groups)
-
-
-def _equal_loss_signed(num_groups: int) -> Constraint:
-    return constraints.equal_loss(num_groups, absolute=False)
-
-
-_DUAL = {"dual_rate": _RATES}
-_GAP = {"dual_rate": _RATES, "tolerance": _TOLERANCES}
-_IMITATE = {"share": (0.5, 1.0), "temperature": (2.0,)}
-_IMITATE_DUAL = {"dual_rate": _RATES, "share": (1.0,), "temperature": (2.0,)}
-
-METHODS: Mapping[str, Method] = {
-    "naive": Method("Naive fine-tuning", "The plain loss."),
-    "naive_best": Method(
-        "Naive, best epoch", "The plain loss; the epoch of the best validation accuracy is kept.", by_validation=True
-    ),
-    "equal_loss": Method(
-        "Equal loss", "Program (8) of the paper, |J_a - J| = 0 on the batch.", _equal_loss,
-        scheme="simultaneous", tuned=_DUAL,
-    ),
-    "equal_loss_buffer": Method(
-        "Equal loss, buffer", "The same, the violation measured on a buffer of each group's last examples.",
-        _equal_loss, scheme="simultaneous", memory=True, tuned=_DUAL,
-    ),
-    "equal_loss_signed": Method(
-        "Equal loss, signed", "J_a - J = 0, so that multipliers fall again.", _equal_loss_signed, tuned=_DUAL
-    ),
-    "equal_loss_held_out": Method(
-        "Equal loss, held out", "Signed, measured in a buffer of people that the parameters never see.",
-        _equal_loss_signed, memory=True, held_out=True, tuned=_DUAL,
-    ),
-    "equal_harm": Method(
-        "Equal harm", "R(a) = R: the loss may rise, but alike for all groups.",
-        constraints.equal_excessive_loss, tuned=_DUAL,
-    ),
-    "ceag": Method(
-        "CEAG", "ψ_a <= ε, measured on accuracy in a buffer, with a loss as surrogate.",
-        constraints.excess_accuracy_gap, memory=True, tuned=_GAP,
-    ),
-    "ceag_held_out": Method(
-        "CEAG, held out", "The same, measured on people that the parameters never see.",
-        constraints.excess_accuracy_gap, memory=True, held_out=True, tuned=_GAP,
-    ),
-    "group_dro": Method(
-        "Group DRO", "The groups of the largest losses count more and more.", group_dro=True,
-        tuned={"rate": (0.001, 0.01, 0.1)},
-    ),
-    "reweighted": Method(
-        "Reweighted", "Groups weigh in by their size to a power below 0.", objective=objectives.reweighted,
-        tuned={"power": (0.25, 0.5, 1.0)},
-    ),
-    "balanced": Method("Balanced batches", "Every batch draws all groups equally often.", balanced=True),
-    "performance_weighted": Method(
-        "Performance-weighted", "What the dense network finds hard counts more; needs no groups.",
-        objective=objectives.performance_weighted, tuned={"floor": (0.25, 0.75), "sharpness": (5.0,)},
-    ),
-    "fairgrape": Method("FairGRAPE", "Masks that keep each group's share of the importance.", masks="fairgrape"),
-    "fairprune": Method("FairPrune", "Masks that spare the group of the largest loss.", masks="fairprune"),
-    "curvature": Method(
-        "Curvature masks", "Masks by the curvature over everybody: the control for those that know of groups.",
-        masks="curvature",
-    ),
-    "spared": Method(
-        "Masks that spare all", "A weight goes only if it matters little to every group.", masks="spare_all"
-    ),
-    "spared_distilled": Method(
-        "Spared, distilled", "Masks that spare all, then imitation of the dense network.",
-        objective=objectives.distillation, masks="spare_all", tuned=_IMITATE,
-    ),
-    "spared_equal_loss": Method(
-        "Spared, equal loss", "Masks that spare all, then equal loss, signed.", _equal_loss_signed,
-        masks="spare_all", tuned=_DUAL,
-    ),
-    "spared_adjusted": Method(
-        "Spared, adjusted", "Masks that spare all, then logits shifted by the labels' shares while training.",
-        objective=objectives.logit_adjusted, masks="spare_all", tuned={"strength": (0.5, 1.0)},
-    ),
-    "distilled": Method(
-        "Distilled", "The pruned network imitates the dense one.", objective=objectives.distillation, tuned=_IMITATE
-    ),
-    "distilled_ceag": Method(
-        "Distilled, equal drop", "Imitation, with ψ_a = 0 measured on people that the parameters never see.",
-        constraints.equal_accuracy_drop, objective=objectives.distillation, memory=True, held_out=True,
-        tuned=_IMITATE_DUAL,
-    ),
-    "logit_adjusted": Method(
-        "Logit adjustment", "Logits are shifted by the labels' shares while training.",
-        objective=objectives.logit_adjusted, tuned={"strength": (0.5, 1.0)},
-    ),
-    "full_program": Method(
-        "Full program", "Program (7) of the paper: equal gradient norms and largest eigenvalues; slow.",
-        full_program=True, scheme="simultaneous", tuned={"dual_rate": (0.0001, 0.001)},
-    ),
-}  # fmt: skip

@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxprune import auditing, config, mitigation
 from jaxprune.config import Settings
-from jaxprune.errors import TrainingDiverged, UserError, unknown
+from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.files import whole_folder, write_atomically
-from jaxprune.mitigation import METHODS, Constraint, GroupStatistics
+from jaxprune.mitigation import Constraint, GroupStatistics
 from jaxprune.pipeline.audits import thinned
+from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, json_once
-from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.output import environment_of
+from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
 from jaxprune.pipeline.stage import Stage, open_workspace
-from jaxprune.pipeline.trials import Trials, candidates, trial_stage
+from jaxprune.pipeline.trials import Trials, trial_stage
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
 from jaxprune.reporting.comparison_page import render_comparison
@@ -63,25 +65,7 @@ def compare(
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
     """
     begun = time.monotonic()
-    for name in settings.compare.methods:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS, where="compare.methods")
-    if not settings.retrain.epochs:
-        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
-    if not max(settings.prune.sparsities):
-        raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
-    if settings.data.stream:
-        raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
-    imitating = [name for name in settings.compare.methods if METHODS[name].needs_dense]
-    if imitating and (settings.train.flip or settings.train.crop):
-        raise UserError(
-            f"compare.methods: {', '.join(imitating)} look at the dense network's outputs for images as they are, not "
-            "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
-        )
-    experiment = resolve(settings)
-    splits = experiment.dataset.train, experiment.dataset.validation
-    for name in settings.compare.methods:  # before the hours, not after them
-        mitigation.method_data(METHODS[name], *splits, num_groups=experiment.dataset.num_groups)
+    experiment = _checked(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():
@@ -91,24 +75,48 @@ def compare(
     return ComparisonResult(out / "compare", comparison, time.monotonic() - begun)
 
 
+def _checked(settings: Settings) -> Experiment:
+    """The experiment, once it is known that every method can be tried: before the hours, not after them."""
+    if not settings.retrain.epochs:
+        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
+    if not max(settings.prune.sparsities):
+        raise UserError("prune.sparsities: 0 prunes nothing, so there is nothing to compare; give some above 0")
+    if settings.data.stream:
+        raise UserError("data.stream: the methods look examples up by their row, in memory; leave it out to compare")
+    check_names(settings)
+    methods = {name: method_of(settings, name) for name in settings.compare.methods}
+    imitating = [name for name, method in methods.items() if method.needs_dense]
+    if imitating and (settings.train.flip or settings.train.crop):
+        raise UserError(
+            f"compare.methods: {', '.join(imitating)} look at the dense network's outputs for images as they are, not "
+            "flipped or cropped; set train.flip to false and train.crop to 0, or leave them out"
+        )
+    experiment = resolve(settings)
+    splits = experiment.dataset.train, deciders(settings, experiment.dataset).held_out
+    for method in methods.values():
+        mitigation.method_data(method, *splits, num_groups=experiment.dataset.num_groups)
+    return experiment
+
+
 def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
     """Every trial: method, sparsity, hyperparameters."""
     settings = context.experiment.settings
     names = dict.fromkeys((BASELINE, *settings.compare.methods))
     sparsities = [s for s in settings.prune.sparsities if s > 0]
-    return [(name, s, values) for s in sparsities for name in names for values in candidates(context, name)]
+    return [(name, s, values) for s in sparsities for name in names for values in candidates(settings, name)]
 
 
 def _stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
-    return Stage("comparison", {}, (dense_stage(context, False), *trials))
+    halves = {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
+    return Stage("comparison", halves, (dense_stage(context, False), *trials))
 
 
 def _measure(context: Context) -> Values:
     """Metrics of every trial on every split, as plain values; a training that diverges is said and left out."""
     trials, plan = Trials(context), _planned(context)
-    evaluate = _evaluator(context)
+    evaluate = _evaluator(context, trials.deciders.choosing)
     of_dense = evaluate(dense(context, False))
     found = []
     for name, sparsity, values in plan:
@@ -128,8 +136,10 @@ def _measure(context: Context) -> Values:
     return {"dense": {split: _plain(metrics) for split, metrics in of_dense.items()}, "trials": found}
 
 
-def _evaluator(context: Context) -> Any:
+def _evaluator(context: Context, choosing: Batch) -> Any:
+    """Metrics of networks on every split; of the validation split, on those who choose."""
     experiment = context.experiment
+    splits = {split: choosing if split == "validation" else experiment.on_device(split) for split in SPLITS}
 
     def measure(batch: Batch, params: Params, stats: Stats) -> auditing.GroupMetrics:
         apply = experiment.network.freeze(stats)
@@ -138,11 +148,8 @@ def _evaluator(context: Context) -> Any:
 
     def evaluate(trained: Trained) -> dict[str, auditing.GroupMetrics]:
         return {
-            split: jax.tree.map(
-                np.asarray,
-                experiment.over_replicas(measure, experiment.on_device(split), trained.params, trained.stats),
-            )
-            for split in SPLITS
+            split: jax.tree.map(np.asarray, experiment.over_replicas(measure, batch, trained.params, trained.stats))
+            for split, batch in splits.items()
         }
 
     return evaluate
@@ -151,8 +158,10 @@ def _evaluator(context: Context) -> Any:
 def _gather(context: Context, measured: Values) -> Comparison:
     """The results of a comparison from its measurements."""
     experiment, dataset = context.experiment, context.experiment.dataset
-    names = list(dict.fromkeys((BASELINE, *experiment.settings.compare.methods)))
-    constraints = {n: METHODS[n].constraint for n in names}
+    choosing = np.bincount(deciders(experiment.settings, dataset).choosing.group, minlength=dataset.num_groups)
+    names = dict.fromkeys((BASELINE, *experiment.settings.compare.methods))
+    methods = {name: method_of(experiment.settings, name) for name in names}
+    constraints = {name: method.constraint for name, method in methods.items()}
     inequality = {n: make(dataset.num_groups).inequality for n, make in constraints.items() if make is not None}
     trials = []
     for entry in measured["trials"]:
@@ -171,10 +180,11 @@ def _gather(context: Context, measured: Values) -> Comparison:
             "provenance": dataset.provenance,
             "group_names": list(dataset.group_names),
             "seeds": experiment.seeds,
-            "group_sizes": {split: dataset.group_sizes(split).tolist() for split in SPLITS},
-            "titles": {name: METHODS[name].title for name in names},
-            "about": {name: METHODS[name].about for name in names},
+            "group_sizes": {s: dataset.group_sizes(s).tolist() for s in SPLITS} | {"validation": choosing.tolist()},
+            "titles": {name: method.title for name, method in methods.items()},
+            "about": {name: method.about for name, method in methods.items()},
             "inequality": inequality,
+            "held_out": held_out_methods(experiment.settings),
             "dense": measured["dense"],
             "trials": trials,
         }

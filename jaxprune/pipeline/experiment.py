@@ -16,7 +16,8 @@ from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import UserError
+from jaxprune.pipeline.checks import check_augmentation, check_names
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
@@ -233,21 +234,8 @@ def resolve(settings: Settings) -> Experiment:
     Raises:
       UserError: A name is unknown, or the data is not fit for use.
     """
-    for setting, name, known in (
-        ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
-        ("prune.scope", settings.prune.scope, pruning.SCOPES),
-        ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
-        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
-        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
-    ):
-        if name not in known:
-            raise unknown(setting.split(".")[1], name, known, where=setting)
+    check_names(settings)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
-    if mitigation.CONSTRAINTS[settings.mitigation.constraint](1, 0.0).needs_dense:
-        raise UserError(
-            f"mitigation.constraint: {settings.mitigation.constraint} compares with the dense network, which is not "
-            "there while that is trained; use loss_gap, or `jaxprune compare` with compare.methods ceag or equal_harm"
-        )
     wanted = settings.data
     if wanted.stream and not settings.theory.examples:
         raise UserError(
@@ -255,7 +243,7 @@ def resolve(settings: Settings) -> Experiment:
             "set theory.examples, such as 500 of each group"
         )
     dataset = load_data(wanted)
-    _check_augmentation(settings, dataset)
+    check_augmentation(settings, dataset)
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
@@ -277,15 +265,3 @@ def resolve(settings: Settings) -> Experiment:
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
     return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner)
-
-
-def _check_augmentation(settings: Settings, dataset: Dataset) -> None:
-    shape = dataset.train.x.shape[1:]
-    for setting, on in (("train.flip", settings.train.flip), ("train.crop", settings.train.crop)):
-        if on and len(shape) != 3:
-            raise UserError(f"{setting}: the inputs of {dataset.name} are rows of numbers, not images; leave it out")
-    if len(shape) == 3 and settings.train.crop >= min(shape[:2]):
-        raise UserError(
-            f"train.crop: {settings.train.crop} pixels would shift images of {shape[0]}x{shape[1]} out of view; "
-            "give fewer, such as an eighth of a side"
-        )

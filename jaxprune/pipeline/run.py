@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxprune.config import Settings
 from jaxprune.pipeline.audits import audit, audit_stage, measured, networks
+from jaxprune.pipeline.checks import check_constraint
 from jaxprune.pipeline.context import Context, Silent, json_once
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
@@ -71,6 +72,8 @@ def run(
     if until == "theory" and not settings.theory.measures:
         every = settings.theory.model_copy(update={"measures": MEASURES})
         settings = settings.model_copy(update={"theory": every})
+    if until != "theory" and set(settings.mitigation.methods) != {"none"}:
+        check_constraint(settings)
     experiment = resolve(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)

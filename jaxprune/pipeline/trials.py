@@ -1,6 +1,5 @@
 """The stages that retrain pruned networks by one method with one choice of hyperparameters."""
 
-import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,29 +14,22 @@ import numpy as np
 from jaxprune import auditing, checkpoints, mitigation, pruning, sharding, training
 from jaxprune.data.splitting import at_most
 from jaxprune.errors import TrainingDiverged
-from jaxprune.mitigation import METHODS, Method, Surroundings
+from jaxprune.mitigation import CONFIGURED, Method, Surroundings
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
+from jaxprune.pipeline.protocol import Deciders, deciders, deciding, method_of
 from jaxprune.pipeline.stage import Stage
 from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
 
 _SCORED = 1024  # training examples of each group that group-aware criteria look at
 
 
-def candidates(context: Context, name: str) -> list[dict[str, float]]:
-    """Every choice of hyperparameters of a method that is tried, the settings' candidates in place of its own."""
-    compare = context.experiment.settings.compare
-    given = {"dual_rate": compare.dual_rates, "tolerance": compare.tolerances}
-    grid = {hyper: given.get(hyper, values) for hyper, values in METHODS[name].tuned.items()}
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
 def trial_stage(context: Context, name: str, sparsity: float, values: Mapping[str, float]) -> Stage:
     """The address of the networks retrained by a method."""
-    settings, method = context.experiment.settings, METHODS[name]
+    settings = context.experiment.settings
+    method = method_of(settings, name)
     own: dict[str, Any] = {"retrain": settings.retrain.model_dump(mode="json"), "values": dict(values)}
-    if method.memory:
-        own["memory"] = settings.compare.memory
+    own |= deciding(settings, name)
     parents = (dense_stage(context, False), pruned_stage(context, False, sparsity))
     if method.masks:
         own |= {"sparsity": sparsity, "prune": settings.prune.model_dump(mode="json", exclude={"sparsities"})}
@@ -73,6 +65,16 @@ class Trials:
         return trained
 
     @cached_property
+    def deciders(self) -> Deciders:
+        """The people of the validation split who decide, on the first device."""
+        experiment = self.context.experiment
+        found = deciders(experiment.settings, experiment.dataset)
+        choosing = jax.device_put(found.choosing, jax.devices()[0])
+        return Deciders(
+            choosing, choosing if found.held_out is found.choosing else jax.device_put(found.held_out, jax.devices()[0])
+        )
+
+    @cached_property
     def surroundings(self) -> Surroundings:
         """What the methods need to know, leaves [R, ...]."""
         experiment, network = self.context.experiment, dense(self.context, False)
@@ -86,9 +88,10 @@ class Trials:
                 apply, params, train, num_groups=dataset.num_groups, held_out=validation, chunk_size=size
             )
 
-        outputs, wanted = None, [METHODS[name] for name in experiment.settings.compare.methods]
+        outputs, settings = None, experiment.settings
+        wanted = [method_of(settings, name) for name in settings.compare.methods]
         if any(method.needs_dense for method in wanted):
-            held_out = experiment.on_device("validation") if any(method.held_out for method in wanted) else None
+            held_out = self.deciders.held_out if any(method.held_out for method in wanted) else None
             splits = (experiment.on_device("train"), held_out)
             outputs = experiment.over_replicas(reference, splits, network.params, network.stats)
 
@@ -104,7 +107,8 @@ class Trials:
         )
 
     def _compute(self, folder: Path, name: str, sparsity: float, values: Mapping[str, float]) -> Trained:
-        experiment, method, progress = self.context.experiment, METHODS[name], self.context.progress
+        experiment, progress = self.context.experiment, self.context.progress
+        method = method_of(experiment.settings, name)
         source = self._start(method, sparsity)
         epochs = experiment.settings.retrain.epochs
         chosen = ", ".join(f"{hyper} {value:g}" for hyper, value in values.items())
@@ -152,7 +156,8 @@ class Trials:
         self, folder: Path, name: str, source: Trained, values: Mapping[str, float], epochs: int
     ) -> tuple[Params, Stats, Logs]:
         """Trains, from the newest checkpoint in `folder` if there is one, and keeps the epoch that is to be kept."""
-        experiment, method = self.context.experiment, METHODS[name]
+        experiment = self.context.experiment
+        method = method_of(experiment.settings, name)
         state = sharding.place(self._initial_state(method, source, values), experiment.mesh, "replica")
         best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (source.params, source.stats)}
         kept: Any = {"state": state} | ({"best": best} if method.by_validation else {})
@@ -182,7 +187,7 @@ class Trials:
             )  # fmt: skip
         except TrainingDiverged as error:
             keeper.save()
-            raise _explained(error, method, values, keeper, experiment.seeds[error.replica]) from None
+            raise _explained(error, name, method, values, keeper, experiment.seeds[error.replica]) from None
         params, stats = keeper.state["best"]["network"] if method.by_validation else (state.params, state.stats)  # pyright: ignore
         return params, stats, keeper.logs()
 
@@ -201,10 +206,11 @@ class Trials:
 
     def _step(self, name: str, source: Trained) -> Step:
         """One step object for each way of training, so that it is compiled once for all masks and candidates."""
-        experiment, method = self.context.experiment, METHODS[name]
+        experiment = self.context.experiment
+        method = method_of(experiment.settings, name)
         same = (
-            method.constraint, method.objective, method.group_dro, method.full_program, method.scheme, method.memory,
-            method.held_out, method.needs_dense, tuple(method.tuned),
+            method.constraint, method.objective, method.group_dro, method.full_program, method.dual, method.scheme,
+            method.memory, method.held_out, method.needs_dense, tuple(method.tuned),
         )  # fmt: skip
         if same not in self._steps:
             params, around = jax.tree.map(lambda leaf: leaf[0], (source.params, self.surroundings))
@@ -220,9 +226,9 @@ class Trials:
     def _data(self, name: str) -> Any:
         experiment = self.context.experiment
         data = mitigation.method_data(
-            METHODS[name],
+            method_of(experiment.settings, name),
             jax.tree.map(jnp.asarray, experiment.dataset.train),
-            jax.tree.map(jnp.asarray, experiment.dataset.validation),
+            self.deciders.held_out,
             num_groups=experiment.dataset.num_groups,
         )
         return sharding.place(data, experiment.mesh)
@@ -237,7 +243,7 @@ class Trials:
             found = auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
             return jnp.asarray(found.overall_accuracy)
 
-        return partial(experiment.over_replicas, accuracy, experiment.on_device("validation"))
+        return partial(experiment.over_replicas, accuracy, self.deciders.choosing)
 
     def _better(self, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
         """The best so far of every replica; the earlier one on a tie."""
@@ -253,10 +259,11 @@ class Trials:
 
 
 def _explained(
-    error: TrainingDiverged, method: Method, values: Mapping[str, float], keeper: Keeper, seed: int
+    error: TrainingDiverged, name: str, method: Method, values: Mapping[str, float], keeper: Keeper, seed: int
 ) -> TrainingDiverged:
     rate = values.get("dual_rate")
-    remedy = f"leave {rate:g} out of compare.dual_rates" if rate is not None else "lower retrain.learning_rate"
+    where = f"compare.dual_rates{' and mitigation.dual_rate' if name == CONFIGURED else ''}"
+    remedy = f"leave {rate:g} out of {where}" if rate is not None else "lower retrain.learning_rate"
     return TrainingDiverged(
         f"{method.title}: the training loss became NaN or infinite at step {error.step} of seed {seed}; {remedy}; "
         f"the last good state is kept in {keeper.path()}",

@@ -70,12 +70,14 @@ class Comparison:
       provenance: Of the data.
       group_names: [G].
       seeds: [R].
-      group_sizes: Split -> [G] examples.
+      group_sizes: Split -> [G] examples; of the validation split, those who choose.
       titles: Method -> what people read, in the order of the settings.
       about: Method -> a sentence.
       inequality: Method -> whether its constraint is one; methods without a constraint are not there.
       dense: Split -> metrics of the dense networks.
       trials: All of them.
+      held_out: Methods that measure their violation on people of the validation split, one half of it; "validation" is
+        then the other half, everywhere.
     """
 
     settings: dict[str, Any]
@@ -88,6 +90,7 @@ class Comparison:
     inequality: dict[str, bool]
     dense: Mapping[str, GroupMetrics]
     trials: list[Trial]
+    held_out: list[str] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
@@ -192,7 +195,7 @@ class Comparison:
         return cls(**{name: values[name] for name in _PLAIN}, dense=metrics(values["dense"]), trials=trials)
 
 
-_PLAIN = ("settings", "provenance", "group_names", "seeds", "group_sizes", "titles", "about", "inequality")
+_PLAIN = ("settings", "provenance", "group_names", "seeds", "group_sizes", "titles", "about", "inequality", "held_out")
 
 
 def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarray]:

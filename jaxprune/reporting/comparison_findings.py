@@ -196,7 +196,7 @@ def caveats(comparison: Comparison) -> list[str]:
             notes.append(
                 f"{comparison.titles[t.method]} at {t.sparsity:.0%} with dual rate {t.values.get('dual_rate', 0):g}: a "
                 f"multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
-                "compare.dual_rates."
+                f"compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
             )
     for method in comparison.methods:
         trial = comparison.chosen.get((method, comparison.headline))

@@ -1,0 +1,55 @@
+"""What is refused before any work: settings that name what there is not, or that do not go together."""
+
+from jaxprune import mitigation, pruning
+from jaxprune.config import Settings
+from jaxprune.data import Dataset
+from jaxprune.errors import UserError, unknown
+
+
+def check_names(settings: Settings) -> None:
+    """Raises for settings that name what there is not.
+
+    Raises:
+      UserError: A name is unknown.
+    """
+    for setting, name, known in (
+        ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
+        ("prune.scope", settings.prune.scope, pruning.SCOPES),
+        ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
+        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
+        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
+    ):
+        if name not in known:
+            raise unknown(setting.split(".")[1], name, known, where=setting)
+
+
+def check_constraint(settings: Settings) -> None:
+    """Raises for a constraint that a run, unlike a comparison, cannot ask for.
+
+    Raises:
+      UserError: It compares with the dense network.
+    """
+    name = settings.mitigation.constraint
+    constraint = mitigation.CONSTRAINTS.get(name)
+    if constraint is not None and constraint(1, 0.0).needs_dense:
+        raise UserError(
+            f"mitigation.constraint: {name} compares with the dense network, which is not there while that is trained; "
+            "use loss_gap, or `jaxprune compare` with configured among compare.methods"
+        )
+
+
+def check_augmentation(settings: Settings, dataset: Dataset) -> None:
+    """Raises where images are to be flipped or cropped that are not images, or that are too small.
+
+    Raises:
+      UserError: The settings do not fit the data.
+    """
+    shape = dataset.train.x.shape[1:]
+    for setting, on in (("train.flip", settings.train.flip), ("train.crop", settings.train.crop)):
+        if on and len(shape) != 3:
+            raise UserError(f"{setting}: the inputs of {dataset.name} are rows of numbers, not images; leave it out")
+    if len(shape) == 3 and settings.train.crop >= min(shape[:2]):
+        raise UserError(
+            f"train.crop: {settings.train.crop} pixels would shift images of {shape[0]}x{shape[1]} out of view; "
+            "give fewer, such as an eighth of a side"
+        )
