@@ -131,6 +131,12 @@ class RecordImages:
         rows = self.rows[index]
         return replace(self, rows=rows, shape=(len(rows), *self.shape[1:]))
 
+    def copies(self) -> np.ndarray:
+        """[N] for each image the first one of equal pixels, by the digests."""
+        digests = np.ascontiguousarray(self.digests[self.rows]).view(np.uint64)[:, 0]
+        _, first, kind = np.unique(digests, return_index=True, return_inverse=True)
+        return first[kind.reshape(-1)]
+
     def channel_sums(self) -> np.ndarray:
         """[N, 2, channels], as `image_sums` of all of them."""
         return self.sums[self.rows]
