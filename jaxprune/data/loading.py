@@ -68,8 +68,7 @@ def load(
     groups, group_names = intersect(table.attributes, group_by)
     where = f"data {name}"
     check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
-    unit = _units(table)
-    left_out = np.zeros(len(y), bool) if unit is None else crossing(table.split, unit)
+    left_out = crossing(table.split, unit := _units(table))
     members = _members(table, y, validation, unit, left_out, where)
     kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
     members["train"] = members["train"][kept]
@@ -111,13 +110,13 @@ def _parts(
     return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
-def _units(table: Table) -> np.ndarray | None:
-    """[N] equal for copies; None for rows of numbers and images of floats: equal rows may be two people."""
+def _units(table: Table) -> np.ndarray:
+    """[N] equal for copies; there are none among rows of numbers and images of floats: these may be two people."""
     if table.unit is not None:
         return table.unit
     if isinstance(table.x, RecordImages):
         return table.x.copies()
-    return copies_of(table.x) if is_image_bytes(table.x) else None
+    return copies_of(table.x) if is_image_bytes(table.x) else np.arange(len(table.x))
 
 
 def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
@@ -131,7 +130,7 @@ def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
 
 
 def _members(
-    table: Table, y: np.ndarray, validation: float, unit: np.ndarray | None, left_out: np.ndarray, where: str
+    table: Table, y: np.ndarray, validation: float, unit: np.ndarray, left_out: np.ndarray, where: str
 ) -> dict[str, np.ndarray]:
     """Indices of each split; a validation split that the source has of its own is kept."""
     if not 0 < validation < 1:
@@ -147,13 +146,11 @@ def _members(
     if len(test) and len(own):
         return {"train": train, "validation": own, "test": test}
     cells = np.asarray(y, np.int64)
-    for attribute in table.stratify:
-        codes, names = table.attributes[attribute]
-        cells = cells * len(names) + codes
-    units = np.arange(len(y)) if unit is None else unit
+    for codes in table.stratify:
+        cells = cells * (int(codes.max(initial=0)) + 1) + codes
 
     def cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        chosen = stratified_units(cells[rows], units[rows], share)
+        chosen = stratified_units(cells[rows], unit[rows], share)
         return rows[~chosen], rows[chosen]
 
     if not len(test):  # many published sets have a train split alone

@@ -1,6 +1,5 @@
 """Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
 
-import itertools
 import logging
 import os
 import re
@@ -10,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxprune.data.columns import check_bins, number_column
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
-# The paper's nine age bins; other numeric attributes need data.bins.
-AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
 _SPLITS = {"train": 0, "test": 1, "validation": 2}
 
 
@@ -47,8 +45,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     Raises:
       UserError: The set is stored in another format, has no image, or its images differ in size.
     """
-    if any(b <= a for a, b in itertools.pairwise(bins)):
-        raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} do not rise; give the edges in rising order")
+    check_bins(bins)
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
@@ -78,7 +75,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
         labels=columns,
         attributes=columns,
         # Not by numbers: how they are binned must not move the split.
-        stratify=tuple(path for path in columns if getattr(features[path], "names", None)),
+        stratify=tuple(codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)),
         split=np.repeat(np.array([_SPLITS[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
@@ -112,7 +109,7 @@ def _columns(
 
 
 def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
-    """A feature as codes with names, or why it is none. Bins are for the numbers that they cut, not for a 0 or 1."""
+    """A feature as codes with names, or why it is none."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)
@@ -120,14 +117,4 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]
         return values.astype(np.int32), (f"not {path}", path)
     if values.dtype.kind not in "iuf":
         return "is neither numbers nor of named kinds; take another feature"
-    if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
-        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
-    kinds, codes = np.unique(values, return_inverse=True)
-    few = len(kinds) <= 20
-    edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
-    if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
-        named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
-        return np.digitize(values, edges).astype(np.int32), tuple(named)
-    if not few:
-        return f"is numbers of {len(kinds):,} kinds; give the edges of bins with data.bins"
-    return codes.astype(np.int32), tuple(f"{kind:.6g}" if values.dtype.kind == "f" else str(kind) for kind in kinds)
+    return number_column(path, values, bins)
