@@ -104,6 +104,36 @@ def test_the_newest_version_is_that_of_the_largest_number(tmp_path) -> None:
     assert find_prepared("people", str(tmp_path)) == tmp_path / "people" / "10.0.0"
 
 
+def test_sets_are_looked_for_as_versions_and_configurations_alone(tmp_path) -> None:
+    for place in ("people/1.0.0", "people/small/2.0.0", "other/small/1.0.0"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dataset_info.json").touch()
+    decoys = ("people/downloads/9.0.0", "people/small/deeper/9.0.0", "people/latest", "people/incomplete.9.0.0_2AB",
+              "downloads/9.0.0", "downloads/extracted/ZIP.people/9.0.0", "downloads/people/9.0.0")  # fmt: skip
+    for place in decoys:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dataset_info.json").touch()
+        (tmp_path / place / "x-train.array_record-00000-of-00001").touch()
+    walked = []
+    reading = True
+
+    def watch(event: str, arguments: tuple) -> None:
+        if reading and event in ("os.scandir", "os.listdir"):
+            walked.append(Path(arguments[0]))
+
+    sys.addaudithook(watch)
+    try:
+        assert find_prepared("people", str(tmp_path)) == tmp_path / "people/small/2.0.0"
+        assert find_prepared("other", str(tmp_path)) == tmp_path / "other/small/1.0.0"
+        for name in ("downloads", "absent", ""):
+            assert find_prepared(name, str(tmp_path)) is None
+        assert data.prepared_sets(str(tmp_path)) == {}
+    finally:
+        reading = False
+    assert tmp_path / "people" in walked, "it was watched"
+    assert not [path for path in walked if "downloads" in path.parts or path.name == "deeper"]
+
+
 def test_images_are_resized(prepared) -> None:
     directory, _ = prepared
     assert data.load("utkface", directory=str(directory), image_size=4).train.x.shape[1:] == (4, 4, 3)

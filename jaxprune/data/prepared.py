@@ -14,6 +14,8 @@ from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_NO_SETS = ("", "downloads")  # names of folders beside the sets
 _SPLITS = {"train": 0, "test": 1, "validation": 2}
 
 
@@ -23,11 +25,22 @@ def data_directory(directory: str = "") -> Path:
 
 
 def find_prepared(name: str, directory: str = "") -> Path | None:
-    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none."""
-    found = (path.parent for path in (data_directory(directory) / name).glob("**/dataset_info.json"))
-    whole = [folder for folder in found if not folder.name.startswith("incomplete")]
+    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none.
+
+    Looked for as NAME/VERSION and NAME/CONFIG/VERSION, and nowhere deeper: downloads may hold a million files.
+    """
+    inside = _folders(data_directory(directory) / name) if name not in _NO_SETS else []
+    versions = [folder for folder in inside if _VERSION.fullmatch(folder.name)]
+    for folder in inside:
+        if folder not in versions and folder.name not in _NO_SETS:
+            versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
+    whole = [folder for folder in versions if (folder / "dataset_info.json").is_file()]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
     return max(whole, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
+
+
+def _folders(where: Path) -> list[Path]:
+    return [path for path in where.iterdir() if path.is_dir()] if where.is_dir() else []
 
 
 def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
