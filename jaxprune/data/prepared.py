@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,13 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     records = Records(builder, names, images[0], image_size)
     if not len(records):
         raise UserError(f"data.name: {folder} holds no examples; prepare it again")
-    x, examples = read_all(records, stream=stream)
-    rows = [dict(_flatten(example)) for example in examples]
-    columns, unused = _columns({path: features[path] for path in features if path not in images}, rows, bins)
+    single = [path for path in features if path not in images and getattr(features[path], "shape", None) == ()]
+    x, values = read_all(records, single, stream=stream)
+    unit = values.pop("copy_of", None)
+    columns, unused = _columns(features, values, bins)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
-    unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
     return Table(
         x=x,
         labels=columns,
@@ -98,7 +98,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested features or of an example, by path."""
+    """Leaves of nested features, by path."""
     for name, value in features.items():
         if hasattr(value, "items"):
             yield from _flatten(value, f"{prefix}{name}/")
@@ -107,17 +107,16 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _columns(
-    features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], bins: tuple[float, ...]
+    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: tuple[float, ...]
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
-    for path, feature in features.items():
-        if path != "copy_of" and getattr(feature, "shape", None) == ():
-            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
-            if isinstance(column, str):
-                unused[path] = column
-            else:
-                columns[path] = column
+    for path, found in values.items():
+        column = _column(path, features[path], found, bins)
+        if isinstance(column, str):
+            unused[path] = column
+        else:
+            columns[path] = column
     return columns, unused
 
 
