@@ -229,6 +229,8 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
             more = f", and {len(names) - 3:,} more" if len(names) > 3 else ""
             listed = f": {', '.join(names[:3])}{more}" if names else ""
             console.print(f"{len(names):,} {what}{listed}", markup=False, soft_wrap=True)
+    if report.listed is not None:
+        console.print(f"all that were left out are listed in {report.listed}", markup=False, soft_wrap=True)
     if report.converted:
         console.print(f"{report.converted:,} were turned upright or given the colours of the others", soft_wrap=True)
     for column in report.left_out:

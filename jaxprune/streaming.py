@@ -1,6 +1,6 @@
 """Training and evaluation on data that does not fit into memory: blocks of steps for one compiled program."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
-from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_steps
+from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
@@ -54,7 +54,8 @@ def fit(
       mesh: The devices, as of `sharding.make_mesh`, where there are several, on which the state lies. Each host reads
         only those rows of each batch that its devices work on.
       augment: As for `training.fit`.
-      block_bytes: Bytes of inputs in a block, at most. Some six blocks are held in memory.
+      block_bytes: Bytes of inputs in a block, at most. Three blocks are held: the one that the device computes on, the
+        next, and what is read ahead of that.
       threads: Threads that read.
 
     Returns:
@@ -73,20 +74,19 @@ def fit(
     length = steps_in_block(data, batch_size, key.size, block_bytes)
     steps = training.num_steps(data, batch_size)
     layout = _Layout(mesh, key.ndim == 1, key.size, batch_size)
-    batches = training_steps(
-        data, sharding.on_host(key), batch_size=batch_size, start=start, stop=epochs * steps, part=layout.part,
-        ahead=2 * length, threads=threads,
-    )  # fmt: skip
-    stretches = _stretches(start, epochs * steps, steps, length)
-    return _run(step, state, key, batches, stretches, steps, layout, augment, on_block)
+    stretches = list(_stretches(start, epochs * steps, steps, length))
+    read = training_blocks(
+        data, sharding.on_host(key), stretches, batch_size=batch_size, part=layout.part, threads=threads
+    )
+    return _run(step, state, key, read, stretches, steps, layout, augment, on_block)
 
 
 def _run(
     step: Step,
     state: TrainState,
     key: jax.Array,
-    batches: Iterator[Batch],
-    stretches: Iterator[tuple[int, int]],
+    read: Iterator[Batch],
+    stretches: Sequence[tuple[int, int]],
     steps: int,
     layout: "_Layout",
     augment: Augment | None,
@@ -105,7 +105,7 @@ def _run(
 
     pending = None
     for first, stop in stretches:
-        block = layout.place([next(batches) for _ in range(first, stop)])
+        block = layout.place(next(read))
         if pending is not None:
             end(*pending)
         epoch, at = divmod(first, steps)
@@ -180,9 +180,8 @@ class _Layout:
         hull = [_hull([index[axis] for index in needed], size) for axis, size in enumerate(self.shape)]
         self.part = Part(*hull) if replicated else Part(examples=hull[0])
 
-    def place(self, batches: list[Batch]) -> Batch:
-        """A block [R, K, B, ...] or [K, B, ...] on the devices, from the batches of its steps."""
-        block = Batch(*(np.stack(arrays, self.axis) for arrays in zip(*batches, strict=True)))
+    def place(self, block: Batch) -> Batch:
+        """A block [R, K, B, ...] or [K, B, ...] on the devices, from what this host read of it."""
         if self.of_block is None:
             return jax.device_put(block)
         return Batch(*(self._spread(array, self.of_block) for array in block))

@@ -520,9 +520,12 @@ def arrays(**changed):
         (arrays(x=np.ones((20, 2, 2, 1, 1))), ["5 axes"]),
         (arrays(x=np.full((20, 2), "a")), ["x"]),
         (arrays(x=with_value(np.ones((20, 2)), (7, 0), np.nan)), ["NaN", "example 7"]),
-        (arrays(y=np.arange(20.0)), ["'y'", "float64", "whole numbers"]),
+        (arrays(y=np.arange(20.0), y_names=["a"] * 20), ["'y'", "float64", "named codes are whole numbers"]),
+        (arrays(y=np.full(20, 1j)), ["'y'", "complex128", "numbers"]),
+        (arrays(y=with_value(np.arange(20.0), 4, np.nan)), ["'y'", "1 value that", "NaN"]),
+        (arrays(race=with_value(np.arange(20.0), [4, 5], np.inf)), ["'race'", "2 values that", "infinite"]),
         (arrays(y=np.arange(19)), ["'y'", "(19,)"]),
-        (arrays(race=np.array(["a", "b"])[np.arange(20) % 2]), ["'race'", "whole numbers"]),
+        (arrays(race=np.array(["a", "b"])[np.arange(20) % 2]), ["'race'", "<U1", "is numbers"]),
         (arrays(race=np.zeros((20, 1), int)), ["'race'", "(20, 1)"]),
         (arrays(y=np.arange(20) % 2 - 1), ["label -1"]),
         (arrays(y_names=["only"]), ["label 1", "0 to 0"]),
@@ -542,6 +545,69 @@ def test_an_npz_file_that_is_not_fit_for_use_is_refused(content, said, tmp_path)
     assert "data" in message
     for words in said:
         assert words in message
+
+
+@pytest.fixture
+def numbers_file(tmp_path):
+    """Rows with numbers that need bins (one of them named age), and others that do not; three attributes are codes."""
+    n, rng = 1500, np.random.default_rng(2)
+    path = tmp_path / "numbers.npz"
+    np.savez(
+        path, x=rng.normal(size=(n, 2)), y=rng.integers(0, 3, n), age=np.arange(n) % 90,
+        dose=rng.integers(0, 500, n) / 10, year=2001 + np.arange(n) % 3, smokes=rng.integers(0, 2, n),
+        town=np.arange(n) % 25, level=np.arange(n) % 30, level_names=[f"level {i}" for i in range(30)],
+    )  # fmt: skip
+    return str(path)
+
+
+def groups_by_row(path, group, **options):
+    """Row -> the name of its group; rows are told apart by their normalised inputs, whose order is that of the file."""
+    dataset = data.load(path, group=group, **options)
+    first = np.concatenate([dataset.split(split).x[:, 0] for split in data.SPLITS])
+    names = np.array(dataset.group_names)[np.concatenate([dataset.split(split).group for split in data.SPLITS])]
+    with np.load(path) as raw:
+        order = np.argsort(raw["x"][:, 0])
+    found = np.empty(len(order), names.dtype)
+    found[order] = names[np.argsort(first)]
+    return found
+
+
+def test_numbers_of_an_npz_file_are_binned_as_those_of_a_table(numbers_file):
+    with np.load(numbers_file) as raw:
+        age, dose, year, town = (raw[name] for name in ("age", "dose", "year", "town"))
+    np.testing.assert_array_equal(
+        groups_by_row(numbers_file, "dose", bins=(10.0, 30.0)),
+        np.select([dose < np.float32(10), dose < np.float32(30)], ["<10", "10-30"], "30+"),
+    )
+    np.testing.assert_array_equal(groups_by_row(numbers_file, "age", bins=(40.0,)), np.where(age < 40, "<40", "40+"))
+    nine = groups_by_row(numbers_file, "age*smokes")
+    tens = ["<10", "10-20", "20-30", "30-40", "40-50", "50-60", "60-70", "70-80", "80+"]
+    assert [name.split(",")[0] for name in nine] == [tens[min(a // 10, 8)] for a in age]
+    np.testing.assert_array_equal(groups_by_row(numbers_file, "year"), year.astype(str))
+    np.testing.assert_array_equal(groups_by_row(numbers_file, "town", bins=(10.0,)), np.where(town < 10, "<10", "10+"))
+
+
+def test_the_bins_of_an_npz_file_leave_codes_and_the_splits_alone(numbers_file):
+    bins = {"bins": (1.5, 10.0)}
+    for options in ({}, bins):
+        assert data.load(numbers_file, group="smokes", **options).group_names == ("0", "1")
+        assert data.load(numbers_file, group="smokes", label="level", **options).num_classes == 30
+        assert data.load(numbers_file, group="smokes", **options).label_names == ("0", "1", "2"), "y is not cut"
+    one, other = (data.load(numbers_file, group="smokes", **options) for options in ({}, bins))
+    for split in data.SPLITS:
+        np.testing.assert_array_equal(one.split(split).x, other.split(split).x)
+    assert data.load(numbers_file, group="smokes", label="town").num_classes == 25, "codes, however many"
+
+
+def test_numbers_of_an_npz_file_without_bins_say_so(numbers_file, tmp_path):
+    assert "data.group: dose is numbers of 4" in user_error(data.load, numbers_file, group="dose*smokes")
+    assert "give the edges of bins with data.bins" in user_error(data.load, numbers_file, label="dose")
+    assert "data.bins: 30 10 do not rise" in user_error(data.load, numbers_file, group="dose", bins=(30.0, 10.0))
+    np.savez(tmp_path / "y.npz", **arrays(y=np.arange(60.0), x=np.ones((60, 2)), race=np.arange(60) % 2))
+    message = user_error(data.load, str(tmp_path / "y.npz"))
+    assert "array 'y'" in message
+    assert "is numbers of 60 kinds; give the edges of bins with data.bins" in message
+    assert data.load(str(tmp_path / "y.npz"), bins=(20.0,)).label_names == ("<20", "20+")
 
 
 def damage_half(path):

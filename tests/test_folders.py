@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from jaxprune import config, data
 from jaxprune.cli import main
-from jaxprune.data.folders import images, matching, tables
+from jaxprune.data.folders import images, matching, sides, tables
 from jaxprune.data.folders.collection import Attribute
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
@@ -92,7 +93,7 @@ def test_the_report_of_a_folder_with_a_table(own) -> None:
     assert report.repeats == 10
     assert sorted(report.contradictory) == sorted(["003.png", *(f"copy{i}.png" for i in range(10))])
     assert report.left_out == ["remark (150 kinds of text)"]
-    assert (report.malformed, report.crossing, report.converted) == ([], [], 0)
+    assert (report.malformed, report.crossing, report.converted, report.listed) == ([], [], 0, None)
 
 
 def test_columns_become_labels_groups_and_numbers(own, folder) -> None:
@@ -132,15 +133,101 @@ def test_each_image_keeps_its_own_labels(own, folder) -> None:
     assert np.corrcoef(expected, found)[0, 1] > 0.999
 
 
-def test_the_test_split_is_a_fifth_by_the_digests(own, folder) -> None:
+def lowest_fifths(top: Path, rows: Sequence[dict], label: str) -> set[bytes]:
+    """The files of the test split, as the manual says: the lowest fifth of the digests of every kind of the label."""
+    kinds: dict[bytes, str] = {}
+    for row in rows:
+        content = (top / row["file"]).read_bytes()
+        kinds[content] = min(row[label], kinds.get(content, row[label]))
+    taken: list[bytes] = []
+    for kind in set(kinds.values()):
+        files = sorted((c for c in kinds if kinds[c] == kind), key=lambda c: hashlib.sha256(c).digest())
+        fifth = int(Decimal(len(files)) / 5 + Decimal("0.5"))
+        taken += files[: max(fifth, 1) if len(files) > 1 else 0]
+    return set(taken)
+
+
+def in_the_test_split(sets: Path, name: str) -> Counter:
+    """The images of the test split of a set, by their pixels."""
+    return Counter(image.tobytes() for image in data.load(name, directory=str(sets)).test.x)
+
+
+def decoded(files: Iterable[bytes], times: Counter | None = None) -> Counter:
+    pixels_of = [(np.asarray(Image.open(io.BytesIO(content))).tobytes(), content) for content in files]
+    return Counter({image: times[content] if times else 1 for image, content in pixels_of})
+
+
+def test_the_test_split_is_the_lowest_fifth_of_the_digests_of_every_usual_label(own, folder) -> None:
     sets, _ = own
+    with (folder / "t.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    times = Counter((folder / "photos" / row["file"]).read_bytes() for row in rows)
+    chosen = lowest_fifths(folder / "photos", rows, "tone")
+    assert in_the_test_split(sets, "photos") == decoded(chosen, times)
     loaded = data.load("photos", directory=str(sets), label="sex", group="tone")
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "photos").rglob("*.png")]
-    assert len(loaded.test.y) == sum(int(digest, 16) < 0.2 * 16**64 for digest in digests)
+    distinct = Counter(row["tone"] for row in rows[:150])  # the rest are copies
+    for tone, count in distinct.items():
+        of_tone = loaded.test.x[loaded.test.group == loaded.group_names.index(tone)]
+        assert len({image.tobytes() for image in of_tone}) == round(count / 5)
     seen = [{image.tobytes() for image in loaded.split(split).x} for split in data.SPLITS]
     assert not seen[0] & seen[1]
     assert not seen[0] & seen[2]
     assert not seen[1] & seen[2]
+
+
+def test_the_drawn_split_does_not_depend_on_the_order_of_the_rows(own, folder, tmp_path) -> None:
+    sets, _ = own
+    with (folder / "t.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    table = write_table(tmp_path / "t.csv", shuffled)
+    data.prepare_folder("photos", folder / "photos", table, tmp_path)
+    assert in_the_test_split(tmp_path, "photos") == in_the_test_split(sets, "photos")
+
+
+def test_adding_images_moves_few_of_the_others(tmp_path) -> None:
+    rows = make_folder(tmp_path / "photos", 130)
+    drawn = []
+    for count in (100, 130):
+        name = f"first{count}"
+        for row in rows[:count]:
+            (tmp_path / name / row["file"]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / row["file"]).write_bytes((tmp_path / "photos" / row["file"]).read_bytes())
+        table = write_table(tmp_path / f"{name}.csv", rows[:count])
+        data.prepare_folder(name, tmp_path / name, table, tmp_path / "sets")
+        drawn.append(in_the_test_split(tmp_path / "sets", name))
+    old = decoded((tmp_path / "photos" / row["file"]).read_bytes() for row in rows[:100])
+    before, after = set(drawn[0]), set(drawn[1]) & set(old)
+    assert (len(before), sum(drawn[1].values())) == (20, 26)  # of 25 of each kind, and of 33, 33, 32 and 32
+    # With n digests more in a cell of m, the edge moves by about a standard deviation of m / 5 places in m + n.
+    assert len(before ^ after) <= 8
+
+
+def test_kinds_of_one_image_and_numbers_that_need_bins_are_split_as_one(tmp_path) -> None:
+    rows = make_folder(tmp_path / "photos", 60)
+    for i, row in enumerate(rows):
+        row["kind"] = "common" if i < 20 else f"rare {i}"
+    table = write_table(tmp_path / "t.csv", rows)
+    photos = tmp_path / "photos"
+    for name, column, pooled in (("rare", "kind", True), ("dose", "dose", False)):
+        data.prepare_folder(name, photos, table, tmp_path, columns=(column,))
+        cells = [{**row, "cell": str(i < 20 if pooled else 0)} for i, row in enumerate(rows)]
+        wanted = decoded(lowest_fifths(photos, cells, "cell"))
+        assert stored_in_the_test_split(tmp_path, name) == wanted
+    assert sum(wanted.values()) == 12
+
+
+def test_two_images_of_a_kind_give_one_to_the_test_split() -> None:
+    cells = [["b", "a"], ["c"], ["d", "g", "f", "e"], [str(i) for i in range(8)], []]
+    assert sides._lowest_of_each(cells, 0.2) == {"a", "d", "0", "1"}, "0.4, 0.2, 0.8 and 1.6, rounded"
+
+
+def stored_in_the_test_split(sets: Path, name: str) -> Counter:
+    """The images of the test split as they are stored, by their pixels."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(sets / name / "1.0.0"))
+    return Counter(np.asarray(example["image"]).tobytes() for example in builder.as_data_source(split="test"))
 
 
 def test_the_validation_split_is_even_over_the_groups_and_does_not_move_with_the_bins(own) -> None:
@@ -186,6 +273,10 @@ def test_a_split_column_is_kept_and_copies_across_it_are_left_out(tmp_path, word
     report = data.prepare_folder("photos", tmp_path / "photos", write_table(tmp_path / "t.csv", rows), tmp_path)
     assert report.used == 58
     assert sorted(report.crossing) == ["000.png", "030.png"]
+    assert report.listed == tmp_path / "photos" / "1.0.0" / "left_out.txt"
+    assert report.listed.read_text().splitlines() == [
+        f"even/{name}.png: a copy of even/050.png in the test split" for name in ("000", "030")
+    ]
     loaded = data.load("photos", directory=str(tmp_path), label="sex", group="tone")
     assert [len(loaded.split(split).y) for split in data.SPLITS] == [19, 19, 20]
 

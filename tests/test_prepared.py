@@ -1,5 +1,6 @@
 """Data sets built from files and read back, without TensorFlow and without the network; the images are made here."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -51,6 +52,28 @@ def test_the_report_tells_what_was_found(prepared) -> None:
     assert sorted(report.contradictory) == ["8_0_3_2017000008.jpg.chip.jpg", "9_0_1_2018999999.jpg.chip.jpg"]
 
 
+def test_all_files_that_were_left_out_are_listed_with_the_reason(prepared, files, tmp_path, capsys) -> None:
+    directory, report = prepared
+    assert report.listed == directory / "utkface" / "1.0.0" / "left_out.txt"
+    names = {line.partition(": ")[0]: line.partition(": ")[2] for line in report.listed.read_text().splitlines()}
+    assert set(names) == {"39_1_20170116174525125.jpg.chip.jpg", "holiday.jpg"}
+    assert set(names.values()) == {"its name is not age_gender_race_date"}
+    more = tmp_path / "more"
+    for path in [*files.glob("*.jpg"), *(files / f"strange {i}.jpg" for i in range(7))]:
+        (more / "part").mkdir(parents=True, exist_ok=True)
+        (more / "part" / path.name).write_bytes((path if path.exists() else files / "holiday.jpg").read_bytes())
+    sets = ["--data.directory", str(tmp_path / "sets")]
+    assert main(["datasets", "prepare", "utkface", "--directory", str(more), *sets]) == 0
+    listed = tmp_path / "sets" / "utkface" / "1.0.0" / "left_out.txt"
+    printed = capsys.readouterr().out
+    assert "9 have names without labels and were left out" in printed
+    assert f"all that were left out are listed in {listed}" in printed
+    lines = listed.read_text().splitlines()
+    assert len(lines) == 9
+    assert "part/strange 6.jpg: its name is not age_gender_race_date" in lines
+    assert not list((tmp_path / "sets").rglob(".left_out*")), "nothing is left aside"
+
+
 def test_labels_and_pixels_are_those_of_the_files(prepared, files) -> None:
     directory, _ = prepared
     people = data.load("utkface", directory=str(directory), label="gender", group="race")
@@ -65,6 +88,16 @@ def test_labels_and_pixels_are_those_of_the_files(prepared, files) -> None:
     for channel in range(3):
         mine, theirs = np.sort(raw[..., channel].ravel()), np.sort(decoded[..., channel].ravel())
         assert np.corrcoef(mine, theirs)[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_test_split_is_the_digests_below_a_fifth(prepared, files) -> None:
+    """Published results rest on this split, which is not made even over labels."""
+    directory, _ = prepared
+    named = files.glob("*_*_*_201[78]??????.jpg.chip.jpg")
+    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
+    chosen = [np.asarray(Image.open(path)) for path, digest in digests.items() if int(digest, 16) < 0.2 * 16**64]
+    found = data.load("utkface", directory=str(directory), group="race").test.x
+    assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in chosen)
 
 
 def test_copies_are_never_on_two_sides(prepared) -> None:
@@ -102,6 +135,36 @@ def test_the_newest_version_is_that_of_the_largest_number(tmp_path) -> None:
         (tmp_path / "people" / version / "dataset_info.json").touch()
     (tmp_path / "people" / "10.0.0.incompleteABC").rename(tmp_path / "people" / "incomplete.11.0.0")
     assert find_prepared("people", str(tmp_path)) == tmp_path / "people" / "10.0.0"
+
+
+def test_sets_are_looked_for_as_versions_and_configurations_alone(tmp_path) -> None:
+    for place in ("people/1.0.0", "people/small/2.0.0", "other/small/1.0.0"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dataset_info.json").touch()
+    decoys = ("people/downloads/9.0.0", "people/small/deeper/9.0.0", "people/latest", "people/incomplete.9.0.0_2AB",
+              "downloads/9.0.0", "downloads/extracted/ZIP.people/9.0.0", "downloads/people/9.0.0")  # fmt: skip
+    for place in decoys:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dataset_info.json").touch()
+        (tmp_path / place / "x-train.array_record-00000-of-00001").touch()
+    walked = []
+    reading = True
+
+    def watch(event: str, arguments: tuple) -> None:
+        if reading and event in ("os.scandir", "os.listdir"):
+            walked.append(Path(arguments[0]))
+
+    sys.addaudithook(watch)
+    try:
+        assert find_prepared("people", str(tmp_path)) == tmp_path / "people/small/2.0.0"
+        assert find_prepared("other", str(tmp_path)) == tmp_path / "other/small/1.0.0"
+        for name in ("downloads", "absent", ""):
+            assert find_prepared(name, str(tmp_path)) is None
+        assert data.prepared_sets(str(tmp_path)) == {}
+    finally:
+        reading = False
+    assert tmp_path / "people" in walked, "it was watched"
+    assert not [path for path in walked if "downloads" in path.parts or path.name == "deeper"]
 
 
 def test_images_are_resized(prepared) -> None:

@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from types import SimpleNamespace
 
 import jax
@@ -14,7 +17,8 @@ import optax
 import pytest
 
 from jaxprune import auditing, config, data, losses, streaming, training
-from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_steps
+from jaxprune.data import streaming as streaming_reader
+from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_blocks
 from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.types import Batch, TrainState, as_network
@@ -60,35 +64,117 @@ KEYS = {"one": jax.random.key(3), "three": jax.random.split(jax.random.key(4), 3
 # --- the batches ---------------------------------------------------------------------------------------------------
 
 
+def read_steps(source: Batch, key, *, batch_size: int, start: int, stop: int, length: int = 1, **options) -> Batch:
+    """Steps `start` to `stop`, read in blocks of `length` that end with the epoch, as [steps, B, ...] of all keys."""
+    steps = -(-30 // batch_size)
+    stretches = list(streaming._stretches(start, stop, steps, length))
+    found = list(training_blocks(source, key, stretches, batch_size=batch_size, **options))
+    assert [block.y.shape[key.ndim] for block in found] == [b - a for a, b in stretches]
+    return Batch(*(np.concatenate(arrays, axis=key.ndim) for arrays in zip(*found, strict=True)))
+
+
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("batch_size", [7, 10])
-def test_the_batches_are_those_of_training_in_memory(key, batch_size):
+@pytest.mark.parametrize(("length", "threads"), [(1, 1), (1, 4), (2, 3), (100, 16)])
+def test_the_batches_are_those_of_training_in_memory(key, batch_size, length, threads):
     seen = seen_in_memory(key, 2, batch_size)
     steps = 2 * -(-30 // batch_size)
-    found = list(training_steps(on_disk(examples()), key, batch_size=batch_size, start=0, stop=steps))
+    found = read_steps(
+        on_disk(examples()), key, batch_size=batch_size, start=0, stop=steps, length=length, threads=threads
+    )
     for name in Batch._fields:
-        mine = np.stack([getattr(batch, name) for batch in found], axis=key.ndim)
+        mine = getattr(found, name)
         assert mine.dtype == seen[name].dtype
         np.testing.assert_array_equal(mine, seen[name])
 
 
 @pytest.mark.parametrize("start", [1, 4, 5, 9])
-def test_a_start_anywhere_goes_on_with_the_same_batches(start):
-    whole = list(training_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=0, stop=10))
-    late = list(training_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=start, stop=10))
-    jax.tree.map(np.testing.assert_array_equal, late, whole[start:])
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_start_anywhere_goes_on_with_the_same_batches(start, length):
+    whole = read_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=0, stop=10)
+    late = read_steps(on_disk(examples()), KEYS["one"], batch_size=7, start=start, stop=10, length=length)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[start:]), late, whole)
 
 
 def test_each_host_reads_its_rows_and_no_others():
     key = KEYS["three"]
-    whole = next(training_steps(on_disk(examples()), key, batch_size=6, start=2, stop=3))
+    steps = {"batch_size": 6, "start": 2, "stop": 4}
+    whole = read_steps(on_disk(examples()), key, **steps)
     numbers = examples()._replace(x=np.arange(30, dtype=np.uint8)[:, None])
-    order = next(training_steps(on_disk(numbers), key, batch_size=6, start=2, stop=3)).x[..., 0]
+    order = read_steps(on_disk(numbers), key, **steps).x[..., 0]
     for replicas, rows in ((slice(0, 3), slice(0, 2)), (slice(1, 2), slice(2, 6))):
         source = on_disk(examples())
-        part = next(training_steps(source, key, batch_size=6, start=2, stop=3, part=Part(replicas, rows)))
-        jax.tree.map(lambda a, b, at=(replicas, rows): np.testing.assert_array_equal(a, b[at]), part, whole)
-        assert sorted(source.x.read) == sorted(order[replicas, rows].ravel().tolist())
+        part = read_steps(source, key, **steps, length=2, part=Part(replicas, rows))
+        jax.tree.map(
+            lambda a, b, at=(replicas, slice(None), rows): np.testing.assert_array_equal(a, b[at]), part, whole
+        )
+        assert sorted(source.x.read) == sorted(order[replicas, :, rows].ravel().tolist())
+
+
+class Slow(OnDisk):
+    """Takes its time to read, and notes how many read at once."""
+
+    def __init__(self, x: np.ndarray):
+        super().__init__(x)
+        self.lock, self.reading, self.most = threading.Lock(), 0, 0
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.reading += 1
+            self.most = max(self.most, self.reading)
+        time.sleep(0.01)
+        with self.lock:
+            self.reading -= 1
+            return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("threads", [1, 4, 7])
+def test_as_many_threads_read_as_were_asked_for_even_where_a_block_is_one_step(threads):
+    source = examples()._replace(x=Slow(examples().x))
+    read_steps(source, KEYS["one"], batch_size=7, start=0, stop=5, threads=threads)
+    assert source.x.most == threads
+    source = examples()._replace(x=Slow(examples().x))
+    assert len(list(blocks(source, block_bytes=16 * 10, threads=threads))) == 3
+    assert source.x.most == threads
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_three_blocks_are_held_at_most(steps, threads):
+    """When a block is done, the next one is on the device and one more has been read, however long one waits."""
+    source, told = on_disk(examples(70)), []
+    state = jax.tree.map(jnp.asarray, begin(KEYS["one"]))
+
+    def wait(done, state, logs):
+        time.sleep(0.1)
+        told.append((done, len(source.x.read)))
+
+    streaming.fit(
+        STEP, state, source, key=KEYS["one"], epochs=2, batch_size=7, block_bytes=16 * 7 * steps, on_block=wait,
+        threads=threads,
+    )  # fmt: skip
+    assert [done for done, _ in told] == list(range(steps, 21, steps))
+    for done, read in told:
+        assert 7 * min(done + steps, 20) <= read <= 7 * min(done + 2 * steps, 20)
+    # Whole pieces are read ahead, of which there are at least four in a block.
+    assert told[0][1] > 7 * (2 * steps) + 7 * steps / 2, "something was read ahead"
+
+
+def test_blocks_that_were_used_are_let_go():
+    made = []
+    put_together = streaming_reader._put_together
+
+    def watched(*arguments):
+        block = put_together(*arguments)
+        made.append(weakref.ref(block.x.base))
+        return block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming_reader, "_put_together", watched)
+        alive = []
+        for _ in training_blocks(on_disk(examples()), KEYS["one"], [(i, i + 1) for i in range(10)], batch_size=7):
+            alive.append(sum(block() is not None for block in made))
+    assert alive == [1] * 10, "the one in hand"
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(1, 1), (16 * 7 * 2, 2), (16 * 7 * 4, 3), (1 << 20, 5)])

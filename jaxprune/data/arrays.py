@@ -2,26 +2,36 @@
 
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxprune.data.columns import FEW, check_bins, number_column
 from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
-from jaxprune.data.table import Table
+from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
+_NO_COLUMNS = ("x", "split", "provenance")
 
-def read_npz(path: Path) -> Table:
+
+def read_npz(path: Path, *, bins: tuple[float, ...] = ()) -> Table:
     """Reads a data set from an npz file.
 
-    The file holds `x` [N, ...] (rows or images), `y` [N] int, and one int array [N] for each attribute that may
-    form groups. Optional: `<name>_names`, the names of the codes of `y` or of an attribute; `split` [N] (0 train,
-    1 test, 2 validation), without which a fifth of the examples becomes the test split; `provenance`, a text.
+    The file holds `x` [N, ...] (rows or images), `y` [N] int, and one array [N] for each attribute that may form
+    groups: codes from 0, or numbers to be binned. Optional: `<name>_names`, the names of the codes of `y` or of an
+    attribute; `split` [N] (0 train, 1 test, 2 validation), without which a fifth of the examples becomes the test
+    split; `provenance`, a text.
+
+    Args:
+      path: The file.
+      bins: Edges of the bins of numbers; empty for the paper's nine age bins (of an array named age).
 
     Raises:
       UserError: The file is missing, is not an npz file, or lacks an array.
     """
+    check_bins(bins)
     arrays = _read(path)
     for name in ("x", "y"):
         if name not in arrays:
@@ -32,37 +42,24 @@ def read_npz(path: Path) -> Table:
             f"data.name: x in {path} is {x.dtype} with {x.ndim} axes; give numbers, as rows [N, F] or images "
             "[N, H, W, channels]"
         )
-    x, n = x[..., None] if x.ndim == 3 else x, len(x)
+    x = x[..., None] if x.ndim == 3 else x
     x = x if is_image_bytes(x) else x.astype(np.float32)
-    columns = {
-        name: (values, _names(arrays, name, values))
-        for name, values in arrays.items()
-        if name not in ("x", "split", "provenance") and not name.endswith("_names")
-    }
-    for name, (values, _) in columns.items():
-        if values.shape != (n,) or values.dtype.kind not in "iub":
-            raise UserError(
-                f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; "
-                f"a label or an attribute is whole numbers of shape ({n},)"
-            )
+    columns, unused = _columns(arrays, len(x), bins, path)
+    if "y" in unused:
+        raise UserError(f"data.name: array 'y' in {path} {unused['y']}")
     attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
-    split = arrays.get("split")
-    if split is None:
-        cells = np.unique(np.stack([values for values, _ in columns.values()]), axis=1, return_inverse=True)[1]
-        unit = copies_of(x) if is_image_bytes(x) else np.arange(n)
-        split = stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
-    if len(split) != n:
-        raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
-    if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
-        raise UserError(f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation)")
+    # By the codes of attributes that have some without bins: these must not move the splits.
+    codes = {name: arrays[name] for name in columns if name != "y" and _is_code(name, arrays, ())}
+    strata = [columns["y"][0] if name == "y" else codes[name] for name in columns if name == "y" or name in codes]
     return Table(
         x=x,
         labels={"y": columns["y"], **attributes},
         attributes=attributes,
-        stratify=tuple(attributes),
-        split=split,
+        stratify=tuple(codes.values()),
+        split=_split(arrays, x, strata, path),
         standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
         provenance=str(arrays.get("provenance", path)),
+        unused=unused,
     )
 
 
@@ -77,11 +74,73 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({kind})") from None
 
 
-def _names(arrays: dict[str, np.ndarray], name: str, values: np.ndarray) -> tuple[str, ...]:
+def _columns(
+    arrays: Mapping[str, np.ndarray], n: int, bins: tuple[float, ...], path: Path
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """The labels and attributes by name, and why other numbers are none."""
+    columns: dict[str, Column] = {}
+    unused: dict[str, str] = {}
+    for name, values in arrays.items():
+        if name in _NO_COLUMNS or name.endswith("_names"):
+            continue
+        numbers = "iub" if f"{name}_names" in arrays else "iubf"
+        if values.shape != (n,) or values.dtype.kind not in numbers:
+            what = "named codes are whole numbers" if numbers == "iub" else "a label or an attribute is numbers"
+            raise UserError(
+                f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; {what} of shape ({n},)"
+            )
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise UserError(
+                f"data.name: array {name!r} in {path} holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite; "
+                "give a number for each example, or leave the array out"
+            )
+        if _is_code(name, arrays, bins):
+            columns[name] = values, _names(arrays, name)
+            continue
+        found = number_column(name, values, bins)
+        if isinstance(found, str):
+            unused[name] = found
+        else:
+            columns[name] = found
+    return columns, unused
+
+
+def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: tuple[float, ...]) -> bool:
+    """Whether an array is codes, rather than numbers that are to be binned or named by themselves.
+
+    Codes have names, or are whole numbers from 0 without a gap that no bin cuts. A label may have gaps and is not cut:
+    a class without examples is still a class.
+    """
+    values = arrays[name]
+    if f"{name}_names" in arrays or values.dtype == bool:
+        return True
+    if values.dtype.kind == "f":
+        return False
+    if name == "y":
+        return values.max(initial=0) < len(values) and not (bins and values.min(initial=0) < 0)
+    kinds = np.unique(values)
+    if name == "age" and len(kinds) > FEW:  # years, also where no year is missing
+        return False
+    return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, bins))) <= 1
+
+
+def _names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
     if f"{name}_names" in arrays:
         return tuple(str(n) for n in arrays[f"{name}_names"])
-    if values.dtype.kind not in "iub":
-        return ()
-    if values.max(initial=0) >= len(values):
-        raise UserError(f"data.name: array {name!r} holds {values.max()}, more than a code; number its kinds from 0")
-    return tuple(str(n) for n in range(int(values.max(initial=0)) + 1))
+    return tuple(str(n) for n in range(int(arrays[name].max(initial=0)) + 1))
+
+
+def _split(arrays: Mapping[str, np.ndarray], x: np.ndarray, strata: Sequence[np.ndarray], path: Path) -> np.ndarray:
+    """[N] the splits of the file; or, where it has none, a fifth of the examples as the test split."""
+    n = len(x)
+    if "split" not in arrays:
+        cells = np.unique(np.stack(strata), axis=1, return_inverse=True)[1]
+        unit = copies_of(x) if is_image_bytes(x) else np.arange(n)
+        return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
+    split = arrays["split"]
+    if len(split) != n:
+        raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
+    if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
+        raise UserError(f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation)")
+    return split

@@ -33,6 +33,7 @@ class Dataset:
       normalise: What turns inputs into those that the network takes, inside the compiled program:
         `network.after(normalise)`. Images of bytes have their channels brought to mean 0 and deviation 1 in the
         training split; other inputs stay as they are.
+      notes: Sentences about what was left out of the splits that it came with.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     group_by: str
     provenance: str
     normalise: Callable[[Array], Array] = as_they_are
+    notes: tuple[str, ...] = ()
 
     @property
     def streamed(self) -> bool:
@@ -83,8 +85,8 @@ class Dataset:
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
-        """One sentence for each split that has groups too small to be judged closely."""
-        found = []
+        """The notes, and one sentence for each split that has groups too small to be judged closely."""
+        found = [*self.notes]
         for split in SPLITS:
             sizes = self.group_sizes(split)
             small = [f"{self.group_names[g]} ({sizes[g]})" for g in np.flatnonzero(sizes < minimum)]
@@ -153,6 +155,7 @@ def from_arrays(
     group_by: str = "group",
     provenance: str = "arrays given by the caller",
     normalise: Callable[[Array], Array] = as_they_are,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """A checked data set from arrays that are split already.
 
@@ -168,6 +171,7 @@ def from_arrays(
       provenance: Where it comes from.
       normalise: What the network needs before it, such as `data.Normalise(shift, scale)`; nothing where the inputs are
         normalised already.
+      notes: Sentences about what was left out, which stand among the warnings.
 
     Returns:
       The data set; every weight is 1.
@@ -183,7 +187,7 @@ def from_arrays(
         )
     dataset = Dataset(
         name=name, label_names=tuple(label_names), group_names=tuple(group_names), label_by=label_by,
-        group_by=group_by, provenance=provenance, normalise=normalise, **batches,
+        group_by=group_by, provenance=provenance, normalise=normalise, notes=tuple(notes), **batches,
     )  # fmt: skip
     shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
     for split, shape in shapes.items():

@@ -11,7 +11,7 @@ from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
-from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
+from jaxprune.data.splitting import TEST_SHARE, copies_of, crossing, stratified_units
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import intersect
@@ -68,14 +68,16 @@ def load(
     groups, group_names = intersect(table.attributes, group_by)
     where = f"data {name}"
     check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
-    members = _members(table, y, validation, where)
+    left_out = crossing(table.split, unit := _units(table))
+    members = _members(table, y, validation, unit, left_out, where)
     kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
     members["train"] = members["train"][kept]
     parts, normalise = _parts(table, members, y, groups)
     names = {"label_names": label_names, "group_names": group_names, "label_by": label_by, "group_by": group_by}
     return from_arrays(
-        *(parts[split] for split in SPLITS), name=name, provenance=table.provenance, normalise=normalise, **names
-    )
+        *(parts[split] for split in SPLITS), name=name, provenance=table.provenance, normalise=normalise,
+        notes=_notes(table.split, left_out), **names,
+    )  # fmt: skip
 
 
 def _check_names(table: Table, label: str | None, group: str | None) -> None:
@@ -108,25 +110,44 @@ def _parts(
     return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
-def _members(table: Table, y: np.ndarray, validation: float, where: str) -> dict[str, np.ndarray]:
+def _units(table: Table) -> np.ndarray:
+    """[N] equal for copies; there are none among rows of numbers and images of floats: these may be two people."""
+    if table.unit is not None:
+        return table.unit
+    if isinstance(table.x, RecordImages):
+        return table.x.copies()
+    return copies_of(table.x) if is_image_bytes(table.x) else np.arange(len(table.x))
+
+
+def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
+    """What was left out of the splits that the source came with."""
+    return [
+        f"{count:,} of {(split == code).sum():,} images of the source's {name} split {'is' if count == 1 else 'are'} "
+        f"left out: equal ones are in its {others} split"
+        for name, code, others in (("train", 0, "test or validation"), ("validation", 2, "test"))
+        if (count := int(left_out[split == code].sum()))
+    ]
+
+
+def _members(
+    table: Table, y: np.ndarray, validation: float, unit: np.ndarray, left_out: np.ndarray, where: str
+) -> dict[str, np.ndarray]:
     """Indices of each split; a validation split that the source has of its own is kept."""
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
-    train = np.flatnonzero(table.split == 0)
+    train, test, own = (np.flatnonzero((table.split == code) & ~left_out) for code in range(3))
     if not len(train):
-        raise UserError(f"{where}: the train split is empty; give it examples")
-    test = np.flatnonzero(table.split == 1)
-    own = np.flatnonzero(table.split == 2)
+        all_are_copies = (table.split == 0).any()
+        raise UserError(
+            f"{where}: every image of the train split is a copy of one in another split; mend the splits"
+            if all_are_copies
+            else f"{where}: the train split is empty; give it examples"
+        )
     if len(test) and len(own):
         return {"train": train, "validation": own, "test": test}
     cells = np.asarray(y, np.int64)
-    for attribute in table.stratify:
-        codes, names = table.attributes[attribute]
-        cells = cells * len(names) + codes
-    unit = table.unit
-    if unit is None:  # equal images are copies; equal rows of numbers may be two people
-        images = isinstance(table.x, np.ndarray) and is_image_bytes(table.x)
-        unit = copies_of(table.x) if images else np.arange(len(y))  # pyright: ignore[reportArgumentType]
+    for codes in table.stratify:
+        cells = cells * (int(codes.max(initial=0)) + 1) + codes
 
     def cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         chosen = stratified_units(cells[rows], unit[rows], share)

@@ -1,21 +1,21 @@
 """Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
 
-import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxprune.data.columns import check_bins, number_column
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
-# The paper's nine age bins; other numeric attributes need data.bins.
-AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_NO_SETS = ("", "downloads")  # names of folders beside the sets
 _SPLITS = {"train": 0, "test": 1, "validation": 2}
 
 
@@ -25,11 +25,22 @@ def data_directory(directory: str = "") -> Path:
 
 
 def find_prepared(name: str, directory: str = "") -> Path | None:
-    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none."""
-    found = (path.parent for path in (data_directory(directory) / name).glob("**/dataset_info.json"))
-    whole = [folder for folder in found if not folder.name.startswith("incomplete")]
+    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none.
+
+    Looked for as NAME/VERSION and NAME/CONFIG/VERSION, and nowhere deeper: downloads may hold a million files.
+    """
+    inside = _folders(data_directory(directory) / name) if name not in _NO_SETS else []
+    versions = [folder for folder in inside if _VERSION.fullmatch(folder.name)]
+    for folder in inside:
+        if folder not in versions and folder.name not in _NO_SETS:
+            versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
+    whole = [folder for folder in versions if (folder / "dataset_info.json").is_file()]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
     return max(whole, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
+
+
+def _folders(where: Path) -> list[Path]:
+    return [path for path in where.iterdir() if path.is_dir()] if where.is_dir() else []
 
 
 def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
@@ -47,8 +58,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     Raises:
       UserError: The set is stored in another format, has no image, or its images differ in size.
     """
-    if any(b <= a for a, b in itertools.pairwise(bins)):
-        raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} do not rise; give the edges in rising order")
+    check_bins(bins)
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
@@ -66,19 +76,19 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     records = Records(builder, names, images[0], image_size)
     if not len(records):
         raise UserError(f"data.name: {folder} holds no examples; prepare it again")
-    x, examples = read_all(records, stream=stream)
-    rows = [dict(_flatten(example)) for example in examples]
-    columns, unused = _columns({path: features[path] for path in features if path not in images}, rows, bins)
+    single = [path for path in features if path not in images and getattr(features[path], "shape", None) == ()]
+    x, values = read_all(records, single, stream=stream)
+    unit = values.pop("copy_of", None)
+    columns, unused = _columns(features, values, bins)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
-    unit = np.array([row["copy_of"] for row in rows]) if "copy_of" in features else None
     return Table(
         x=x,
         labels=columns,
         attributes=columns,
         # Not by numbers: how they are binned must not move the split.
-        stratify=tuple(path for path in columns if getattr(features[path], "names", None)),
+        stratify=tuple(codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)),
         split=np.repeat(np.array([_SPLITS[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
@@ -88,7 +98,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested features or of an example, by path."""
+    """Leaves of nested features, by path."""
     for name, value in features.items():
         if hasattr(value, "items"):
             yield from _flatten(value, f"{prefix}{name}/")
@@ -97,22 +107,21 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _columns(
-    features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], bins: tuple[float, ...]
+    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: tuple[float, ...]
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
-    for path, feature in features.items():
-        if path != "copy_of" and getattr(feature, "shape", None) == ():
-            column = _column(path, feature, np.array([row[path] for row in rows]), bins)
-            if isinstance(column, str):
-                unused[path] = column
-            else:
-                columns[path] = column
+    for path, found in values.items():
+        column = _column(path, features[path], found, bins)
+        if isinstance(column, str):
+            unused[path] = column
+        else:
+            columns[path] = column
     return columns, unused
 
 
 def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
-    """A feature as codes with names, or why it is none. Bins are for the numbers that they cut, not for a 0 or 1."""
+    """A feature as codes with names, or why it is none."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)
@@ -120,14 +129,4 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]
         return values.astype(np.int32), (f"not {path}", path)
     if values.dtype.kind not in "iuf":
         return "is neither numbers nor of named kinds; take another feature"
-    if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
-        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
-    kinds, codes = np.unique(values, return_inverse=True)
-    few = len(kinds) <= 20
-    edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
-    if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
-        named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
-        return np.digitize(values, edges).astype(np.int32), tuple(named)
-    if not few:
-        return f"is numbers of {len(kinds):,} kinds; give the edges of bins with data.bins"
-    return codes.astype(np.int32), tuple(f"{kind:.6g}" if values.dtype.kind == "f" else str(kind) for kind in kinds)
+    return number_column(path, values, bins)

@@ -62,21 +62,23 @@ class Records:
         """[H, W, channels] the first image."""
         return self.images(np.array([0]))[0]
 
-    def examples(self, on_images: Callable[[int, np.ndarray], None]) -> list[Mapping[str, Any]]:
+    def values(self, paths: Sequence[str], on_images: Callable[[int, np.ndarray], None]) -> dict[str, np.ndarray]:
         """Reads every record once, on several threads.
 
         Args:
+          paths: Features of one value each, to be kept: as arrays from the start, for objects of a million records are
+            a gigabyte.
           on_images: Called with the first number and the images of a stretch of records.
 
         Returns:
-          Everything else in each record.
+          Path -> [N] values; of text, empty texts.
 
         Raises:
           UserError: The images differ in size.
         """
         shape = self.first().shape
 
-        def stretch(start: int) -> list[Any]:
+        def stretch(start: int) -> list[np.ndarray]:
             records = self._raw(np.arange(start, min(start + _AT_ONCE, len(self))))
             images = [self._decoded(record) for record in records]
             if any(image.shape != shape for image in images):
@@ -84,12 +86,14 @@ class Records:
                     f"data.image_size: the images of {self._where} differ in size; give the pixels a side to resize to"
                 )
             on_images(start, np.stack(images))
-            return [self._others.deserialize_example_np(record) for record in records]
+            others = [self._others.deserialize_example_np(record) for record in records]
+            return [_kept([_at(other, path.split("/")) for other in others]) for path in paths]
 
         with ThreadPoolExecutor(_THREADS) as pool:
             starts = range(0, len(self), _AT_ONCE)
             try:
-                return [example for part in pool.map(stretch, starts) for example in part]
+                columns = zip(*pool.map(stretch, starts), strict=True)
+                return {path: np.concatenate(column) for path, column in zip(paths, columns, strict=True)}
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # else an error is told only when all the rest was read
                 raise
@@ -131,6 +135,12 @@ class RecordImages:
         rows = self.rows[index]
         return replace(self, rows=rows, shape=(len(rows), *self.shape[1:]))
 
+    def copies(self) -> np.ndarray:
+        """[N] for each image the first one of equal pixels, by the digests."""
+        digests = np.ascontiguousarray(self.digests[self.rows]).view(np.uint64)[:, 0]
+        _, first, kind = np.unique(digests, return_index=True, return_inverse=True)
+        return first[kind.reshape(-1)]
+
     def channel_sums(self) -> np.ndarray:
         """[N, 2, channels], as `image_sums` of all of them."""
         return self.sums[self.rows]
@@ -140,8 +150,10 @@ class RecordImages:
         return hashlib.sha256(np.ascontiguousarray(self.digests[self.rows]).data).digest()
 
 
-def read_all(records: Records, *, stream: bool) -> tuple[np.ndarray | RecordImages, list[Mapping[str, Any]]]:
-    """Every image, in memory or (having been looked at once) on disk, and everything else in the records.
+def read_all(
+    records: Records, paths: Sequence[str], *, stream: bool
+) -> tuple[np.ndarray | RecordImages, dict[str, np.ndarray]]:
+    """Every image, in memory or (having been looked at once) on disk, and the values [N] at these paths.
 
     Raises:
       UserError: The images differ in size, or those to be streamed are not of bytes.
@@ -154,7 +166,7 @@ def read_all(records: Records, *, stream: bool) -> tuple[np.ndarray | RecordImag
         def keep(start: int, images: np.ndarray) -> None:
             memory[start : start + len(images)] = images
 
-        return memory, records.examples(keep)
+        return memory, records.values(paths, keep)
     if not small:
         raise UserError(f"data.stream: the images are {first.dtype}; only images of bytes stream; leave it out")
     sums, digests = np.empty((n, 2, shape[-1]), np.int64), np.empty((n, 8), np.uint8)
@@ -164,8 +176,20 @@ def read_all(records: Records, *, stream: bool) -> tuple[np.ndarray | RecordImag
         for i, image in enumerate(images, start):
             digests[i] = np.frombuffer(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), np.uint8)
 
-    others = records.examples(look)
-    return RecordImages(records, np.arange(n), (n, *shape), sums, digests), others
+    values = records.values(paths, look)
+    return RecordImages(records, np.arange(n), (n, *shape), sums, digests), values
+
+
+def _at(example: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        example = example[name]
+    return example
+
+
+def _kept(values: Sequence[Any]) -> np.ndarray:
+    """Values as an array; texts, which are no labels, are not kept."""
+    found = np.array(values)
+    return found if found.dtype.kind in "biuf" else np.full(len(values), "")
 
 
 def _part(features: Mapping[str, Any], path: str, inside: bool) -> dict[str, Any]:

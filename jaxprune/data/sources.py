@@ -35,6 +35,7 @@ SOURCES = {
 }
 
 
+NPZ_OPTIONS: Mapping[str, Any] = {"bins": ()}
 PREPARED_OPTIONS: Mapping[str, Any] = {"directory": "", "bins": (), "image_size": 0, "stream": False}
 
 
@@ -47,8 +48,7 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     if name in SOURCES:
         return SOURCES[name].read(**fill("data", name, SOURCES[name].options, options))
     if name.endswith(".npz"):
-        fill("data", name, {}, options)
-        return read_npz(Path(name))
+        return read_npz(Path(name), **fill("data", name, NPZ_OPTIONS, options))
     chosen = fill("data", name, PREPARED_OPTIONS, options)
     folder = find_prepared(name, chosen["directory"])
     if folder is not None:

@@ -51,6 +51,23 @@ def copies_of(x: np.ndarray) -> np.ndarray:
     return np.array([first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), i) for i, row in enumerate(x)])
 
 
+def crossing(split: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Which examples are copies of one in a split that goes before theirs: test, then validation, then train.
+
+    Args:
+      split: [N] 0 train, 1 test, 2 validation.
+      unit: [N] int, equal for copies.
+
+    Returns:
+      [N] bool; without these, copies are on one side of every split.
+    """
+    rank = np.array([2, 0, 1], np.int8)[split.astype(np.intp)]
+    kinds, of_unit = np.unique(unit, return_inverse=True)
+    best = np.full(len(kinds), 2, np.int8)
+    np.minimum.at(best, of_unit.reshape(-1), rank)
+    return rank > best[of_unit.reshape(-1)]
+
+
 def at_most(group: np.ndarray, y: np.ndarray, examples: int) -> np.ndarray:
     """A choice of examples that leaves the labels of each group in their shares, the same one at every call.
 

@@ -97,7 +97,7 @@ def synthetic(
         x=x,
         labels={"label": (y, ("0", "1"))},
         attributes={"cell": (group, design.group_names)},
-        stratify=("cell",),
+        stratify=(group,),
         split=stratified(group * 2 + y, _TEST_SHARE).astype(np.uint8),
         standardise=np.zeros(x.shape[1], bool),
         provenance=f"made by jaxprune: sizes {sizes}, margins {margins}, label noise {noise}",

@@ -19,8 +19,8 @@ class Table:
         be on disk.
       labels: Name -> column, those that may be predicted; the first is the default.
       attributes: Name -> column, those that may form groups; the first is the default.
-      stratify: Names of the columns that cut the validation split evenly, beside the label; the same ones whatever
-        the groups asked for, so that results for different groups rest on the same split.
+      stratify: Codes [N] of the columns that cut the validation split evenly, beside the label; the same ones whatever
+        the groups and bins asked for, so that results for different groups rest on the same split.
       split: [N] 0 train, 1 test; or with 2 for a validation split that the source has of its own.
       standardise: [F] bool, the columns that are scaled to mean 0 and deviation 1; None scales all values alike, as
         for images; images of bytes are normalised on the device.
@@ -33,7 +33,7 @@ class Table:
     x: np.ndarray | RecordImages
     labels: Mapping[str, Column]
     attributes: Mapping[str, Column]
-    stratify: tuple[str, ...]
+    stratify: tuple[np.ndarray, ...]
     split: np.ndarray
     standardise: np.ndarray | None
     provenance: str

@@ -93,7 +93,7 @@ class Results:
       seeds: [R].
       group_sizes: Split -> [G] examples.
       majority: Split -> the accuracy of always giving the commonest label of the training split.
-      warnings: Sentences about groups that are small.
+      warnings: Sentences about groups that are small, and about what was left out of the data.
       metrics: (model, sparsity, split) -> metrics, leaves [R, G] and [R].
       sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
       layers: Model and sparsity -> layers, each with path, size and kept [R].

@@ -38,7 +38,7 @@ def adult() -> Table:
         x=x,
         labels={"income": (z["label"], tuple(map(str, z["label_names"]))), **people},
         attributes={**people, **categorical},
-        stratify=("race", "sex"),
+        stratify=(z["race"], z["sex"]),
         split=z["split"],
         standardise=np.arange(x.shape[1]) < numeric.shape[1],
         provenance=str(z["provenance"]),

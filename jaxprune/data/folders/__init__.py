@@ -73,8 +73,9 @@ def prepare_folder(
     """Builds a set of your own from a folder of images and a table, as array_record, once, without TensorFlow.
 
     Text columns become labels with names, columns of numbers stay numbers (`load(..., bins=...)` bins them). The split
-    is that of the table; where it has none, a fifth of the images, drawn by their digests, is the test split. Copies of
-    one image are on one side of every split. An interrupted build leaves nothing that could be taken for the set.
+    is that of the table; where it has none, a fifth of each kind of the usual label, drawn by digest, is the test
+    split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could be taken
+    for the set.
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,13 @@ import numpy as np
 
 from jaxprune.data.folders.collection import Collection, FolderReport
 from jaxprune.data.folders.images import Look, examine, stored
+from jaxprune.data.folders.sides import PRECEDENCE, crossing, drawn
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
+from jaxprune.files import write_atomically
 from jaxprune.types import Progress
 
-_PRECEDENCE = (
-    "test",
-    "validation",
-    "train",
-)  # where copies of one image are in two splits, the first of these keeps them
+LEFT_OUT = "left_out.txt"  # beside a built set: the images that are not in it
 _NOTHING = ""  # the split of an image that is left out
 
 
@@ -29,8 +27,8 @@ def build(
     """Builds a data set once; a build that fails or is interrupted leaves nothing that could be taken for it.
 
     Without a split of its own, the test split is drawn by the digest of each image's bytes, so that copies of one image
-    are on one side, and adding images moves none of the others. A split that the collection brings is kept; training
-    images that are copies of test images are left out.
+    are on one side, and adding images moves none of the others, or few where the split is even. A split that the
+    collection brings is kept; training images that are copies of test images are left out.
 
     Args:
       collection: The images.
@@ -50,19 +48,27 @@ def build(
     with _work(progress, f"{collection.name}: checking the images", len(collection.paths)) as advance:
         looks = examine(collection.paths, advance)
     digests = [look.digest for look in looks]
-    split, crossing = _split(collection, digests, test_share)
+    if collection.split is None:
+        split, copies = drawn(collection, digests, test_share), {}
+    else:
+        copies = crossing(collection.split, digests)
+        split = [_NOTHING if i in copies else side for i, side in enumerate(collection.split)]
+        if "train" not in split:
+            raise UserError(f"{collection.name}: every training image is a copy of one in another split; mend it")
     grey = all(look.grey for look in looks)
     kept = [i for i, side in enumerate(split) if side != _NOTHING]
+    left_out = _left_out(collection, copies)
     with _work(progress, f"{collection.name}: writing", len(kept)) as advance:
-        _write(collection, looks, split, grey, str(destination), advance)
+        folder = _write(collection, looks, split, grey, left_out, str(destination), advance)
     return FolderReport(
         used=len(kept),
-        malformed=list(collection.malformed),
+        malformed=[path.name for path in collection.malformed],
         repeats=len(kept) - len({digests[i] for i in kept}),
         contradictory=_contradictory(collection, digests),
-        crossing=[collection.paths[i].name for i in crossing],
+        crossing=[collection.paths[i].name for i in copies],
         converted=sum(not (looks[i].plain and looks[i].grey == grey) for i in kept),
         left_out=list(collection.left_out),
+        listed=folder / LEFT_OUT if left_out else None,
     )
 
 
@@ -77,25 +83,16 @@ def _work(progress: Progress | None, description: str, total: int) -> Iterator[C
     progress.finish()
 
 
-def _split(collection: Collection, digests: list[str], test_share: float) -> tuple[list[str], list[int]]:
-    """The split of every image, and the indices of those left out as copies of one in another split."""
-    if collection.split is None:
-        sides = ["test" if int(digest[:8], 16) < test_share * 2**32 else "train" for digest in digests]
-        if len(set(sides)) < 2 or len({d for d, side in zip(digests, sides, strict=True) if side == "train"}) < 2:
-            raise UserError(
-                f"{collection.name}: {len(set(digests))} distinct images are too few to cut a test and a validation "
-                "split from; add images, or give the table a column named split"
-            )
-        return sides, []
-    first: dict[str, int] = {}  # the precedence of the split that keeps an image
-    for digest, side in zip(digests, collection.split, strict=True):
-        first[digest] = min(first.get(digest, len(_PRECEDENCE)), _PRECEDENCE.index(side))
-    crossing = [i for i, side in enumerate(collection.split) if _PRECEDENCE.index(side) > first[digests[i]]]
-    left_out = set(crossing)
-    sides = [_NOTHING if i in left_out else side for i, side in enumerate(collection.split)]
-    if "train" not in sides:
-        raise UserError(f"{collection.name}: every training image is a copy of one in another split; mend the splits")
-    return sides, crossing
+def _left_out(collection: Collection, copies: Mapping[int, int]) -> list[str]:
+    """A line for each image that is not taken: its place in the folder, and why."""
+    paths, split = collection.paths, collection.split or ()
+
+    def place(path: Path) -> str:
+        return " ".join(path.relative_to(collection.directory).as_posix().splitlines())
+
+    return [f"{place(path)}: {reason}" for path, reason in collection.malformed.items()] + [
+        f"{place(paths[i])}: a copy of {place(paths[first])} in the {split[first]} split" for i, first in copies.items()
+    ]
 
 
 def _contradictory(collection: Collection, digests: list[str]) -> list[str]:
@@ -107,22 +104,34 @@ def _contradictory(collection: Collection, digests: list[str]) -> list[str]:
     return [path.name for path, digest in zip(collection.paths, digests, strict=True) if len(labels[digest]) > 1]
 
 
+def _features(collection: Collection, grey: bool) -> Any:
+    """What tensorflow-datasets is to store of each image."""
+    from tensorflow_datasets import features
+
+    found = {
+        name: features.ClassLabel(names=list(attribute.names))
+        if attribute.names
+        else features.Scalar(dtype=attribute.values.dtype.type)
+        for name, attribute in collection.attributes.items()
+    }
+    image = features.Image(shape=(None, None, 1 if grey else 3))
+    return features.FeaturesDict({"image": image, **found, "copy_of": features.Scalar(dtype=np.int64)})
+
+
 def _write(
     collection: Collection,
     looks: list[Look],
     split: list[str],
     grey: bool,
+    left_out: list[str],
     destination: str,
     advance: Callable[[], None],
-) -> None:
+) -> Path:
+    """Writes the set, and beside it what is not in it; both are there, or nothing. Returns the folder."""
     import tensorflow_datasets as tfds
 
     first: dict[str, int] = {}
     copy_of = [first.setdefault(look.digest, i) for i, look in enumerate(looks)]
-    usable = [
-        name for name, found in collection.attributes.items() if found.names or len(np.unique(found.values)) <= 20
-    ]
-    label = next(iter([*usable, *collection.attributes]))  # numbers of many kinds need bins first
 
     class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Images of a folder."""
@@ -131,25 +140,18 @@ def _write(
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self) -> Any:
-            features = {
-                "image": tfds.features.Image(shape=(None, None, 1 if grey else 3)),
-                **{
-                    attribute: tfds.features.ClassLabel(names=list(found.names))
-                    if found.names
-                    else tfds.features.Scalar(dtype=found.values.dtype.type)
-                    for attribute, found in collection.attributes.items()
-                },
-                "copy_of": tfds.features.Scalar(dtype=np.int64),
-            }
             return tfds.core.DatasetInfo(
                 builder=self,
-                features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", label),
+                features=_features(collection, grey),
+                supervised_keys=("image", collection.usual_label),
                 description=collection.description,
             )
 
         def _split_generators(self, dl_manager: Any) -> Any:
-            return {side: self._generate_examples(side) for side in _PRECEDENCE[::-1] if side in split}
+            if left_out:  # its folder is one aside still, which is renamed as a whole
+                text = "".join(f"{line}\n" for line in left_out)
+                write_atomically(Path(self.data_dir) / LEFT_OUT, text.encode("utf-8", "backslashreplace"))
+            return {side: self._generate_examples(side) for side in PRECEDENCE[::-1] if side in split}
 
         def _generate_examples(self, side: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for i, path in enumerate(collection.paths):
@@ -161,7 +163,9 @@ def _write(
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # its own announcements
-            Folder(data_dir=destination, file_format="array_record").download_and_prepare()
+            builder = Folder(data_dir=destination, file_format="array_record")
+            builder.download_and_prepare()
+            return Path(builder.data_dir)
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise UserError(

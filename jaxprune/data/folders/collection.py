@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxprune.data.columns import FEW
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -19,6 +21,11 @@ class Attribute:
     values: np.ndarray
     names: tuple[str, ...] = ()
 
+    @property
+    def needs_bins(self) -> bool:
+        """Whether it is numbers of many kinds, which are no label as they are."""
+        return not self.names and len(np.unique(self.values)) > FEW
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -26,21 +33,31 @@ class Collection:
 
     Attributes:
       name: What the built set is called.
+      directory: The folder.
       paths: [N] the files.
       attributes: Name -> attribute; the first that needs no bins is the usual label.
       split: [N] "train", "validation" or "test"; None to draw the test split by the digests of the images.
       description: What it is and under which licence.
-      malformed: Names of files that were left out because they do not say what the image shows.
+      even: Whether a test split that is drawn takes its share of every kind of the usual label.
+      malformed: Files that were left out because they do not say what the image shows, each with the reason.
       left_out: Columns of the table that were left out, each with the reason.
     """
 
     name: str
+    directory: Path
     paths: Sequence[Path]
     attributes: Mapping[str, Attribute]
     split: Sequence[str] | None
     description: str
-    malformed: Sequence[str] = ()
+    even: bool = False
+    malformed: Mapping[Path, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+
+    @property
+    def usual_label(self) -> str:
+        """The label that is taken when none is asked for: the first that needs no bins, if there is one."""
+        fit = (name for name, attribute in self.attributes.items() if not attribute.needs_bins)
+        return next(fit, next(iter(self.attributes)))
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class FolderReport:
         they were left out. Only where the folder comes with a split.
       converted: Images that were turned upright or brought to the colours of the others.
       left_out: Columns of the table that were left out, each with the reason.
+      listed: The file that lists all images that were left out, each with the reason; None where there are none.
     """
 
     used: int = 0
@@ -65,3 +83,4 @@ class FolderReport:
     crossing: list[str] = field(default_factory=list)
     converted: int = 0
     left_out: list[str] = field(default_factory=list)
+    listed: Path | None = None

@@ -42,6 +42,7 @@ def collect_fairface(directory: Path) -> Collection:
         split += [side] * len(columns["file"])
     return Collection(
         name="fairface",
+        directory=directory,
         paths=match_rows(cells["file"], files, directory, "fairface_label_train.csv and fairface_label_val.csv"),
         attributes={name: Attribute(_codes(name, cells[name], names), names) for name, names in _NAMES.items()},
         split=split,

@@ -50,11 +50,13 @@ def collect_labelled(
     attributes, left_out = _attributes(cells, columns, {images, splits}, where)
     return Collection(
         name=name,
+        directory=directory,
         paths=paths,
         attributes=attributes,
         split=None if splits is None else _split(cells[splits], splits, where),
         description=f"Images of the folder {directory.resolve().name} with the table {table.name} (SHA-256 "
         f"{hashlib.sha256(table.read_bytes()).hexdigest()}).",
+        even=True,
         left_out=left_out,
     )
 

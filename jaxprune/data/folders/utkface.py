@@ -30,6 +30,7 @@ def collect_utkface(directory: Path) -> Collection:
         )
     return Collection(
         name="utkface",
+        directory=directory,
         paths=[path for path, match in zip(paths, matches, strict=True) if match is not None],
         attributes={
             "race": Attribute(labels[:, 2], RACES),
@@ -38,5 +39,9 @@ def collect_utkface(directory: Path) -> Collection:
         },
         split=None,
         description="UTKFace (Zhang, Song, Qi, CVPR 2017). Non-commercial research only; labels are perceived.",
-        malformed=[path.name for path, match in zip(paths, matches, strict=True) if match is None],
+        malformed={
+            path: "its name is not age_gender_race_date"
+            for path, match in zip(paths, matches, strict=True)
+            if match is None
+        },
     )
