@@ -162,6 +162,18 @@ def test_whether_constraints_hold_on_new_people():
     np.testing.assert_allclose(found, drop - (drop @ SIZES / 1000)[:, None] - 0.05, atol=1e-5)
 
 
+def test_both_multipliers_of_every_group_are_drawn():
+    """Program (7) has two for each group: of the gradient norm, and of the eigenvalue."""
+    half, both = (trial("m", LIFT, multipliers=np.arange(4 * 5 * k, dtype=float).reshape(4, 5, k)) for k in (3, 6))
+    base = trial("naive", LIFT)
+    for made, count in ((half, 3), (both, 6)):
+        figure = COMPARISON_FIGURES["trajectories"](comparison([base, made]))
+        lines = figure.axes[0].lines
+        assert len(lines) == count
+        for k, line in enumerate(sorted(lines, key=lambda line: line.get_ydata()[0])):
+            np.testing.assert_allclose(line.get_ydata(), made.multipliers[..., k].mean(0))
+
+
 def test_everything_survives_json_and_is_tabled():
     made = trial("ceag", LIFT, {"dual_rate": 0.1}, multipliers=np.ones((4, 5, 3)), violation={"test": np.ones((4, 3))})
     c = comparison([made, Trial("m", 0.9, {}, trouble="it diverged")])

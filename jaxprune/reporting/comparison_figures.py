@@ -162,11 +162,14 @@ def trajectories(comparison: Comparison) -> Figure | None:
         assert trial.multipliers is not None
         mean, low, high = comparison.interval(trial.multipliers)
         x = np.linspace(0, 100, len(mean))
+        groups, twice = len(comparison.group_names), mean.shape[1] > len(comparison.group_names)
         for g, colour in shown.items():
-            axes.fill_between(x, low[:, g], high[:, g], color=colour, alpha=0.13, lw=0)
-            label = comparison.group_names[g] if method == there[0] else None
-            axes.plot(x, mean[:, g], color=colour, lw=1.4, label=label)
+            for line, style in zip(range(g, mean.shape[1], groups), ("-", "--"), strict=False):
+                axes.fill_between(x, low[:, line], high[:, line], color=colour, alpha=0.13, lw=0)
+                label = comparison.group_names[g] if method == there[0] and line == g else None
+                axes.plot(x, mean[:, line], style, color=colour, lw=1.4, label=label)
         chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in trial.values.items())
+        chosen += "; dashed: of λ(H)" if twice else ""
         axes.set_title(f"{comparison.titles[method]}\n", fontsize=9)
         axes.annotate(chosen, (0, 1.02), xycoords="axes fraction", fontsize=7.5, color="#555555")
         axes.tick_params(labelsize=8)
