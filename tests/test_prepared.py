@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
+from jaxprune.data import prepared as prepared_sets
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
 
@@ -110,6 +111,30 @@ def test_copies_are_never_on_two_sides(prepared) -> None:
     copies = max(np.unique(people.split(s).x.reshape(len(people.split(s).y), -1), axis=0, return_counts=True)[1].max()
                  for s in data.SPLITS)  # fmt: skip
     assert copies == 21, "all copies are there, together"
+
+
+def test_the_order_in_which_features_are_read_moves_nothing(prepared, monkeypatch) -> None:
+    """tensorflow-datasets reads them from a map whose order differs from process to process."""
+    read, orders = prepared_sets._flatten, []
+
+    def shuffled(seed):
+        def flatten(features):
+            found = list(read(features))
+            order = np.random.default_rng(seed).permutation(len(found))
+            orders.append(tuple(found[i][0] for i in order))
+            return iter([found[i] for i in order])
+
+        return flatten
+
+    found = []
+    for seed in range(6):
+        monkeypatch.setattr(prepared_sets, "_flatten", shuffled(seed))
+        table = prepared_sets.read_prepared(find_prepared("utkface", str(prepared[0])))
+        strata = tuple(tuple(codes.tolist()) for codes in table.stratify)
+        loaded = data.load("utkface", directory=str(prepared[0]), label="gender", group="race")
+        found.append((loaded.fingerprint(), tuple(table.attributes), strata))
+    assert len(set(orders)) > 2
+    assert len(set(found)) == 1
 
 
 def test_ages_are_binned_as_in_the_paper_or_as_asked(prepared) -> None:

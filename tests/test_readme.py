@@ -104,5 +104,5 @@ def test_every_file_it_links_to_exists() -> None:
 
 def test_the_settings_it_names_exist() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for path in re.findall(r"`--([a-z]+\.[a-z_]+)", page.read_text()):
+        for path in re.findall(r"`--([a-z]+\.[a-z_0-9]+)", page.read_text()):
             assert path in config.paths(), f"{page.name}: {path}"

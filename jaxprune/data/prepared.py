@@ -68,7 +68,8 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
             f'tfds.builder("{folder.parent.name}", file_format="array_record").download_and_prepare()'
         )
     builder = tfds.builder_from_directory(str(folder))
-    features = dict(_flatten(builder.info.features))
+    # Sorted: features.json is a map of protobuf, whose order differs from process to process.
+    features = dict(sorted(_flatten(builder.info.features)))
     images = [path for path, feature in features.items() if isinstance(feature, tfds.features.Image)]
     if not images:
         raise UserError(f"data.name: {folder} has no image among its features: {', '.join(features)}")
