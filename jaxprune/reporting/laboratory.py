@@ -110,10 +110,15 @@ def _cosines(results: Results) -> Section:
     sentences = ("There are no two groups with gradients to compare.",)
     if known:
         opposed, (lowest, one, other) = sum(c < 0 for c, *_ in known), known[0]
-        sentences = (
-            f"The gradients of {opposed} of {len(known)} pairs of groups point away from each other (cosine below 0); "
-            f"{one} and {other} the most ({lowest:+.2f}).",
+        text = (
+            f"No two groups’ gradients point away from each other; {one} and {other} are least alike ({lowest:+.2f})."
         )
+        if opposed:
+            text = (
+                f"The gradients of {opposed} of {len(known)} pairs of groups point away from each other (cosine below "
+                f"0); {one} and {other} the most ({lowest:+.2f})."
+            )
+        sentences = (text,)
     if len(names) == 2:
         sentences += ("At a stationary point those of two groups would cancel out: a cosine of −1.",)
     return Section(

@@ -10,6 +10,7 @@ mpl.use("agg")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from jaxprune.reporting.findings import PREDICTORS, headline, interval
@@ -24,10 +25,11 @@ from jaxprune.reporting.laboratory_values import (
     theory_of,
 )
 from jaxprune.reporting.results import Results
-from jaxprune.reporting.style import GREY, PALETTE, group_colours, save_figure
+from jaxprune.reporting.style import GREY, PALETTE, group_colours, label_offset, save_figure
 
 _WIDTH = 9.2  # inches
 _MOST_CELLS = 12  # groups on a side of a matrix whose numbers can be read
+_LETTERS = 90  # that fit side by side below an axis
 
 
 def sizes(results: Results) -> Figure:
@@ -73,7 +75,8 @@ def correlation(results: Results) -> Figure:
     for g, (name, colour) in enumerate(zip(results.group_names, group_colours(results), strict=True)):
         axes.scatter(x[:, g], y[:, g], s=12, color=colour, alpha=0.5, lw=0)
         axes.scatter(x[:, g].mean(), y[:, g].mean(), s=64, color=colour, edgecolor="white", zorder=3)
-        axes.annotate(name, (x[:, g].mean(), y[:, g].mean()), xytext=(7, 4), textcoords="offset points", fontsize=9)
+        place = x[:, g].mean(), y[:, g].mean()
+        axes.annotate(name, place, xytext=label_offset(x.mean(0), y.mean(0), g), textcoords="offset points", fontsize=9)
     pearson, spearman = correlations(group_means(x), group_means(y))
     if np.isfinite(pearson):
         axes.set_title(f"Pearson {pearson:+.2f}, Spearman {spearman:+.2f}")
@@ -112,10 +115,11 @@ def cosines(results: Results) -> Figure | None:
     values, names = measured(results, "cosines", "cosines").mean(0), results.group_names
     if np.isfinite(values).sum() <= len(names):
         return None
-    side = 1.6 + 0.42 * len(names)
-    figure = Figure((side + 2.2, side))
+    figure = Figure((_WIDTH, 1.4 + 0.36 * len(names)), layout=ConstrainedLayoutEngine(w_pad=0.12))
     axes = figure.subplots()
-    shown = axes.imshow(np.where(np.eye(len(names), dtype=bool), np.nan, values), cmap="RdBu", vmin=-1, vmax=1)
+    shown = axes.imshow(
+        np.where(np.eye(len(names), dtype=bool), np.nan, values), cmap="RdBu", vmin=-1, vmax=1, aspect="auto"
+    )
     places = range(len(names))
     if len(names) <= _MOST_CELLS:
         for a in places:
@@ -124,10 +128,11 @@ def cosines(results: Results) -> Figure | None:
                     light = abs(values[a, b]) > 0.6
                     axes.text(b, a, f"{values[a, b]:+.2f}", ha="center", va="center", fontsize=8,
                               color="white" if light else "#222222")  # fmt: skip
-    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    crowded = sum(map(len, names)) > _LETTERS
+    axes.set_xticks(places, names, **({"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {}))
     axes.set_yticks(places, names)
     axes.grid(visible=False)
-    figure.colorbar(shown, label="cosine of the gradients", shrink=0.8)
+    figure.colorbar(shown, ax=axes, label="cosine of the gradients", pad=0.02)
     return figure
 
 

@@ -108,3 +108,10 @@ def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[
             color="#666666" if colours[i] == GREY else colours[i], fontsize=9, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colours[i], "lw": 0.6, "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
+
+
+def label_offset(x: np.ndarray, y: np.ndarray, point: int) -> tuple[int, int]:
+    """Where the name of a point stands, in typographic points from it: below, if that of another were written over."""
+    aside, above = np.abs(x - x[point]) / max(np.ptp(x), 1e-12), (y - y[point]) / max(np.ptp(y), 1e-12)
+    near = (aside < 0.3) & (above >= 0) & (above < 0.12) & (np.arange(len(x)) != point)
+    return (7, -11) if np.any(near) else (7, 4)
