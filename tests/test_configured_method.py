@@ -160,6 +160,7 @@ def test_its_address_depends_on_the_settings_that_decide_it_and_on_no_others(tmp
     assert address("equal_loss_buffer", **decided) == address("equal_loss_buffer")
 
 
+@pytest.mark.slow
 def test_a_comparison_trains_it_even_with_a_constraint_that_a_run_refuses(tmp_path):
     settings = config.load(None, SMALL | {"compare.methods": ("configured",), "compare.dual_rates": (0.05,)})
     found = pipeline.compare(settings, tmp_path / "compared").comparison
