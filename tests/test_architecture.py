@@ -179,6 +179,16 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib", "tensorflow", "tensorflow_datasets")
 
 
+def test_no_pictures_and_no_data_but_the_bundled_are_in_the_repository():
+    """Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    if listed.returncode or "pyproject.toml" not in listed.stdout.split():
+        pytest.skip("not a git checkout")
+    kinds = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".npz", ".npy", ".array_record"}
+    found = {name for name in listed.stdout.splitlines() if Path(name).suffix.lower() in kinds}
+    assert {name for name in found if not name.startswith("jaxprune/data/bundled/")} == set()
+
+
 def test_asking_for_help_loads_nothing_heavy():
     code = f"""
 import sys
