@@ -52,13 +52,13 @@ class _Operand(NamedTuple):
     result: int
 
 
-def _define(name: str, form: forms.Forms, shape: Callable[..., tuple[int, ...]], *operands: _Operand) -> Primitive:
+def _define(name: str, form: forms.Forms, *operands: _Operand) -> Primitive:
     """A bilinear primitive with its lowering for each platform and its batching rule."""
     primitive = Primitive(f"jaxprune_{name}")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=("geometry", "precision")))
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, precision: Any) -> Any:
-        return ShapedArray(shape(a.shape, b.shape, geometry), a.dtype)
+        return ShapedArray(form.shape(a.shape, b.shape, geometry), a.dtype)
 
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(form.default, multiple_results=False))
@@ -87,19 +87,9 @@ def _define(name: str, form: forms.Forms, shape: Callable[..., tuple[int, ...]],
 
 
 # Axes: image [R, B, H, W, D], kernel [R, height, width, D, E], result [R, B, H', W', E].
-_convolution = _define(
-    "convolution", forms.CONVOLUTION, lambda x, k, g: (*x[:2], *g.out, k[4]), _Operand(1, 1), _Operand(4, 4)
-)
-_image_transpose = _define(
-    "image_transpose", forms.IMAGE_TRANSPOSE, lambda y, k, g: (*y[:2], *g.image, k[3]), _Operand(1, 1), _Operand(3, 4)
-)
-_kernel_transpose = _define(
-    "kernel_transpose",
-    forms.KERNEL_TRANSPOSE,
-    lambda x, y, g: (x[0], *g.window, x[4], y[4]),
-    _Operand(4, 3),
-    _Operand(4, 4),
-)
+_convolution = _define("convolution", forms.CONVOLUTION, _Operand(1, 1), _Operand(4, 4))
+_image_transpose = _define("image_transpose", forms.IMAGE_TRANSPOSE, _Operand(1, 1), _Operand(3, 4))
+_kernel_transpose = _define("kernel_transpose", forms.KERNEL_TRANSPOSE, _Operand(4, 3), _Operand(4, 4))
 
 
 def _transposes(primitive: Primitive, left: Callable[..., Array], right: Callable[..., Array]) -> None:

@@ -1,8 +1,8 @@
 """How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
 
-GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and windows of 3x3
-over 32 to 512 channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded
-memory.
+GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, windows of 3x3
+over many channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded memory, and all
+else by the direct convolution in C++ (`native`) where that could be built.
 """
 
 import functools
@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxprune.models import winograd
+from jaxprune.models import native, winograd
 from jaxprune.types import Array
 
+Shape = tuple[int, ...]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -70,8 +71,15 @@ class Geometry(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """A computation for a CPU and one for every other platform, `(left, right, *, geometry, precision) -> result`."""
+    """How one of the three is computed.
 
+    Attributes:
+      shape: The shape of the result, from those of the operands and the geometry.
+      cpu: The computation for a CPU, `(left, right, *, geometry, precision) -> result`.
+      default: The one for every other platform.
+    """
+
+    shape: Callable[[Shape, Shape, Geometry], Shape]
     cpu: Callable[..., Array]
     default: Callable[..., Array]
 
@@ -197,13 +205,16 @@ def _mapped(form: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _mapped_on_cpu(
-    form: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]
+    name: str, form: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]
 ) -> Callable[..., Array]:
     """Likewise: few large ones one after the other, many small ones (such as one for each example) as patches."""
 
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
+        if _native_pays(name, a, b, geometry) and native.available():
+            shape = _SHAPES[name](a.shape, b.shape, geometry)
+            return native.call(name, shape, a, b, stride=geometry.stride, padding=geometry.padding)
         if a.shape[0] == 1:
             # Else what made the operands is computed anew for each of the parts that read them.
             a, b = lax.optimization_barrier((a, b))
@@ -215,10 +226,28 @@ def _mapped_on_cpu(
     return run
 
 
-CONVOLUTION = Forms(_mapped_on_cpu(_cpu_convolution, _convolution, _patches_convolution), _mapped(_convolution))
-IMAGE_TRANSPOSE = Forms(
-    _mapped_on_cpu(_cpu_image_transpose, _image_transpose, _patches_image_transpose), _mapped(_image_transpose)
-)
-KERNEL_TRANSPOSE = Forms(
-    _mapped_on_cpu(_cpu_kernel_transpose, _kernel_transpose, _patches_kernel_transpose), _mapped(_kernel_transpose)
-)
+def _native_pays(name: str, a: Array, b: Array, g: Geometry) -> bool:
+    """Whether the direct convolution in C++ can do it and is the fastest."""
+    if g.pointwise or a.dtype != jnp.float32:
+        return False
+    kernel = name == "kernel_transpose"
+    channels = (a.shape[4], b.shape[4]) if kernel else b.shape[3:]
+    pixels = a.shape[1] * g.image[0] * g.image[1]
+    return not (g.even and winograd.pays_beside_native(pixels, *channels, kernel=kernel))
+
+
+# Axes: image [R, B, H, W, D], kernel [R, height, width, D, E], result [R, B, H', W', E].
+_SHAPES: dict[str, Callable[[Shape, Shape, Geometry], Shape]] = {
+    "convolution": lambda x, k, g: (*x[:2], *g.out, k[4]),
+    "image_transpose": lambda y, k, g: (*y[:2], *g.image, k[3]),
+    "kernel_transpose": lambda x, y, g: (x[0], *g.window, x[4], y[4]),
+}
+
+
+def _forms(name: str, cpu: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]) -> Forms:
+    return Forms(_SHAPES[name], _mapped_on_cpu(name, cpu, general, patches), _mapped(general))
+
+
+CONVOLUTION = _forms("convolution", _cpu_convolution, _convolution, _patches_convolution)
+IMAGE_TRANSPOSE = _forms("image_transpose", _cpu_image_transpose, _image_transpose, _patches_image_transpose)
+KERNEL_TRANSPOSE = _forms("kernel_transpose", _cpu_kernel_transpose, _kernel_transpose, _patches_kernel_transpose)

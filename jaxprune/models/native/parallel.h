@@ -1,0 +1,43 @@
+// Tasks on XLA's own threads.
+
+#ifndef JAXPRUNE_PARALLEL_H_
+#define JAXPRUNE_PARALLEL_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace jaxprune {
+
+// Runs task(0), ..., task(n - 1) on the threads of the pool and on the one that calls.
+template <typename Task>
+void Parallel(xla::ffi::ThreadPool& pool, int64_t n, const Task& task) {
+  struct State {
+    std::atomic<int64_t> next{0};
+    int64_t done = 0;
+    std::mutex mutex;
+    std::condition_variable all;
+  };
+  auto state = std::make_shared<State>();
+  // A thread that starts after the last task was taken touches nothing but the state, which it owns with the others.
+  auto work = [state, n, &task] {
+    int64_t mine = 0;
+    for (int64_t i; (i = state->next.fetch_add(1)) < n; ++mine) task(i);
+    if (!mine) return;
+    std::lock_guard<std::mutex> lock(state->mutex);
+    if ((state->done += mine) == n) state->all.notify_all();
+  };
+  for (int64_t i = 1; i < std::min(n, pool.num_threads()); ++i) pool.Schedule(decltype(work)(work));
+  work();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all.wait(lock, [&] { return state->done == n; });
+}
+
+}  // namespace jaxprune
+
+#endif  // JAXPRUNE_PARALLEL_H_

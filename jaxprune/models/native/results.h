@@ -1,0 +1,128 @@
+// The convolution of an image: sums over a window for a tile of results.
+
+#ifndef JAXPRUNE_RESULTS_H_
+#define JAXPRUNE_RESULTS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "plan.h"
+
+namespace jaxprune {
+
+inline void Store(float* to, Vector v, int64_t count) {
+  if (count >= kLanes) {
+    *reinterpret_cast<Vector*>(to) = v;
+  } else if (count > 0) {
+    std::memcpy(to, &v, count * sizeof(float));
+  }
+}
+
+// L lines of C results times N vectors of channels. From one line to the next it is `apart` in the frame and
+// `out_apart` in the results: a line of its own has a pointer of its own, as there are not enough registers for sixteen
+// offsets.
+template <int L, int C, int N>
+void Results(const Plan& p, int64_t rows, const float* frame, int64_t apart, const float* kernel, float* out,
+             int64_t out_apart, int64_t features) {
+  Vector sums[L][C][N] = {};
+  int64_t run = p.run(), step = p.stride * p.depth, row = p.framed(), out_step = p.apart * p.features;
+  for (int64_t i = 0; i < rows; ++i, frame += row) {
+    const float* lines[L];
+    for (int l = 0; l < L; ++l) lines[l] = frame + l * apart;
+    for (int64_t m = 0; m < run; ++m, kernel += N * kLanes) {
+      Vector k[N];
+      for (int n = 0; n < N; ++n) k[n] = *reinterpret_cast<const Vector*>(kernel + n * kLanes);
+      for (int l = 0; l < L; ++l) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) {
+          for (int n = 0; n < N; ++n) sums[l][c][n] += k[n] * lines[l][c * step];
+        }
+        ++lines[l];
+      }
+    }
+  }
+  for (int l = 0; l < L; ++l) {
+    for (int c = 0; c < C; ++c) {
+      for (int n = 0; n < N; ++n) {
+        Store(out + l * out_apart + c * out_step + n * kLanes, sums[l][c][n], features - n * kLanes);
+      }
+    }
+  }
+}
+
+// A row of results of one image, or of two images that are too narrow to fill a tile alone.
+template <int N>
+void ResultsOfRow(const Plan& p, int64_t images, int64_t rows, const float* frame, int64_t frame_size,
+                  const float* kernel, float* out, int64_t out_size, int64_t features) {
+  constexpr int kWide = std::min(8, kTile / N), kHalf = std::min(8, kTile / N / 2);
+  int64_t c = 0, step = p.stride * p.depth, out_step = p.apart * p.features;
+  auto next = [&](auto results, int64_t taken, int64_t apart, int64_t out_apart) {
+    for (; c + taken <= p.out_columns; c += taken) {
+      results(p, rows, frame + c * step, apart, kernel, out + c * out_step, out_apart, features);
+    }
+  };
+  if (images == 2) {
+    next(Results<2, kHalf, N>, kHalf, frame_size, out_size);
+    if constexpr (kHalf > 4) next(Results<2, 4, N>, 4, frame_size, out_size);
+    if constexpr (kHalf > 2) next(Results<2, 2, N>, 2, frame_size, out_size);
+    next(Results<2, 1, N>, 1, frame_size, out_size);
+  } else {
+    if constexpr (kTile / N > 8) next(Results<2, 8, N>, 16, 8 * step, 8 * out_step);
+    next(Results<1, kWide, N>, kWide, 0, 0);
+    if constexpr (kWide > 4) next(Results<1, 4, N>, 4, 0, 0);
+    if constexpr (kWide > 2) next(Results<1, 2, N>, 2, 0, 0);
+    next(Results<1, 1, N>, 1, 0, 0);
+  }
+}
+
+inline int64_t Vectors(const Plan& p) { return p.panels() == 1 ? 1 : 2; }  // of channels, in a tile
+
+inline int64_t Together(const Plan& p) { return 2 * p.out_columns * Vectors(p) <= kTile ? 2 : 1; }  // images, in a tile
+
+// [rows, run, features] in panels of N vectors, the last one filled up by zeros. `at(i, j, d, e)` is a number of the
+// kernel.
+template <typename At>
+std::vector<float> Pack(const Plan& p, const At& at) {
+  int64_t wide = Vectors(p) * kLanes, panels = Ceil(p.features, wide);
+  std::vector<float> packed(panels * p.rows * p.run() * wide);
+  float* to = packed.data();
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    for (int64_t i = 0; i < p.rows; ++i) {
+      for (int64_t j = 0; j < p.columns; ++j) {
+        for (int64_t d = 0; d < p.depth; ++d, to += wide) {
+          int64_t count = std::min(wide, p.features - panel * wide);
+          for (int64_t e = 0; e < count; ++e) to[e] = at(i, j, d, panel * wide + e);
+        }
+      }
+    }
+  }
+  return packed;
+}
+
+// Result rows [from, to) of one image or two; from one to the next it is `out_size` in the results.
+inline void Convolve(const Plan& p, int64_t images, const float* source, const std::vector<float>& packed, float* out,
+                     int64_t out_size, int64_t from, int64_t to) {
+  thread_local std::vector<float> frame;
+  int64_t vectors = Vectors(p), wide = vectors * kLanes, block = p.block(), size = p.height * p.width * p.depth;
+  auto results = vectors == 1 ? ResultsOfRow<1> : ResultsOfRow<2>;
+  for (int64_t begin = from; begin < to; begin += block) {
+    int64_t end = std::min(begin + block, to), frame_size = p.frame(end - begin);
+    frame.resize(images * frame_size);
+    for (int64_t i = 0; i < images; ++i) Frame(p, source + i * size, begin, end, frame.data() + i * frame_size);
+    for (int64_t e = 0; e < p.features; e += wide) {
+      const float* kernel = packed.data() + e * p.rows * p.run();
+      for (int64_t h = begin; h < end; ++h) {
+        int64_t first = p.first(h), place = (p.first_row + h * p.apart) * p.out_width + p.first_column;
+        const float* rows = frame.data() + ((h - begin) * p.stride + first) * p.framed();
+        results(p, images, p.end(h) - first, rows, frame_size, kernel + first * p.run() * wide,
+                out + place * p.features + e, out_size, p.features - e);
+      }
+    }
+  }
+}
+
+}  // namespace jaxprune
+
+#endif  // JAXPRUNE_RESULTS_H_

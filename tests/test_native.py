@@ -1,0 +1,158 @@
+"""The convolution in C++ against that of XLA in float64, and what happens where it cannot be built."""
+
+import logging
+import subprocess
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprune.models import convolution, convolution_forms, native
+from jaxprune.models.convolution_forms import Geometry
+
+FORMS = {
+    "convolution": convolution_forms.CONVOLUTION,
+    "image_transpose": convolution_forms.IMAGE_TRANSPOSE,
+    "kernel_transpose": convolution_forms.KERNEL_TRANSPOSE,
+}
+# replicas, images, (height, width), window, stride, padding, channels in, channels: whole and broken tiles of each kind
+SHAPES = {
+    "whole tiles": (1, 2, (8, 8), (3, 3), 1, 1, 16, 16),
+    "two vectors of channels": (1, 3, (16, 16), (3, 3), 1, 1, 16, 32),
+    "odd channels, strided": (2, 3, (7, 9), (3, 3), 2, 1, 3, 5),
+    "three vectors, the last one broken": (1, 1, (5, 5), (3, 3), 2, 1, 20, 40),
+    "large stem": (1, 2, (32, 32), (7, 7), 2, 3, 3, 16),
+    "gaps where no window is": (2, 2, (6, 5), (1, 1), 2, 0, 8, 33),
+    "rows apart that no window reaches": (1, 2, (11, 11), (2, 2), 3, 0, 5, 17),
+    "uneven window": (1, 2, (9, 9), (5, 3), 1, 1, 4, 64),
+    "narrow images in twos": (1, 5, (4, 4), (3, 3), 1, 1, 24, 48),
+    "windows that are mostly padding": (1, 1, (1, 2), (3, 3), 1, 1, 8, 8),
+    "wider padding than needed": (1, 2, (6, 6), (3, 3), 1, 2, 3, 4),
+    "one window": (1, 2, (4, 4), (4, 4), 4, 0, 3, 4),
+    "one for each example": (9, 1, (6, 6), (3, 3), 1, 1, 3, 8),
+    "no images": (1, 0, (6, 6), (3, 3), 1, 1, 3, 8),
+    "frames in blocks": (1, 2, (40, 48), (3, 3), 1, 1, 34, 18),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built():
+    if not native.available():
+        pytest.skip("no C++ compiler")
+
+
+def operands(shape):
+    """Image, kernel and result, and the geometry."""
+    replicas, images, size, window, stride, padding, features_in, features = shape
+    g = Geometry(size, window, stride, padding)
+    rng = np.random.default_rng(0)
+    sizes = (
+        (replicas, images, *size, features_in),
+        (replicas, *window, features_in, features),
+        (replicas, images, *g.out, features),
+    )
+    return [rng.normal(size=s) for s in sizes], g
+
+
+def of(name, x, kernel, y):
+    """The operands of one of the three."""
+    return {"convolution": (x, kernel), "image_transpose": (y, kernel), "kernel_transpose": (x, y)}[name]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_of_the_three_is_that_of_xla(shape):
+    arrays, g = operands(SHAPES[shape])
+    for name, form in FORMS.items():
+        a, b = of(name, *arrays)
+        exact = np.asarray(form.default(a, b, geometry=g, precision=None))
+        single = (jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+        call = partial(native.call, name, form.shape(a.shape, b.shape, g), stride=g.stride, padding=g.padding)
+        ours = np.asarray(jax.jit(call)(*single))
+        assert ours.shape == exact.shape
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max(initial=0) + 1e-30)
+
+
+def test_a_sum_is_the_same_to_the_last_bit_however_the_threads_share_it():
+    arrays, _ = operands((1, 50, (16, 16), (3, 3), 1, 1, 16, 32))
+    x, kernel, y = (jnp.asarray(a, jnp.float32) for a in arrays)
+    total = jax.jit(partial(native.call, "kernel_transpose", kernel.shape, stride=1, padding=1))
+    first = np.asarray(total(x, y))
+    for _ in range(20):
+        np.testing.assert_array_equal(np.asarray(total(x, y)), first)
+
+
+def test_numbers_that_are_not_finite_stay_where_their_windows_are():
+    x = np.ones((1, 2, 8, 8, 4), np.float32)
+    x[0, 1, 3, 3, 0] = np.nan
+    kernel = np.ones((1, 3, 3, 4, 16), np.float32)
+    y = np.asarray(jax.jit(partial(native.call, "convolution", (1, 2, 8, 8, 16), stride=1, padding=1))(x, kernel))
+    expected = np.zeros((2, 8, 8), bool)
+    expected[1, 2:5, 2:5] = True
+    np.testing.assert_array_equal(np.isnan(y[0]).all(-1), expected)
+    np.testing.assert_array_equal(np.isnan(y[0]).any(-1), expected)
+
+
+def lowered(x, kernel):
+    return jax.jit(partial(convolution.convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
+
+
+def test_thin_convolutions_take_it_and_others_do_not(monkeypatch):
+    thin = np.zeros((4, 8, 8, 16), np.float32), np.zeros((3, 3, 16, 16), np.float32)
+    wide = np.zeros((64, 16, 16, 128), np.float32), np.zeros((3, 3, 128, 128), np.float32)
+    point = np.zeros((4, 8, 8, 16), np.float32), np.zeros((1, 1, 16, 16), np.float32)
+    assert "jaxprune_convolution" in lowered(*thin)
+    assert "jaxprune_convolution" not in lowered(*wide)  # Winograd's is faster
+    assert "jaxprune_convolution" not in lowered(*point)  # a product of matrices
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert "jaxprune_convolution" not in lowered(*thin)
+
+
+@pytest.mark.usefixtures("x64")
+def test_other_numbers_than_float32_go_by_xla():
+    assert "custom_call" not in lowered(np.zeros((4, 8, 8, 16)), np.zeros((3, 3, 16, 16)))
+
+
+@pytest.fixture
+def built_anew(monkeypatch):
+    """Asks as if it had not been asked before; nothing is registered twice."""
+    monkeypatch.setattr(native.jax.ffi, "register_ffi_target", lambda *_, **__: None)
+    return native._registered.__wrapped__
+
+
+def test_it_is_built_once_and_whole(tmp_path):
+    first = native.built(tmp_path)
+    made = first.stat().st_mtime_ns
+    assert native.built(tmp_path) == first
+    assert first.stat().st_mtime_ns == made
+    assert list(tmp_path.iterdir()) == [first]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("no-such-compiler", "no C++ compiler (no-such-compiler)"), ("false", "does not work")]
+)
+def test_without_a_compiler_that_works_xla_is_taken(compiler, said, built_anew, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with caplog.at_level(logging.INFO, native.__name__):
+        assert not built_anew()
+    assert said in caplog.text
+    assert list(tmp_path.rglob("*.so")) == []
+
+
+def test_a_build_that_fails_leaves_nothing_and_xla_is_taken(built_anew, monkeypatch, tmp_path, caplog):
+    (tmp_path / "convolution.cc").write_text("this is not C++")
+    monkeypatch.setattr(native, "SOURCES", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with caplog.at_level(logging.INFO, native.__name__):
+        assert not built_anew()
+    assert "exit status" in caplog.text
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_it_can_be_switched_off(built_anew, monkeypatch):
+    monkeypatch.setenv("JAXPRUNE_NATIVE", "0")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was built"))
+    assert not built_anew()
