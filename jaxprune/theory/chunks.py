@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxprune.data.batching import chunk_size_for
@@ -28,7 +29,8 @@ class Chunks(NamedTuple):
 
 
 _BYTES = 2 << 20  # of float32 inputs in a chunk: second derivatives hold many times what a forward pass does
-_OVERHEAD, _INPUTS = 64, 2**14  # what a chunk costs beside its examples: in examples, or in numbers of their inputs
+# What a chunk costs beside its examples: in examples, or in numbers of their inputs, on a CPU and elsewhere.
+_OVERHEAD, _INPUTS = 64, {"cpu": 2**12, "other": 2**14}
 
 
 def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, replicas: int = 1) -> Chunks:
@@ -53,7 +55,8 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
     most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))
-    overhead = min(_OVERHEAD, _INPUTS / max(1, x[:1].size))
+    inputs = _INPUTS["cpu" if jax.default_backend() == "cpu" else "other"]
+    overhead = min(_OVERHEAD, inputs / max(1, x[:1].size))
     length = chunk_size or min(range(1, most + 1), key=lambda b: float(np.sum(-(-counts // b) * (b + overhead))))
     parts: list[tuple[int, np.ndarray]] = []
     for a, members in enumerate(of_group):

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "parallel.h"
@@ -25,8 +26,9 @@ namespace ffi = xla::ffi;
 namespace jaxprune {
 namespace {
 
-// Numbers of all parts' sums for the kernel's transpose.
-constexpr int64_t kTotals = 1 << 19;
+constexpr int64_t kTotals = 1 << 19;  // numbers of all parts' sums for the kernel's transpose
+constexpr int64_t kPixels = 1024;     // results of which a part has at least as many
+constexpr int64_t kShared = 1 << 14;  // numbers of kernels from which on they are arranged by several threads
 
 using In = ffi::Buffer<ffi::F32>;
 using Out = ffi::ResultBuffer<ffi::F32>;
@@ -44,23 +46,48 @@ Plan Forward(int64_t height, int64_t width, int64_t depth, int64_t rows, int64_t
           out_rows, out_columns, 1,     0,    0,       out_columns, features};
 }
 
+// The kernels of all replicas as they are read.
+class Kernels {
+ public:
+  Kernels(const Plan& plan, const Entries& entries, int64_t replicas, int64_t size) : plan_(plan) {
+    for (int64_t r = 0; r < replicas; ++r) {
+      entries_.push_back(entries);
+      entries_.back().first += r * size;
+      panels_.push_back(Arrange(plan, entries_.back()));
+    }
+  }
+
+  void Fill(ffi::ThreadPool& pool) {
+    int64_t rows = plan_.rows, items = panels_.size() * rows;
+    auto fill = [&](int64_t item) { Pack(plan_, entries_[item / rows], item % rows, panels_[item / rows]); };
+    if (items * plan_.run() * plan_.features < kShared || panels_.front().packed.empty()) {
+      for (int64_t item = 0; item < items; ++item) fill(item);
+    } else {
+      Parallel(pool, items, fill);
+    }
+  }
+
+  const Panels& operator[](int64_t replica) const { return panels_[replica]; }
+
+ private:
+  Plan plan_;
+  std::vector<Entries> entries_;
+  std::vector<Panels> panels_;
+};
+
 ffi::Error Convolution(ffi::ThreadPool pool, In x, In k, Out out, int64_t stride, int64_t padding) {
   auto xs = x.dimensions(), ks = k.dimensions();
   Plan p = Forward(xs[2], xs[3], xs[4], ks[1], ks[2], ks[4], stride, padding);
   int64_t batch = xs[1], parts = Parts(pool, xs[0] * batch, p.out_rows), each = Ceil(p.out_rows, parts);
-  std::vector<std::vector<float>> packed(xs[0]);
-  for (int64_t r = 0; r < xs[0]; ++r) {
-    const float* kernel = k.typed_data() + r * p.rows * p.run() * p.features;
-    packed[r] = Pack(p, [&](int64_t i, int64_t j, int64_t d, int64_t e) {
-      return kernel[((i * p.columns + j) * p.depth + d) * p.features + e];
-    });
-  }
+  int64_t depth = p.depth * p.features;
+  Kernels kernels(p, {k.typed_data(), p.columns * depth, depth, p.features, 1}, xs[0], p.rows * p.columns * depth);
+  kernels.Fill(pool);
   int64_t together = Together(p), groups = Ceil(batch, together), size = p.height * p.width * p.depth;
   int64_t out_size = p.out_rows * p.out_columns * p.features;
   Parallel(pool, xs[0] * groups * parts, [&](int64_t item) {
     int64_t group = item / parts, from = item % parts * each, to = std::min(from + each, p.out_rows);
     int64_t b = group % groups * together, image = group / groups * batch + b;
-    Convolve(p, std::min(together, batch - b), x.typed_data() + image * size, packed[group / groups],
+    Convolve(p, std::min(together, batch - b), x.typed_data() + image * size, kernels[group / groups],
              out->typed_data() + image * out_size, out_size, from, to);
   });
   return ffi::Error::Success();
@@ -81,11 +108,7 @@ struct Remainder {
 ffi::Error ImageTranspose(ffi::ThreadPool pool, In y, In k, Out out, int64_t stride, int64_t padding) {
   auto ys = y.dimensions(), ks = k.dimensions(), xs = out->dimensions();
   int64_t batch = ys[1], kernel_size = ks[1] * ks[2] * ks[3] * ks[4];
-  struct Part {
-    Plan plan;
-    std::vector<std::vector<float>> packed;
-  };
-  std::vector<Part> parts;
+  std::vector<std::pair<Plan, Kernels>> remainders;
   bool whole = true;
   for (int64_t a = 0; a < stride; ++a) {
     for (int64_t b = 0; b < stride; ++b) {
@@ -97,25 +120,22 @@ ffi::Error ImageTranspose(ffi::ThreadPool pool, In y, In k, Out out, int64_t str
       }
       Plan p = {ys[2],         ys[3],  ys[4], rows.taps, columns.taps, 1,    rows.offset, columns.offset, rows.count,
                 columns.count, stride, a,     b,         xs[3],        xs[4]};
-      parts.push_back({p, {}});
-      for (int64_t r = 0; r < ys[0]; ++r) {
-        const float* kernel = k.typed_data() + r * kernel_size;
-        parts.back().packed.push_back(Pack(p, [&](int64_t i, int64_t j, int64_t e, int64_t d) {
-          return kernel[(((rows.last - i * stride) * ks[2] + columns.last - j * stride) * ks[3] + d) * ks[4] + e];
-        }));
-      }
+      int64_t depth = ks[3] * ks[4];
+      const float* first = k.typed_data() + (rows.last * ks[2] + columns.last) * depth;
+      Kernels kernels(p, {first, -stride * ks[2] * depth, -stride * depth, 1, ks[4]}, ys[0], kernel_size);
+      kernels.Fill(pool);
+      remainders.emplace_back(p, std::move(kernels));
     }
   }
   int64_t size = ys[2] * ys[3] * ys[4], out_size = xs[2] * xs[3] * xs[4];
-  int64_t together = whole ? Together(parts[0].plan) : 1, groups = Ceil(batch, together);
-  int64_t split = Parts(pool, ys[0] * batch * parts.size(), Ceil(xs[2], stride));
+  int64_t together = whole ? Together(remainders[0].first) : 1, groups = Ceil(batch, together);
+  int64_t split = Parts(pool, ys[0] * batch * remainders.size(), Ceil(xs[2], stride));
   if (!whole) std::memset(out->typed_data(), 0, ys[0] * batch * out_size * sizeof(float));
   Parallel(pool, ys[0] * groups * split, [&](int64_t item) {
     int64_t group = item / split, b = group % groups * together, image = group / groups * batch + b;
-    for (const Part& part : parts) {
-      const Plan& p = part.plan;
+    for (const auto& [p, kernels] : remainders) {
       int64_t each = Ceil(p.out_rows, split), from = item % split * each, to = std::min(from + each, p.out_rows);
-      Convolve(p, std::min(together, batch - b), y.typed_data() + image * size, part.packed[group / groups],
+      Convolve(p, std::min(together, batch - b), y.typed_data() + image * size, kernels[group / groups],
                out->typed_data() + image * out_size, out_size, from, to);
     }
   });
@@ -126,24 +146,30 @@ ffi::Error KernelTranspose(ffi::ThreadPool pool, In x, In y, Out out, int64_t st
   auto xs = x.dimensions(), ks = out->dimensions();
   Plan p = Forward(xs[2], xs[3], xs[4], ks[1], ks[2], ks[4], stride, padding);
   int64_t wide = p.wide(), lines = p.rows * p.run(), size = lines * wide, batch = xs[1];
-  int64_t parts = 1;
-  while (parts < 8 && 2 * parts <= batch && 2 * parts * size <= kTotals) parts *= 2;
-  int64_t each = Ceil(batch, parts), pairs = Ceil(p.panels(), 2);
-  int64_t cuts = std::clamp<int64_t>(Ceil(4 * pool.num_threads(), xs[0] * parts), 1, pairs);
-  std::vector<float> totals(xs[0] * parts * size);
-  Parallel(pool, xs[0] * parts * cuts, [&](int64_t item) {
-    int64_t cut = item % cuts, part = item / cuts, r = part / parts, from = std::min(batch, part % parts * each);
-    int64_t image = r * batch + from, first = cut * pairs / cuts * 2 * kLanes;
-    int64_t last = std::min(wide, (cut + 1) * pairs / cuts * 2 * kLanes);
-    Correlate(p, x.typed_data() + image * p.height * p.width * p.depth,
-              y.typed_data() + image * p.out_rows * p.out_columns * p.features, std::min(each, batch - from), first,
-              last, totals.data() + part * size);
+  int64_t pixels = batch * p.out_rows * p.out_columns, parts = 1;
+  while (parts < 8 && 2 * parts <= batch && 2 * parts * kPixels <= pixels && 2 * parts * size <= kTotals) parts *= 2;
+  // Where the parts are too few for the threads, each is cut by channels and by rows of the window.
+  int64_t each = Ceil(batch, parts), pairs = Ceil(p.panels(), 2), wanted = Ceil(4 * pool.num_threads(), xs[0] * parts);
+  int64_t cuts = std::clamp<int64_t>(wanted, 1, pairs), rows = wanted > cuts ? p.rows : 1;
+  bool in_place = parts == 1 && wide == p.features;
+  std::vector<float> room(in_place ? 0 : xs[0] * parts * size);
+  float* totals = in_place ? out->typed_data() : room.data();
+  if (in_place) std::memset(totals, 0, xs[0] * size * sizeof(float));
+  Parallel(pool, xs[0] * parts * cuts * rows, [&](int64_t item) {
+    int64_t row = item % rows, cut = item / rows % cuts, part = item / rows / cuts;
+    int64_t from = std::min(batch, part % parts * each), image = part / parts * batch + from;
+    Part of = {row, rows > 1 ? row + 1 : p.rows, cut * pairs / cuts * 2 * kLanes,
+               std::min(wide, (cut + 1) * pairs / cuts * 2 * kLanes)};
+    Correlate(p, of, x.typed_data() + image * p.height * p.width * p.depth,
+              y.typed_data() + image * p.out_rows * p.out_columns * p.features, std::min(each, batch - from),
+              totals + part * size);
   });
+  if (in_place) return ffi::Error::Success();
   Parallel(pool, xs[0] * p.rows, [&](int64_t item) {
     int64_t r = item / p.rows, run = p.run(), begin = item % p.rows * run;
     for (int64_t line = begin; line < begin + run; ++line) {
       float* to = out->typed_data() + (r * lines + line) * p.features;
-      const float* from = totals.data() + r * parts * size + line * wide;
+      const float* from = totals + r * parts * size + line * wide;
       std::copy_n(from, p.features, to);
       for (int64_t part = 1; part < parts; ++part) {
         for (int64_t e = 0; e < p.features; ++e) to[e] += from[part * size + e];

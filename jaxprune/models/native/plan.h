@@ -18,6 +18,8 @@ constexpr int kLanes = 4, kTile = 8;
 #endif
 // Numbers of the source that are framed at a time: they stay in the second cache.
 constexpr int64_t kFrame = 32768;
+// Numbers of a kernel that is read where it is: in a larger one, neighbours in a window would share too few cache sets.
+constexpr int64_t kNear = 65536;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 

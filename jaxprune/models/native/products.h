@@ -64,8 +64,13 @@ inline const float* Widened(const Plan& p, const float* y, int64_t pixels, std::
   return copy.data();
 }
 
-// Adds the products of images with their results to the totals, [rows, run, wide], for channels [first, last).
-inline void Correlate(const Plan& p, const float* source, const float* y, int64_t images, int64_t first, int64_t last,
+// What part of the kernel is summed: rows of the window and channels.
+struct Part {
+  int64_t first_row, last_row, first, last;
+};
+
+// Adds the products of images with their results to the totals, [rows, run, wide].
+inline void Correlate(const Plan& p, const Part& part, const float* source, const float* y, int64_t images,
                       float* totals) {
   thread_local std::vector<float> frame, copy;
   int64_t block = p.block(), wide = p.wide(), size = p.height * p.width * p.depth, line = p.out_columns * wide;
@@ -81,7 +86,7 @@ inline void Correlate(const Plan& p, const float* source, const float* y, int64_
       }
       const float* of_block = y + (image * p.out_rows + begin) * p.out_columns * p.features;
       const float* results = Widened(p, of_block, together * (end - begin) * p.out_columns, copy);
-      for (int64_t i = 0; i < p.rows; ++i) {
+      for (int64_t i = part.first_row; i < part.last_row; ++i) {
         int64_t from = begin, to = end;  // the result rows that row i of the window does not meet zeros for
         while (from < to && i < p.first(from)) ++from;
         while (to > from && i >= p.end(to - 1)) --to;
@@ -91,8 +96,8 @@ inline void Correlate(const Plan& p, const float* source, const float* y, int64_
                          to - from,
                          frame_size,
                          (end - begin) * line};
-        for (int64_t e = first; e < last; e += 2 * kLanes) {
-          auto products = e + 2 * kLanes <= last ? ProductsOfRun<2> : ProductsOfRun<1>;
+        for (int64_t e = part.first; e < part.last; e += 2 * kLanes) {
+          auto products = e + 2 * kLanes <= part.last ? ProductsOfRun<2> : ProductsOfRun<1>;
           products(p, pixels, e, totals + i * p.run() * wide);
         }
       }

@@ -24,14 +24,14 @@ inline void Store(float* to, Vector v, int64_t count) {
 // `out_apart` in the results: a line of its own has a pointer of its own, as there are not enough registers for sixteen
 // offsets.
 template <int L, int C, int N>
-void Results(const Plan& p, int64_t rows, const float* frame, int64_t apart, const float* kernel, float* out,
-             int64_t out_apart, int64_t features) {
+void Results(const Plan& p, int64_t rows, const float* frame, int64_t apart, const float* kernel, int64_t kernel_step,
+             float* out, int64_t out_apart, int64_t features) {
   Vector sums[L][C][N] = {};
   int64_t run = p.run(), step = p.stride * p.depth, row = p.framed(), out_step = p.apart * p.features;
   for (int64_t i = 0; i < rows; ++i, frame += row) {
     const float* lines[L];
     for (int l = 0; l < L; ++l) lines[l] = frame + l * apart;
-    for (int64_t m = 0; m < run; ++m, kernel += N * kLanes) {
+    for (int64_t m = 0; m < run; ++m, kernel += kernel_step) {
       Vector k[N];
       for (int n = 0; n < N; ++n) k[n] = *reinterpret_cast<const Vector*>(kernel + n * kLanes);
       for (int l = 0; l < L; ++l) {
@@ -55,12 +55,12 @@ void Results(const Plan& p, int64_t rows, const float* frame, int64_t apart, con
 // A row of results of one image, or of two images that are too narrow to fill a tile alone.
 template <int N>
 void ResultsOfRow(const Plan& p, int64_t images, int64_t rows, const float* frame, int64_t frame_size,
-                  const float* kernel, float* out, int64_t out_size, int64_t features) {
+                  const float* kernel, int64_t kernel_step, float* out, int64_t out_size, int64_t features) {
   constexpr int kWide = std::min(8, kTile / N), kHalf = std::min(8, kTile / N / 2);
   int64_t c = 0, step = p.stride * p.depth, out_step = p.apart * p.features;
   auto next = [&](auto results, int64_t taken, int64_t apart, int64_t out_apart) {
     for (; c + taken <= p.out_columns; c += taken) {
-      results(p, rows, frame + c * step, apart, kernel, out + c * out_step, out_apart, features);
+      results(p, rows, frame + c * step, apart, kernel, kernel_step, out + c * out_step, out_apart, features);
     }
   };
   if (images == 2) {
@@ -81,28 +81,52 @@ inline int64_t Vectors(const Plan& p) { return p.panels() == 1 ? 1 : 2; }  // of
 
 inline int64_t Together(const Plan& p) { return 2 * p.out_columns * Vectors(p) <= kTile ? 2 : 1; }  // images, in a tile
 
-// [rows, run, features] in panels of N vectors, the last one filled up by zeros. `at(i, j, d, e)` is a number of the
-// kernel.
-template <typename At>
-std::vector<float> Pack(const Plan& p, const At& at) {
-  int64_t wide = Vectors(p) * kLanes, panels = Ceil(p.features, wide);
-  std::vector<float> packed(panels * p.rows * p.run() * wide);
-  float* to = packed.data();
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    for (int64_t i = 0; i < p.rows; ++i) {
-      for (int64_t j = 0; j < p.columns; ++j) {
-        for (int64_t d = 0; d < p.depth; ++d, to += wide) {
-          int64_t count = std::min(wide, p.features - panel * wide);
-          for (int64_t e = 0; e < count; ++e) to[e] = at(i, j, d, panel * wide + e);
+// A kernel as it is in memory: how far one number is from the next in each direction, backwards too.
+struct Entries {
+  const float* first;
+  int64_t row, column, depth, feature;
+};
+
+// A kernel as it is read: panels of so many channels as a tile has.
+struct Panels {
+  const float* in_place;
+  int64_t step, panel;        // from one number of a window to the next, and from panel to panel
+  std::vector<float> packed;  // where it had to be copied
+  const float* data() const { return packed.empty() ? in_place : packed.data(); }
+};
+
+// Reads a kernel where it is, if its channels are whole panels that lie close enough for the cache, or makes room for a
+// copy, which `Pack` fills.
+inline Panels Arrange(const Plan& p, const Entries& k) {
+  int64_t wide = Vectors(p) * kLanes, lines = p.rows * p.run();
+  bool in_order = k.feature == 1 && k.depth == p.features && k.column == p.depth * p.features &&
+                  k.row == p.columns * p.depth * p.features;
+  if (in_order && p.features % wide == 0 && lines * p.features <= kNear) return {k.first, p.features, wide, {}};
+  return {nullptr, wide, lines * wide, std::vector<float>(Ceil(p.features, wide) * lines * wide)};
+}
+
+// Fills in one row of the window, for all panels.
+inline void Pack(const Plan& p, const Entries& k, int64_t i, Panels& panels) {
+  if (panels.packed.empty()) return;
+  int64_t wide = panels.step;
+  for (int64_t e = 0; e < p.features; e += wide) {
+    int64_t count = std::min(wide, p.features - e);
+    for (int64_t j = 0; j < p.columns; ++j) {
+      const float* from = k.first + i * k.row + j * k.column + e * k.feature;
+      float* to = panels.packed.data() + e / wide * panels.panel + (i * p.run() + j * p.depth) * wide;
+      if (k.feature == 1) {
+        for (int64_t d = 0; d < p.depth; ++d) std::copy_n(from + d * k.depth, count, to + d * wide);
+      } else {
+        for (int64_t f = 0; f < count; ++f) {
+          for (int64_t d = 0; d < p.depth; ++d) to[d * wide + f] = from[f * k.feature + d * k.depth];
         }
       }
     }
   }
-  return packed;
 }
 
 // Result rows [from, to) of one image or two; from one to the next it is `out_size` in the results.
-inline void Convolve(const Plan& p, int64_t images, const float* source, const std::vector<float>& packed, float* out,
+inline void Convolve(const Plan& p, int64_t images, const float* source, const Panels& panels, float* out,
                      int64_t out_size, int64_t from, int64_t to) {
   thread_local std::vector<float> frame;
   int64_t vectors = Vectors(p), wide = vectors * kLanes, block = p.block(), size = p.height * p.width * p.depth;
@@ -112,11 +136,11 @@ inline void Convolve(const Plan& p, int64_t images, const float* source, const s
     frame.resize(images * frame_size);
     for (int64_t i = 0; i < images; ++i) Frame(p, source + i * size, begin, end, frame.data() + i * frame_size);
     for (int64_t e = 0; e < p.features; e += wide) {
-      const float* kernel = packed.data() + e * p.rows * p.run();
+      const float* kernel = panels.data() + e / wide * panels.panel;
       for (int64_t h = begin; h < end; ++h) {
         int64_t first = p.first(h), place = (p.first_row + h * p.apart) * p.out_width + p.first_column;
         const float* rows = frame.data() + ((h - begin) * p.stride + first) * p.framed();
-        results(p, images, p.end(h) - first, rows, frame_size, kernel + first * p.run() * wide,
+        results(p, images, p.end(h) - first, rows, frame_size, kernel + first * p.run() * panels.step, panels.step,
                 out + place * p.features + e, out_size, p.features - e);
       }
     }
