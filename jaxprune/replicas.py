@@ -16,7 +16,7 @@ def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTr
 
     Args:
       improve: Gives the structure of `start`, shapes and types included. It must close over no traced value: what
-        changes goes through `at`.
+        changes goes through `at`, of which nothing is copied for the replicas that is the same for all of them.
 
     Returns:
       The function; `due` is [] bool. It has no derivative.
@@ -31,13 +31,14 @@ def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTr
         def spread(value: Any, is_mapped: Any) -> Any:
             return jax.tree.map(lambda v, m: v if m else jnp.broadcast_to(v, (size, *jnp.shape(v))), value, is_mapped)
 
-        due, start, at = spread((due, start, at), tuple(mapped))
+        due, start = spread((due, start), tuple(mapped[:2]))
+        axes = jax.tree.map(lambda m: 0 if m else None, mapped[2])
 
         def some(start: PyTree, at: Any) -> PyTree:
             def pick(new: Array, old: Array) -> Array:
                 return jnp.where(due.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-            return jax.tree.map(pick, jax.vmap(improve)(start, at), start)
+            return jax.tree.map(pick, jax.vmap(improve, (0, axes))(start, at), start)
 
         result = jax.lax.cond(jnp.any(due), some, lambda start, _: start, start, at)
         return result, jax.tree.map(lambda _: True, start)

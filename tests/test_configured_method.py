@@ -174,3 +174,19 @@ def test_a_comparison_trains_it_even_with_a_constraint_that_a_run_refuses(tmp_pa
         pipeline.run(settings, tmp_path / "run")
     plain = settings.model_copy(update={"mitigation": settings.mitigation.model_copy(update={"methods": ("none",)})})
     assert "dense" in pipeline.run(plain, tmp_path / "run", until="train").made
+
+
+def test_a_method_is_tried_at_rates_of_its_own_where_the_settings_name_none():
+    settings = config.load(None, {"compare.methods": ["naive", "full_program"]})
+    assert [tried["dual_rate"] for tried in candidates(settings, "full_program")] == [0.0001, 0.001]
+    named = config.load(None, {"compare.methods": ["naive", "full_program"], "compare.dual_rates": [0.5]})
+    assert candidates(named, "full_program") == [{"dual_rate": 0.5}]
+
+
+def test_a_state_is_the_same_whatever_other_methods_are_compared(people):
+    """Else a trial that was interrupted could not go on once a method that measures on held-out people is added."""
+    dense = dense_reference(forward, PARAMS, people.train, num_groups=3, held_out=people.validation)
+    values = {"dual_rate": 0.1, "tolerance": 0.0}
+    around = (surroundings(people)._replace(dense=known) for known in (dense, dense._replace(held_out=None)))
+    states = [method_transformation(METHODS["ceag"], optax.sgd(0.05), PARAMS, a, values).init(PARAMS) for a in around]
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])

@@ -157,10 +157,10 @@ class Compare(_Section):
         "is the Lagrangian of [mitigation]",
     )  # fmt: skip
     dual_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.001, 0.01, 0.1), min_length=1, description="candidates for the step size of the multipliers"
+        default=(), description="candidates for the step size of the multipliers; none for each method's own"
     )
     tolerances: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.0, 0.01), min_length=1, description="candidates for what a constraint lets through"
+        default=(), description="candidates for what a constraint lets through; none for each method's own"
     )
     memory: int = Field(default=40, ge=1, description="examples of each group in the buffers")
     choose_by: Literal[

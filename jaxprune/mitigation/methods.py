@@ -122,7 +122,9 @@ def method_transformation(
     num_groups = surroundings.shares.shape[0]
     held: dict[str, Any] = {name: value for name, value in values.items() if name not in ("dual_rate", "tolerance")}
     if method.needs_dense:
-        held["dense"] = surroundings.dense
+        dense = surroundings.dense
+        # Only what the method uses: a state must not change with the other methods of a comparison.
+        held["dense"] = dense if dense is None or method.held_out else dense._replace(held_out=None)
     if method.objective is objectives.reweighted:
         held["shares"] = surroundings.shares
     if method.objective is objectives.logit_adjusted:

@@ -10,6 +10,7 @@ from jaxprune.mitigation.methods import Method
 
 _RATES = (0.001, 0.01, 0.1)
 _TOLERANCES = (0.0, 0.01)
+USUAL: Mapping[str, tuple[float, ...]] = {"dual_rate": _RATES, "tolerance": _TOLERANCES}  # candidates
 
 
 def _equal_loss(num_groups: int) -> Constraint:

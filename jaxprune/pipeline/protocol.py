@@ -13,6 +13,7 @@ from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import copies_of, stratified_units
 from jaxprune.errors import UserError, unknown
 from jaxprune.mitigation import CONFIGURED, METHODS, Method
+from jaxprune.mitigation.registry import USUAL
 from jaxprune.types import Batch
 
 # Settings of [mitigation] that decide what "configured" is; the others are its candidates, or of `jaxprune run` alone.
@@ -35,12 +36,14 @@ def method_of(settings: Settings, name: str) -> Method:
 def candidates(settings: Settings, name: str) -> list[dict[str, float]]:
     """Every choice of hyperparameters of a method that is tried.
 
-    The settings' candidates take the place of the method's own, except that what [mitigation] says is tried as well.
+    The settings' candidates, where they name any, take the place of the method's own; what [mitigation] says is tried
+    beside them, or beside those that are usual.
     """
     given = {"dual_rate": settings.compare.dual_rates, "tolerance": settings.compare.tolerances}
-    grid = {hyper: given.get(hyper, own) for hyper, own in method_of(settings, name).tuned.items()}
+    grid = {hyper: given.get(hyper) or own for hyper, own in method_of(settings, name).tuned.items()}
     if name == CONFIGURED:
-        grid = {hyper: sorted({*grid[hyper], *own}) for hyper, own in method_of(settings, name).tuned.items()}
+        own = method_of(settings, name).tuned
+        grid = {hyper: sorted({*(given.get(hyper) or USUAL[hyper]), *said}) for hyper, said in own.items()}
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 

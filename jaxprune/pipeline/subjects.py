@@ -19,8 +19,17 @@ _DERIVATIVES = 2 << 20  # bytes of float32 inputs at a time, where derivatives o
 
 
 def precision(context: Context) -> AbstractContextManager:
-    """Where the theory is measured: in float64 if the settings ask for it."""
-    return jax.enable_x64(True) if context.experiment.settings.theory.float64 else nullcontext()
+    """Where the theory is measured: in float64 if the settings ask for it.
+
+    The networks are made before, that they are the same whatever precision they are measured in.
+    """
+    settings = context.experiment.settings
+    if not settings.theory.float64:
+        return nullcontext()
+    dense(context, False)
+    for sparsity in settings.prune.sparsities:
+        pruned(context, False, sparsity)
+    return jax.enable_x64(True)
 
 
 def unpruned(context: Context) -> Trained:
@@ -36,11 +45,11 @@ def cut(context: Context) -> list[Trained]:
 def examples(context: Context) -> Batch:
     """The examples: the theory's split, or some of each group of it."""
     if "theory-examples" not in context.loaded:
-        experiment = context.experiment
-        chosen = chosen_examples(experiment)
-        if experiment.settings.theory.float64:
-            chosen = _cast(context, jax.tree.map(np.asarray, chosen))
-        context.loaded["theory-examples"] = experiment.to_measure(chosen)
+        experiment, wanted = context.experiment, context.experiment.settings.theory
+        if not wanted.examples and not wanted.float64:
+            return experiment.on_device(wanted.split)  # which others use too
+        chosen = jax.tree.map(np.asarray, chosen_examples(experiment))
+        context.loaded["theory-examples"] = experiment.to_measure(_cast(context, chosen))
     return context.loaded["theory-examples"]
 
 
@@ -76,8 +85,8 @@ def memory_of_a_replica(experiment: Experiment) -> int:
 
 def vectors_that_fit(experiment: Experiment, params: PyTree) -> int:
     """How many vectors for each group the memory of a replica holds, at least 4."""
-    leaves = jax.tree.leaves(params)
-    size, width = sum(leaf.size for leaf in leaves), jnp.result_type(*leaves).itemsize
+    leaves = jax.tree.leaves(params)  # [R, ...]
+    size, width = sum(leaf[0].size for leaf in leaves), jnp.result_type(*leaves).itemsize
     return vectors_within(memory_of_a_replica(experiment), experiment.dataset.num_groups, size, width)
 
 

@@ -57,7 +57,7 @@ def _at_dense(context: Context) -> dict[str, Array]:
     settings, num_groups = experiment.settings.theory, experiment.dataset.num_groups
     batch, chunks = subjects.examples(context), subjects.chunks(context)
     sizes = experiment.dataset.group_sizes(settings.split)  # of the whole split, of which `batch` may be a choice
-    shares = (sizes / sizes.sum()).astype(np.float32)
+    shares = (sizes / sizes.sum()).astype(jnp.result_type(*jax.tree.leaves(source.params)))
 
     def gradients(chunks: theory.Chunks, params: Params, stats: Stats) -> tuple[Array, Array]:
         of_groups = theory.group_gradients(experiment.network.freeze(stats), params, chunks, num_groups=num_groups)

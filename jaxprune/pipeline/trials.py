@@ -66,13 +66,10 @@ class Trials:
 
     @cached_property
     def deciders(self) -> Deciders:
-        """The people of the validation split who decide, on the first device."""
+        """The people of the validation split who decide: where networks are measured, and on the first device."""
         experiment = self.context.experiment
         found = deciders(experiment.settings, experiment.dataset)
-        choosing = jax.device_put(found.choosing, jax.devices()[0])
-        return Deciders(
-            choosing, choosing if found.held_out is found.choosing else jax.device_put(found.held_out, jax.devices()[0])
-        )
+        return Deciders(experiment.to_measure(found.choosing), jax.device_put(found.held_out, jax.devices()[0]))
 
     @cached_property
     def surroundings(self) -> Surroundings:

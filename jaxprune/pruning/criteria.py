@@ -34,7 +34,7 @@ def random(params: Params, key: jax.Array | None) -> Scores:
     assert key is not None, "random scores need a key"
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    scores = [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    scores = [jax.random.uniform(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, scores)
 
 

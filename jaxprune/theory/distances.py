@@ -1,5 +1,6 @@
 """Four measures of the distance to the decision boundary, of every example and of every group."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -73,26 +74,30 @@ def _distances(
     apply: Apply, params: Params, batch: Batch, key: jax.Array, sigma: float, *, samples: int, chunk_size: int
 ) -> BoundaryDistances:
     def of_chunk(chunk: tuple[Array, Array]) -> BoundaryDistances:
-        x, number = chunk
+        x, keys = chunk
         logits = apply(params, x)
         p = jax.nn.softmax(logits)
         first, second = jnp.moveaxis(jax.lax.top_k(p, 2)[0], -1, 0)
-        radius = _radius(apply, params, x, jax.random.fold_in(key, number), sigma, samples)
+        radius = _radius(apply, params, x, keys, sigma, samples)
         return BoundaryDistances(first - second, 1 - jnp.sum(p**2, -1), radius, _linear(apply, params, x, logits))
 
     chunks = chunked(batch, chunk_size).x
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(of_chunk, (chunks, jnp.arange(len(chunks))))
+        # A key for each example: its noise is the same whatever chunk it lies in.
+        numbers = jnp.arange(math.prod(chunks.shape[:2])).reshape(chunks.shape[:2])
+        found = jax.lax.map(of_chunk, (chunks, jax.vmap(jax.vmap(partial(jax.random.fold_in, key)))(numbers)))
     return jax.tree.map(lambda leaf: leaf.reshape(-1)[: batch.y.shape[0]], found)
 
 
-def _radius(apply: Apply, params: Params, x: Array, key: jax.Array, sigma: float, samples: int) -> Array:
-    def vote(counts: Array, key: jax.Array) -> tuple[Array, None]:
-        logits = apply(params, x + sigma * jax.random.normal(key, x.shape, x.dtype))
+def _radius(apply: Apply, params: Params, x: Array, keys: jax.Array, sigma: float, samples: int) -> Array:
+    def vote(counts: Array, number: Array) -> tuple[Array, None]:
+        now = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(now)
+        logits = apply(params, x + sigma * noise)
         return counts + jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1], dtype=counts.dtype), None
 
     classes = jax.eval_shape(apply, params, x).shape[-1]
-    counts, _ = jax.lax.scan(vote, jnp.zeros((len(x), classes), jnp.result_type(float)), jax.random.split(key, samples))
+    counts, _ = jax.lax.scan(vote, jnp.zeros((len(x), classes), jnp.result_type(float)), jnp.arange(samples))
     shares = jnp.clip(jax.lax.top_k(counts, 2)[0] / samples, 0.5 / samples, 1 - 0.5 / samples)
     quantiles = jax.scipy.stats.norm.ppf(shares)
     return sigma / 2 * (quantiles[:, 0] - quantiles[:, 1])

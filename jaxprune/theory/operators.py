@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune.errors import UserError, unknown
 from jaxprune.losses import cross_entropy
+from jaxprune.replicas import where_due
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -244,23 +245,28 @@ def _product(operator: GroupOperator, x: Array, y: Array, weight: Array, vector:
 
 def _sums(operator: GroupOperator, vectors: Array) -> Array:
     """[G, P] products, not yet divided by the sizes of the groups."""
-    unravel, chunks = ravel_pytree(operator.params)[1], operator.chunks
-    inputs = operator.maps if operator.maps is not None else (chunks.x, chunks.y, chunks.weight)
-
-    def product(row: Array, vector: Array) -> Array:
-        # Taken in here, as operands of a condition are copied.
-        of_row = jax.tree.map(lambda a: jnp.asarray(a)[row], inputs)
-        of_chunk = of_row if operator.maps is not None else partial(_product, operator, *of_row)
-        return ravel_pytree(of_chunk(unravel(vector)))[0]
+    chunks = operator.chunks
 
     def add(sums: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
         row, group = chunk
         vector = vectors[group]
-        # A product with 0 is 0: the chunks of a group whose search has ended are passed over.
-        found = jax.lax.cond(jnp.any(vector != 0), product, lambda _, vector: jnp.zeros_like(vector), row, vector)
+        # A product with 0 is 0: the chunks of a group whose search has ended, in all replicas, are passed over.
+        found = _product_of_row(jnp.any(vector != 0), jnp.zeros_like(vector), (operator, row, vector))
         return sums.at[group].add(found), None
 
     return jax.lax.scan(add, jnp.zeros_like(vectors), (jnp.arange(len(chunks.group)), chunks.group))[0]
+
+
+@where_due
+def _product_of_row(_: Array, at: tuple[GroupOperator, Array, Array]) -> Array:
+    """The product [P] of one chunk, by its row, with a vector [P]."""
+    operator, row, vector = at
+    unravel, chunks = ravel_pytree(operator.params)[1], operator.chunks
+    inputs = operator.maps if operator.maps is not None else (chunks.x, chunks.y, chunks.weight)
+    # Taken in here, as operands of a condition are copied.
+    of_row = jax.tree.map(lambda a: jnp.asarray(a)[row], inputs)
+    of_chunk = of_row if operator.maps is not None else partial(_product, operator, *of_row)
+    return ravel_pytree(of_chunk(unravel(vector)))[0]
 
 
 def _spread(chunks: Chunks, mesh: Mesh) -> Chunks:
