@@ -11,7 +11,8 @@ PyHessian at smaller ones too, as its error exceeds its tolerance; ours is a res
 square). The error that counts is
 against scipy's eigsh on float64 products (tolerance 1e-5; curvlinops' where it is installed, else ours). Seconds are
 the minimum of the repeats after a first call, whose excess is compilation; calls of more than a minute are not
-repeated. Also measured: the norms of all examples' gradients against one gradient.
+repeated. Also measured: the norms of all examples' gradients against one gradient; the time of five products for half,
+all, twice and four times as many images, and the memory that the compiler says it takes.
 
 Prints a table and writes benchmarks/results/curvature.json.
 """
@@ -40,6 +41,7 @@ from jaxprune.types import Batch
 ROOT = Path(__file__).parent
 SHARES = (0.45, 0.25, 0.15, 0.1, 0.05)
 CLASSES, TOLERANCE = 10, 1e-3
+ANEW = 2**28  # bytes: enough for the vectors of a search, too few for what linearised products keep
 
 
 def make_weights(blocks: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -272,6 +274,27 @@ def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) 
     return {name: min(seconds) for name, seconds in times.items()}
 
 
+def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds and bytes of five products of every group, for several numbers of images."""
+    rows = {}
+    for times in (0.5, 1, 2, 4):
+        sizes = (np.bincount(batch.group) * times).astype(int)
+        index = np.concatenate([np.resize(np.flatnonzero(batch.group == a), n) for a, n in enumerate(sizes)])
+        chosen = theory.by_group(Batch(*(leaf[index] for leaf in batch)), len(SHARES), 10)
+        for name, memory in (("linearised once", 2**36), ("evaluated anew", 0)):
+            operator = theory.group_operator(apply, params, chosen, num_groups=len(SHARES), memory=memory)
+            start = jax.random.normal(jax.random.key(0), (len(SHARES), operator.num_params))
+            search = jax.jit(
+                lambda operator, start: theory.top_eigenvalue(operator, start, tolerance=0, max_iterations=5)
+            )
+            compiled = search.lower(operator, start).compile()
+            seconds = timed(lambda: np.asarray(compiled(operator, start).value), repeats)["seconds"]  # noqa: B023
+            used = compiled.memory_analysis()
+            size = (used.temp_size_in_bytes + used.argument_size_in_bytes) if used else 0
+            rows[f"{len(index)} images, {name}"] = {"seconds": float(seconds), "bytes": float(size)}
+    return rows
+
+
 def made_up(side: int, group: np.ndarray, learnable: bool) -> tuple[np.ndarray, ...]:
     """Noise that differs by group, with a faint pattern for each class where there is to be something to learn."""
     rng = np.random.default_rng(1)
@@ -317,7 +340,7 @@ def main() -> None:
         exact = truth(apply, params, batch)
     sides = {
         "jaxprune, linearised once": lambda: ours(apply, params, batch, 2**34),
-        "jaxprune, evaluated anew": lambda: ours(apply, params, batch, 2**20),
+        "jaxprune, evaluated anew": lambda: ours(apply, params, batch, ANEW),
     }
     if importlib.util.find_spec("matfree"):
         sides["matfree, 15 steps each"] = with_matfree(apply, params, groups)
@@ -346,8 +369,17 @@ def main() -> None:
         print(f"{name:36}{value:8.2f} s")
     gradient, norm = seconds.values()
     print(f"{'norms / gradient':36}{norm / gradient:8.2f}")
+    grown = scaling(apply, params, batch, options.repeats)
+    for name, row in grown.items():
+        print(f"five products, {name:28}{row['seconds']:8.2f} s{row['bytes'] / 2**20:10.0f} MB", flush=True)
     (ROOT / "results").mkdir(exist_ok=True)
-    found = {"options": vars(options), "exact": exact.tolist(), "eigenvalues": rows, "gradients": seconds}
+    found = {
+        "options": vars(options),
+        "exact": exact.tolist(),
+        "eigenvalues": rows,
+        "gradients": seconds,
+        "size": grown,
+    }
     (ROOT / "results" / "curvature.json").write_text(json.dumps(found, indent=2))
 
 
