@@ -7,8 +7,16 @@ import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.chunks import Chunks, by_group
-from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues
-from jaxprune.theory.operators import MEMORY, Curvature, GroupOperator, everywhere, group_operator, vectors_within
+from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
+from jaxprune.theory.operators import (
+    MEMORY,
+    Curvature,
+    GroupOperator,
+    everywhere,
+    group_operator,
+    group_slopes,
+    vectors_within,
+)
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -46,7 +54,7 @@ def group_extreme_eigenvalues(
 
     Args:
       operator: The curvature, made by `group_operator`.
-      key: Decides the starting vectors.
+      key: Decides the starting vectors, each half of them; the other half is the group's gradient.
       tolerance: Of the residual, as `extreme_eigenvalues` has it.
       max_iterations: The largest number of products for each group.
       memory: Bytes for the Lanczos vectors; where they do not suffice the search is restarted, which takes more
@@ -123,9 +131,15 @@ def _group_extreme_eigenvalues(
     both: bool,
 ) -> Extremes:
     def search(operator: GroupOperator, key: jax.Array, tolerance: float) -> Extremes:
-        start = jax.random.normal(key, (operator.num_groups, operator.num_params), operator.dtype)
+        # As much of a random direction, which misses nothing, as of the gradient, which is near to the largest.
+        random = jax.random.normal(key, (operator.num_groups, operator.num_params), operator.dtype)
         return extreme_eigenvalues(
-            operator, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=both
+            operator,
+            unit(random) + unit(group_slopes(operator)),
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            max_vectors=max_vectors,
+            both=both,
         )
 
     return Extremes(

@@ -144,7 +144,7 @@ def extreme_eigenvalues(
 def empty_krylov(start: Array, held: int) -> Krylov:
     """Room for `held` steps, holding the normalised starting vectors [G, P]."""
     num, size = start.shape
-    basis = jnp.zeros((num, held + 1, size), start.dtype).at[:, 0].set(start / _norm(start)[:, None])
+    basis = jnp.zeros((num, held + 1, size), start.dtype).at[:, 0].set(unit(start))
     return Krylov(basis, jnp.zeros((num, held, held), start.dtype))
 
 
@@ -230,6 +230,12 @@ def _restart(krylov: Krylov, kept: int, both: bool) -> Krylov:
     basis = jnp.zeros_like(krylov.basis).at[:, :kept].set(ritz).at[:, kept].set(krylov.basis[:, -1])
     matrix = jnp.zeros_like(krylov.matrix).at[:, :kept, :kept].set(jax.vmap(jnp.diag)(values[:, index]))
     return Krylov(basis, matrix)
+
+
+def unit(vectors: Array) -> Array:
+    """Rows [G, P] of length 1; rows of 0 stay 0."""
+    length = _norm(vectors)
+    return vectors / jnp.where(length > 0, length, 1)[:, None]
 
 
 def _norm(vectors: Array) -> Array:

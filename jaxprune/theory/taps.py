@@ -7,6 +7,7 @@ to the tap and the other side of the product give the norm of the parameter's gr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -129,16 +130,29 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
     """[] the squared norm of the gradient of one example with respect to the parameter of a product.
 
     With A [T, d] the other side and Δ [T, p] the derivative with respect to the result, the gradient is AᵀΔ. At one
-    position its norm is ‖a‖‖δ‖; at several it is formed for this layer alone, or ⟨AAᵀ, ΔΔᵀ⟩ is, whichever is smaller
-    (Goodfellow, arXiv 1510.01799; Li et al., ICLR 2022, for several positions).
+    position its norm is ‖a‖‖δ‖; at several it is formed for this layer alone, or ⟨AAᵀ, ΔΔᵀ⟩ is, whichever takes fewer
+    operations (Goodfellow, arXiv 1510.01799; Li et al., ICLR 2022, for several positions).
     """
-    rows, slopes = _as_rows(product, operand, slope)
-    positions = rows.shape[0]
-    if positions == 1:
-        return jnp.sum(rows**2) * jnp.sum(slopes**2)
-    if 2 * positions**2 < rows.shape[1] * slopes.shape[1]:
-        return jnp.sum((rows @ rows.T) * (slopes @ slopes.T))
-    return jnp.sum((rows.T @ slopes) ** 2)
+    shapes = jax.eval_shape(partial(_as_rows, product), operand, slope)
+    (positions, d), (_, p) = shapes[0].shape, shapes[1].shape
+
+    def by_rows(operand: Array, slope: Array) -> Array:
+        rows, slopes = _as_rows(product, operand, slope)
+        if positions == 1:
+            return jnp.sum(rows**2) * jnp.sum(slopes**2)
+        if positions * (d + p) < d * p:
+            return jnp.sum((rows @ rows.T) * (slopes @ slopes.T))
+        return jnp.sum((rows.T @ slopes) ** 2)
+
+    def by_transpose(operand: Array, slope: Array) -> Array:
+        kernel = product.equation.invars[1].aval
+        of_kernel = jax.linear_transpose(lambda k: _evaluate(product.equation, [operand, k])[0], kernel)
+        return jnp.sum(of_kernel(slope)[0] ** 2)
+
+    if product.equation.primitive.name != _CONVOLUTION or positions * (d + p) < d * p:
+        return by_rows(operand, slope)
+    # On a CPU there is a kernel for it, which copies no windows.
+    return jax.lax.platform_dependent(operand, slope, cpu=by_transpose, default=by_rows)
 
 
 def _leaf_views(num_leaves: int, count: int) -> list[int | None]:
