@@ -185,7 +185,8 @@ def test_sets_are_looked_for_as_versions_and_configurations_alone(tmp_path) -> N
         assert find_prepared("other", str(tmp_path)) == tmp_path / "other/small/1.0.0"
         for name in ("downloads", "absent", ""):
             assert find_prepared(name, str(tmp_path)) is None
-        assert data.prepared_sets(str(tmp_path)) == {}
+        listed = {name: entry.how for name, entry in data.prepared_sets(str(tmp_path)).items()}
+        assert listed == dict.fromkeys(("people", "other"), "damaged: prepare it anew"), "their descriptions are empty"
     finally:
         reading = False
     assert tmp_path / "people" in walked, "it was watched"

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxprune.data.columns import check_bins, number_column
+from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NO_SETS = ("", "downloads")  # names of folders beside the sets
-_SPLITS = {"train": 0, "test": 1, "validation": 2}
+SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in Table.split
 
 
 def data_directory(directory: str = "") -> Path:
@@ -34,9 +35,11 @@ def find_prepared(name: str, directory: str = "") -> Path | None:
     for folder in inside:
         if folder not in versions and folder.name not in _NO_SETS:
             versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
-    whole = [folder for folder in versions if (folder / "dataset_info.json").is_file()]
+    described = [folder for folder in versions if (folder / INFO).is_file()]
+    # Only where there is no other: a copy that its description has not reached, which is damaged.
+    found = described or [folder for folder in versions if any(folder.glob("*.array_record-*"))]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
-    return max(whole, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
+    return max(found, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
 
 
 def _folders(where: Path) -> list[Path]:
@@ -56,24 +59,25 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
       stream: Whether the images stay on disk; each is decoded once now, for its moments, and again whenever it is used.
 
     Raises:
-      UserError: The set is stored in another format, has no image, or its images differ in size.
+      UserError: The set is stored in another format, is damaged, has no image, or its images differ in size.
     """
     check_bins(bins)
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
-    if not list(folder.glob("*.array_record-*")):
+    if in_another_format(folder):
         raise UserError(
             f"data.name: {folder} is not stored as array_record; prepare it again with "
             f'tfds.builder("{folder.parent.name}", file_format="array_record").download_and_prepare()'
         )
-    builder = tfds.builder_from_directory(str(folder))
+    check_shards(folder, read_info(folder), tuple(SPLIT_CODES))
+    builder = _builder(folder)
     # Sorted: features.json is a map of protobuf, whose order differs from process to process.
     features = dict(sorted(_flatten(builder.info.features)))
     images = [path for path, feature in features.items() if isinstance(feature, tfds.features.Image)]
     if not images:
         raise UserError(f"data.name: {folder} has no image among its features: {', '.join(features)}")
-    names = [name for name in _SPLITS if name in builder.info.splits]
+    names = [name for name in SPLIT_CODES if name in builder.info.splits]
     records = Records(builder, names, images[0], image_size)
     if not len(records):
         raise UserError(f"data.name: {folder} holds no examples; prepare it again")
@@ -90,12 +94,22 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
         attributes=columns,
         # Not by numbers: how they are binned must not move the split.
         stratify=tuple(codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)),
-        split=np.repeat(np.array([_SPLITS[name] for name in names], np.uint8), records.count),
+        split=np.repeat(np.array([SPLIT_CODES[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
         unit=unit,
         unused=unused,
     )
+
+
+def _builder(folder: Path) -> Any:
+    """What tensorflow-datasets makes of a folder whose descriptions are JSON, if it makes sense of them."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(str(folder))
+    except (ValueError, KeyError, AttributeError, ImportError, TypeError):
+        raise damaged(folder / FEATURES, "does not describe features of tensorflow-datasets") from None
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.bundled import adult, digits
-from jaxprune.data.catalogue import KNOWN_SETS, PLACEHOLDERS, not_prepared, prepared_sets
+from jaxprune.data.catalogue import not_prepared, prepared_sets
+from jaxprune.data.known import KNOWN_SETS, PLACEHOLDERS
 from jaxprune.data.prepared import find_prepared, read_prepared
 from jaxprune.data.synthetic import synthetic
 from jaxprune.data.table import Table

@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jaxprune.data.catalogue import KNOWN_SETS
 from jaxprune.data.folders.building import build
 from jaxprune.data.folders.collection import FolderReport
 from jaxprune.data.folders.fairface import collect_fairface
 from jaxprune.data.folders.labelled import collect_labelled
 from jaxprune.data.folders.utkface import collect_utkface
+from jaxprune.data.known import KNOWN_SETS
 from jaxprune.errors import UserError
 from jaxprune.types import Progress
 
