@@ -406,6 +406,7 @@ def test_the_kinds_of_columns(tmp_path) -> None:
         (("1", "NA", "nan"), "2 of 3 rows have no number in it"),
         (("", ""), "it is empty"),
         (("1", str(2**63)), "its numbers are too large"),
+        (("1.5", "1e39"), "its numbers are too large"),  # infinite, as it would be stored
     ],
 )
 def test_columns_that_are_not_fit_say_why(tmp_path, cells, reason) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.columns import FEW, check_bins, number_column
+from jaxprune.data.columns import FEW, check_bins, not_finite, number_column
 from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
 from jaxprune.data.table import Column, Table
@@ -89,14 +89,12 @@ def _columns(
             raise UserError(
                 f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; {what} of shape ({n},)"
             )
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).sum())
+        if bad := not_finite(values):
             raise UserError(
-                f"data.name: array {name!r} in {path} holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite; "
-                "give a number for each example, or leave the array out"
+                f"data.name: array {name!r} in {path} {bad}; give a number for each example, or leave the array out"
             )
         if _is_code(name, arrays, bins):
-            columns[name] = values, _names(arrays, name)
+            columns[name] = values, _names(arrays, name, path)
             continue
         found = number_column(name, values, bins)
         if isinstance(found, str):
@@ -125,9 +123,14 @@ def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: tuple[float, ...
     return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, bins))) <= 1
 
 
-def _names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
-    if f"{name}_names" in arrays:
-        return tuple(str(n) for n in arrays[f"{name}_names"])
+def _names(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[str, ...]:
+    names = arrays.get(f"{name}_names")
+    if names is not None:
+        if names.ndim != 1:
+            raise UserError(
+                f"data.name: {name}_names in {path} has shape {names.shape}; give one name for each code, as a list"
+            )
+        return tuple(map(str, names))
     return tuple(str(n) for n in range(int(arrays[name].max(initial=0)) + 1))
 
 
@@ -139,6 +142,10 @@ def _split(arrays: Mapping[str, np.ndarray], x: np.ndarray, strata: Sequence[np.
         unit = copies_of(x) if is_image_bytes(x) else np.arange(n)
         return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
     split = arrays["split"]
+    if split.ndim != 1:
+        raise UserError(
+            f"data.name: split in {path} has shape {split.shape}, not ({n},); give one number for each example"
+        )
     if len(split) != n:
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
     if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():

@@ -1,6 +1,7 @@
 """Columns of numbers as labels and groups: binned, or taken as they are where there are few kinds of them."""
 
 import itertools
+import math
 
 import numpy as np
 
@@ -14,8 +15,16 @@ FEW = 20  # kinds of numbers that may stand as they are
 
 def check_bins(bins: tuple[float, ...]) -> None:
     """Raises where the edges of bins do not rise: falling ones would give every group the other's name."""
+    if any(not math.isfinite(b) for b in bins):
+        raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} are not all finite; leave the others out")
     if any(not b > a for a, b in itertools.pairwise(bins)):
         raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} do not rise; give the edges in rising order")
+
+
+def not_finite(values: np.ndarray) -> str:
+    """What is wrong with numbers [N] of which some are none; empty where nothing is."""
+    bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values)).sum())
+    return f"holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite" if bad else ""
 
 
 def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:

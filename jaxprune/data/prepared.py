@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.data.columns import check_bins, number_column
+from jaxprune.data.columns import check_bins, not_finite, number_column
 from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
@@ -144,4 +144,6 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]
         return values.astype(np.int32), (f"not {path}", path)
     if values.dtype.kind not in "iuf":
         return "is neither numbers nor of named kinds; take another feature"
+    if bad := not_finite(values):
+        return f"{bad}; prepare the set again with a number for each example, or take another feature"
     return number_column(path, values, bins)
