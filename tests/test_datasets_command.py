@@ -113,6 +113,26 @@ def test_a_known_set_that_is_not_prepared_says_how(tmp_path, name) -> None:
     assert "or copy a prepared folder there" in message
 
 
+@pytest.mark.parametrize("name", ["kmnist", "imagenet2012", "emnist/letters"])
+def test_a_set_of_tensorflow_datasets_that_is_not_known_can_be_prepared(tmp_path, name, capsys) -> None:
+    assert main(["run", "--data.name", name, "--data.directory", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"unknown data set '{name}'; " in message
+    assert f"none of that name is prepared in {tmp_path}" in message
+    assert f"t.builder('{name}', file_format='array_record').download_and_prepare()" in message
+    if name == "kmnist":
+        assert "did you mean 'mnist'" in message
+
+
+@pytest.mark.parametrize("name", ["people.csv", "my faces", ""])
+def test_what_is_no_name_of_a_set_is_not_to_be_prepared(tmp_path, name) -> None:
+    with pytest.raises(UserError, match="unknown data set") as caught:
+        data.load(name, directory=str(tmp_path))
+    assert "tensorflow" not in str(caught.value)
+    assert f"none of that name is prepared in {tmp_path}" in str(caught.value)
+
+
 def test_feature_paths_are_listed_where_one_is_unknown() -> None:
     for setting in ("label", "group"):
         with pytest.raises(UserError, match=rf"data\.{setting}: unknown .* 'rase'; did you mean 'race'") as caught:

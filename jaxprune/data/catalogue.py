@@ -1,13 +1,14 @@
 """What is known of every data set before it is read: size, groups, licence, and how to get it."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxprune.data.integrity import check_shards, in_another_format, read_info
 from jaxprune.data.known import FROM_TENSORFLOW, KNOWN_SETS, KnownSet
 from jaxprune.data.prepared import SPLIT_CODES, data_directory, find_prepared
-from jaxprune.errors import UserError
+from jaxprune.errors import UserError, unknown
 
 
 def not_prepared(name: str, directory: str) -> UserError:
@@ -18,6 +19,16 @@ def not_prepared(name: str, directory: str) -> UserError:
         f"data.name: {name} is not prepared in {data_directory(directory)}; {where}: {command}, or copy a prepared "
         "folder there"
     )
+
+
+def not_known(name: str, others: Iterable[str], directory: str) -> UserError:
+    """The error for a name that is none of the others: where it was looked for, and that more sets can be prepared."""
+    message = str(unknown("data set", name, others, where="data.name"))
+    message += f"{'' if message.endswith('?') else ';'} none of that name is prepared in {data_directory(directory)}"
+    if re.fullmatch(r"[a-z]\w*(/[\w.-]+)?", name):
+        command = FROM_TENSORFLOW.replace("NAME", name)
+        message += f"; any image set of tensorflow-datasets can be, once, where TensorFlow is installed: {command}"
+    return UserError(message)
 
 
 def prepared_sets(directory: str = "") -> dict[str, KnownSet]:

@@ -7,12 +7,11 @@ from typing import Any
 
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.bundled import adult, digits
-from jaxprune.data.catalogue import not_prepared, prepared_sets
+from jaxprune.data.catalogue import not_known, not_prepared, prepared_sets
 from jaxprune.data.known import KNOWN_SETS, PLACEHOLDERS
 from jaxprune.data.prepared import find_prepared, read_prepared
 from jaxprune.data.synthetic import synthetic
 from jaxprune.data.table import Table
-from jaxprune.errors import unknown
 from jaxprune.options import fill
 
 
@@ -57,4 +56,4 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     if name in KNOWN_SETS and name not in PLACEHOLDERS:
         raise not_prepared(name, chosen["directory"])
     known = {*SOURCES, *KNOWN_SETS, *prepared_sets(chosen["directory"])} - set(PLACEHOLDERS)
-    raise unknown("data set", name, known, where="data.name")
+    raise not_known(name, known, chosen["directory"])
