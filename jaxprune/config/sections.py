@@ -34,6 +34,9 @@ class Data(_Section):
     directory: str | None = Field(default=None, description="folder of prepared sets (tensorflow-datasets' own)")
     bins: tuple[float, ...] | None = Field(default=None, description="edges that bin a numeric attribute")
     image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")
+    min_group_size: int = Field(
+        default=0, ge=0, description="leave out groups with fewer examples than this in a split; 0 keeps all"
+    )
     imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
     shares: tuple[float, ...] = Field(
         default=(), description="thin the training groups to these shares; empty keeps all"
