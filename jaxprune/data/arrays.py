@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.columns import FEW, check_bins, not_finite, number_column
+from jaxprune.data.columns import FEW, Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
 from jaxprune.data.table import Column, Table
@@ -16,7 +16,7 @@ from jaxprune.errors import UserError
 _NO_COLUMNS = ("x", "split", "provenance")
 
 
-def read_npz(path: Path, *, bins: tuple[float, ...] = ()) -> Table:
+def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
     """Reads a data set from an npz file.
 
     The file holds `x` [N, ...] (rows or images), `y` [N] int, and one array [N] for each attribute that may form
@@ -26,12 +26,13 @@ def read_npz(path: Path, *, bins: tuple[float, ...] = ()) -> Table:
 
     Args:
       path: The file.
-      bins: Edges of the bins of numbers; empty for the paper's nine age bins (of an array named age).
+      bins: Edges of the bins of numbers, as for `read_bins`; empty for the paper's nine age bins (of an array named
+        age).
 
     Raises:
       UserError: The file is missing, is not an npz file, or lacks an array.
     """
-    check_bins(bins)
+    edges = read_bins(bins)
     arrays = _read(path)
     for name in ("x", "y"):
         if name not in arrays:
@@ -44,12 +45,12 @@ def read_npz(path: Path, *, bins: tuple[float, ...] = ()) -> Table:
         )
     x = x[..., None] if x.ndim == 3 else x
     x = x if is_image_bytes(x) else x.astype(np.float32)
-    columns, unused = _columns(arrays, len(x), bins, path)
+    columns, unused = _columns(arrays, len(x), edges, path)
     if "y" in unused:
         raise UserError(f"data.name: array 'y' in {path} {unused['y']}")
     attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
     # By the codes of attributes that have some without bins: these must not move the splits.
-    codes = {name: arrays[name] for name in columns if name != "y" and _is_code(name, arrays, ())}
+    codes = {name: arrays[name] for name in columns if name != "y" and _is_code(name, arrays, Bins())}
     strata = [columns["y"][0] if name == "y" else codes[name] for name in columns if name == "y" or name in codes]
     return Table(
         x=x,
@@ -75,14 +76,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _columns(
-    arrays: Mapping[str, np.ndarray], n: int, bins: tuple[float, ...], path: Path
+    arrays: Mapping[str, np.ndarray], n: int, bins: Bins, path: Path
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by name, and why other numbers are none."""
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
-    for name, values in arrays.items():
-        if name in _NO_COLUMNS or name.endswith("_names"):
-            continue
+    given = {name: a for name, a in arrays.items() if name not in _NO_COLUMNS and not name.endswith("_names")}
+    bins.check_names([n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"], given)
+    for name, values in given.items():
         numbers = "iub" if f"{name}_names" in arrays else "iubf"
         if values.shape != (n,) or values.dtype.kind not in numbers:
             what = "named codes are whole numbers" if numbers == "iub" else "a label or an attribute is numbers"
@@ -96,7 +97,7 @@ def _columns(
         if _is_code(name, arrays, bins):
             columns[name] = values, _names(arrays, name, path)
             continue
-        found = number_column(name, values, bins)
+        found = number_column(name, values, bins.of(name))
         if isinstance(found, str):
             unused[name] = found
         else:
@@ -104,23 +105,24 @@ def _columns(
     return columns, unused
 
 
-def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: tuple[float, ...]) -> bool:
+def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
     """Whether an array is codes, rather than numbers that are to be binned or named by themselves.
 
     Codes have names, or are whole numbers from 0 without a gap that no bin cuts. A label may have gaps and is not cut:
-    a class without examples is still a class.
+    a class without examples is still a class; only edges of its own cut it.
     """
     values = arrays[name]
     if f"{name}_names" in arrays or values.dtype == bool:
         return True
     if values.dtype.kind == "f":
         return False
-    if name == "y":
-        return values.max(initial=0) < len(values) and not (bins and values.min(initial=0) < 0)
+    edges = bins.of(name)
+    if name == "y" and name not in bins.named:
+        return values.max(initial=0) < len(values) and not (edges and values.min(initial=0) < 0)
     kinds = np.unique(values)
     if name == "age" and len(kinds) > FEW:  # years, also where no year is missing
         return False
-    return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, bins))) <= 1
+    return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, edges))) <= 1
 
 
 def _names(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[str, ...]:

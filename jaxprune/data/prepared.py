@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.data.columns import check_bins, not_finite, number_column
+from jaxprune.data.columns import Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
@@ -46,7 +46,7 @@ def _folders(where: Path) -> list[Path]:
     return [path for path in where.iterdir() if path.is_dir()] if where.is_dir() else []
 
 
-def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
+def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, stream: bool = False) -> Table:
     """Reads a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
@@ -54,14 +54,15 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
 
     Args:
       folder: The folder of a version, holding `dataset_info.json` and array_record files.
-      bins: Edges of the bins of numeric attributes; empty for the paper's nine age bins (of a feature named age).
+      bins: Edges of the bins of numeric attributes, as for `read_bins`; empty for the paper's nine age bins (of a
+        feature named age).
       image_size: Pixels a side to resize images to; 0 leaves them as they are, and they must then be of one size.
       stream: Whether the images stay on disk; each is decoded once now, for its moments, and again whenever it is used.
 
     Raises:
       UserError: The set is stored in another format, is damaged, has no image, or its images differ in size.
     """
-    check_bins(bins)
+    edges = read_bins(bins)
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
@@ -84,7 +85,7 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
     single = [path for path in features if path not in images and getattr(features[path], "shape", None) == ()]
     x, values = read_all(records, single, stream=stream)
     unit = values.pop("copy_of", None)
-    columns, unused = _columns(features, values, bins)
+    columns, unused = _columns(features, values, edges)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
@@ -122,10 +123,11 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _columns(
-    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: tuple[float, ...]
+    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: Bins
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
+    bins.check_names([path for path in values if _is_number(features[path], values[path])], values)
     for path, found in values.items():
         column = _column(path, features[path], found, bins)
         if isinstance(column, str):
@@ -135,15 +137,19 @@ def _columns(
     return columns, unused
 
 
-def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
+def _column(path: str, feature: Any, values: np.ndarray, bins: Bins) -> Column | str:
     """A feature as codes with names, or why it is none."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)
     if values.dtype == bool:
         return values.astype(np.int32), (f"not {path}", path)
-    if values.dtype.kind not in "iuf":
+    if not _is_number(feature, values):
         return "is neither numbers nor of named kinds; take another feature"
     if bad := not_finite(values):
         return f"{bad}; prepare the set again with a number for each example, or take another feature"
-    return number_column(path, values, bins)
+    return number_column(path, values, bins.of(path))
+
+
+def _is_number(feature: Any, values: np.ndarray) -> bool:
+    return not getattr(feature, "names", None) and values.dtype.kind in "iuf"
