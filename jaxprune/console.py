@@ -54,7 +54,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if self.bars.live.is_started:  # else it prints an empty line
+            self.bars.stop()
 
     def start(self, description: str, total: int) -> None:
         """A bar appears."""
