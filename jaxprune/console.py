@@ -194,7 +194,12 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
 
     destination = data_directory(settings.directory or "")
     source = Path(flags["directory"] or "")
-    if flags["table"] is not None:
+    if flags["npz"] is not None:
+        for flag in ("directory", "table", "image-column", "columns", "split-column"):
+            if flags[flag] is not None:
+                raise UserError(f"--{flag} is about a folder of images; leave it out, or --npz")
+        prepare = partial(folders.prepare_npz, name, Path(flags["npz"]))
+    elif flags["table"] is not None:
         columns = [column.strip() for column in (flags["columns"] or "").split(",") if column.strip()]
         prepare = partial(
             folders.prepare_folder, name, source, Path(flags["table"]), columns=columns,

@@ -33,6 +33,33 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
       UserError: The file is missing, is not an npz file, or lacks an array.
     """
     edges = read_bins(bins)
+    arrays = read_arrays(path)
+    x = arrays["x"]
+    columns, unused = _columns(arrays, edges)
+    if "y" in unused:
+        raise UserError(f"data.name: array 'y' in {path} {unused['y']}")
+    attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
+    # By the codes of attributes that have some without bins: these must not move the splits.
+    codes = {name: arrays[name] for name in columns if name != "y" and is_code(name, arrays, Bins())}
+    strata = [columns["y"][0] if name == "y" else codes[name] for name in columns if name == "y" or name in codes]
+    return Table(
+        x=x,
+        labels={"y": columns["y"], **attributes},
+        attributes=attributes,
+        stratify=tuple(codes.values()),
+        split=_split(arrays, strata),
+        standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
+        provenance=str(arrays.get("provenance", path)),
+        unused=unused,
+    )
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name, checked; images are [N, H, W, channels], what is not bytes is float32.
+
+    Raises:
+      UserError: The file is missing, is not an npz file, or an array is missing or not fit.
+    """
     arrays = _read(path)
     for name in ("x", "y"):
         if name not in arrays:
@@ -44,24 +71,17 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
             "[N, H, W, channels]"
         )
     x = x[..., None] if x.ndim == 3 else x
-    x = x if is_image_bytes(x) else x.astype(np.float32)
-    columns, unused = _columns(arrays, len(x), edges, path)
-    if "y" in unused:
-        raise UserError(f"data.name: array 'y' in {path} {unused['y']}")
-    attributes = {name: column for name, column in columns.items() if name != "y"} or {"y": columns["y"]}
-    # By the codes of attributes that have some without bins: these must not move the splits.
-    codes = {name: arrays[name] for name in columns if name != "y" and _is_code(name, arrays, Bins())}
-    strata = [columns["y"][0] if name == "y" else codes[name] for name in columns if name == "y" or name in codes]
-    return Table(
-        x=x,
-        labels={"y": columns["y"], **attributes},
-        attributes=attributes,
-        stratify=tuple(codes.values()),
-        split=_split(arrays, x, strata, path),
-        standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
-        provenance=str(arrays.get("provenance", path)),
-        unused=unused,
-    )
+    arrays["x"] = x if is_image_bytes(x) else x.astype(np.float32)
+    for name in column_names(arrays):
+        _check_column(arrays, name, path)
+    if "split" in arrays:
+        _check_split(arrays["split"], len(x), path)
+    return arrays
+
+
+def column_names(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The arrays that are labels or attributes."""
+    return [name for name in arrays if name not in _NO_COLUMNS and not name.endswith("_names")]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -75,27 +95,32 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({kind})") from None
 
 
-def _columns(
-    arrays: Mapping[str, np.ndarray], n: int, bins: Bins, path: Path
-) -> tuple[dict[str, Column], dict[str, str]]:
+def _check_column(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> None:
+    values, names, n = arrays[name], arrays.get(f"{name}_names"), len(arrays["x"])
+    if values.shape != (n,) or values.dtype.kind not in ("iubf" if names is None else "iub"):
+        what = "a label or an attribute is numbers" if names is None else "named codes are whole numbers"
+        raise UserError(
+            f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; {what} of shape ({n},)"
+        )
+    if bad := not_finite(values):
+        raise UserError(
+            f"data.name: array {name!r} in {path} {bad}; give a number for each example, or leave the array out"
+        )
+    if names is not None and names.ndim != 1:
+        raise UserError(
+            f"data.name: {name}_names in {path} has shape {names.shape}; give one name for each code, as a list"
+        )
+
+
+def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by name, and why other numbers are none."""
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
-    given = {name: a for name, a in arrays.items() if name not in _NO_COLUMNS and not name.endswith("_names")}
+    given = {name: arrays[name] for name in column_names(arrays)}
     bins.check_names([n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"], given)
     for name, values in given.items():
-        numbers = "iub" if f"{name}_names" in arrays else "iubf"
-        if values.shape != (n,) or values.dtype.kind not in numbers:
-            what = "named codes are whole numbers" if numbers == "iub" else "a label or an attribute is numbers"
-            raise UserError(
-                f"data.name: array {name!r} in {path} is {values.dtype} of shape {values.shape}; {what} of shape ({n},)"
-            )
-        if bad := not_finite(values):
-            raise UserError(
-                f"data.name: array {name!r} in {path} {bad}; give a number for each example, or leave the array out"
-            )
-        if _is_code(name, arrays, bins):
-            columns[name] = values, _names(arrays, name, path)
+        if is_code(name, arrays, bins):
+            columns[name] = values, code_names(arrays, name)
             continue
         found = number_column(name, values, bins.of(name))
         if isinstance(found, str):
@@ -105,7 +130,7 @@ def _columns(
     return columns, unused
 
 
-def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
+def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
     """Whether an array is codes, rather than numbers that are to be binned or named by themselves.
 
     Codes have names, or are whole numbers from 0 without a gap that no bin cuts. A label may have gaps and is not cut:
@@ -125,25 +150,24 @@ def _is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
     return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, edges))) <= 1
 
 
-def _names(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[str, ...]:
-    names = arrays.get(f"{name}_names")
-    if names is not None:
-        if names.ndim != 1:
-            raise UserError(
-                f"data.name: {name}_names in {path} has shape {names.shape}; give one name for each code, as a list"
-            )
-        return tuple(map(str, names))
-    return tuple(str(n) for n in range(int(arrays[name].max(initial=0)) + 1))
+def code_names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
+    """The names of the codes of an array: its own, or the numbers."""
+    if f"{name}_names" in arrays:
+        return tuple(map(str, arrays[f"{name}_names"]))
+    return tuple(map(str, range(int(arrays[name].max(initial=0)) + 1)))
 
 
-def _split(arrays: Mapping[str, np.ndarray], x: np.ndarray, strata: Sequence[np.ndarray], path: Path) -> np.ndarray:
+def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np.ndarray:
     """[N] the splits of the file; or, where it has none, a fifth of the examples as the test split."""
-    n = len(x)
-    if "split" not in arrays:
-        cells = np.unique(np.stack(strata), axis=1, return_inverse=True)[1]
-        unit = copies_of(x) if is_image_bytes(x) else np.arange(n)
-        return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
-    split = arrays["split"]
+    if "split" in arrays:
+        return arrays["split"]
+    x = arrays["x"]
+    cells = np.unique(np.stack(strata), axis=1, return_inverse=True)[1]
+    unit = copies_of(x) if is_image_bytes(x) else np.arange(len(x))
+    return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
+
+
+def _check_split(split: np.ndarray, n: int, path: Path) -> None:
     if split.ndim != 1:
         raise UserError(
             f"data.name: split in {path} has shape {split.shape}, not ({n},); give one number for each example"
@@ -152,4 +176,3 @@ def _split(arrays: Mapping[str, np.ndarray], x: np.ndarray, strata: Sequence[np.
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
     if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
         raise UserError(f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation)")
-    return split

@@ -1,10 +1,12 @@
 """The data sets that are known by name, and the commands that prepare one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 FROM_FILES = "jaxprune datasets prepare NAME --directory FOLDER"
 FROM_TABLE = "jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv"
+FROM_ARRAYS = "jaxprune datasets prepare NAME --npz FILE.npz"
 FROM_TENSORFLOW = (
     'python -c "import tensorflow_datasets as t; '
     "t.builder('NAME', file_format='array_record').download_and_prepare()\""
@@ -58,3 +60,9 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "fashion_mnist": _by_tensorflow("MIT", 70_000, 31, "label: 10 kinds"),
 }
 PLACEHOLDERS = ("FILE.npz", "folder")  # that stand for sets of your own
+
+
+def fit_name(name: str) -> str:
+    """A name that a set of your own may have, as near to this one as can be."""
+    fit = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_") or "faces"
+    return f"my_{fit}" if fit in KNOWN_SETS else fit

@@ -42,9 +42,7 @@ def build(
     Raises:
       UserError: The set is built already, an image cannot be read, or the images are too few to be split.
     """
-    there = find_prepared(collection.name, str(destination))
-    if there is not None:
-        raise UserError(f"{collection.name} is prepared already, in {there}; delete that folder to build it anew")
+    refuse_prepared(collection.name, destination)
     with _work(progress, f"{collection.name}: checking the images", len(collection.paths)) as advance:
         looks = examine(collection.paths, advance)
     digests = [look.digest for look in looks]
@@ -70,6 +68,13 @@ def build(
         left_out=list(collection.left_out),
         listed=folder / LEFT_OUT if left_out else None,
     )
+
+
+def refuse_prepared(name: str, destination: Path) -> None:
+    """Raises where a set is built already."""
+    there = find_prepared(name, str(destination))
+    if there is not None:
+        raise UserError(f"{name} is prepared already, in {there}; delete that folder to build it anew")
 
 
 @contextlib.contextmanager

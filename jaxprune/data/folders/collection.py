@@ -8,6 +8,8 @@ import numpy as np
 
 from jaxprune.data.columns import FEW
 
+RESERVED = ("image", "copy_of")  # features of every built set
+
 
 @dataclass(frozen=True)
 class Attribute:
