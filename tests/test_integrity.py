@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
+from jaxprune.data.folders.building import BUILD_VERSION
 from jaxprune.data.records import Records
 from jaxprune.errors import UserError
 
@@ -37,7 +38,7 @@ def whole(tmp_path_factory) -> Path:
 def copy(whole, tmp_path) -> Path:
     """A copy of the set, to be damaged: the folder of its version."""
     shutil.copytree(whole, tmp_path / "sets")
-    return tmp_path / "sets" / "mine" / "1.0.0"
+    return tmp_path / "sets" / "mine" / BUILD_VERSION
 
 
 def to(content: Callable[[bytes], bytes]) -> Callable[[Path], object]:
@@ -133,7 +134,7 @@ def test_each_kind_of_set_is_told_its_own_way(tmp_path, name, command) -> None:
 
 
 def test_a_half_copied_newer_version_does_not_hide_a_whole_one(copy) -> None:
-    newer = copy.with_name("2.0.0")
+    newer = copy.with_name("3.0.0")
     newer.mkdir()
     shutil.copy(copy / TRAIN, newer)
     assert data.load("mine", directory=str(copy.parents[1])).num_classes == 2

@@ -7,6 +7,7 @@ import pytest
 
 from jaxprune import data
 from jaxprune.cli import main
+from jaxprune.data.folders.building import BUILD_VERSION
 from jaxprune.errors import UserError
 
 
@@ -110,7 +111,7 @@ def test_asking_an_npz_file_to_stream_or_resize_names_the_command_and_the_comman
     capsys.readouterr()
     assert main(["datasets", "prepare", "my_images", "--npz", "My images.npz", *sets]) == 2
     assert "is prepared already" in capsys.readouterr().err
-    (tmp_path / "sets" / "my_images" / "1.0.0" / "features.json").unlink()
+    (tmp_path / "sets" / "my_images" / BUILD_VERSION / "features.json").unlink()
     assert main(["datasets", "show", "my_images", *sets]) == 2
     assert "jaxprune datasets prepare my_images --npz FILE.npz" in capsys.readouterr().err
 

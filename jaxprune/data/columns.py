@@ -11,6 +11,7 @@ from jaxprune.data.table import Column
 from jaxprune.errors import UserError, unknown
 
 # The paper's nine age bins; other numeric attributes need data.bins.
+AGE = "age"
 AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
 BinsLike = Sequence[float | str] | Mapping[str, Sequence[float]]  # what `read_bins` reads
 FEW = 20  # kinds of numbers that may stand as they are
@@ -100,7 +101,7 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= FEW
-    edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
+    edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())
     if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.data.columns import Bins, BinsLike, not_finite, number_column, read_bins
+from jaxprune.data.columns import AGE, Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
@@ -93,8 +93,7 @@ def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, str
         x=x,
         labels=columns,
         attributes=columns,
-        # Not by numbers: how they are binned must not move the split.
-        stratify=tuple(codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)),
+        stratify=_strata(features, columns, values),
         split=np.repeat(np.array([SPLIT_CODES[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
@@ -135,6 +134,17 @@ def _columns(
         else:
             columns[path] = column
     return columns, unused
+
+
+def _strata(
+    features: Mapping[str, Any], columns: Mapping[str, Column], values: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Codes [N] of the named columns, and of ages by the paper's bins: `data.bins` must not move the splits."""
+    named = [codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)]
+    if AGE in columns and _is_number(features[AGE], values[AGE]):
+        ages = number_column(AGE, values[AGE], ())
+        named += [] if isinstance(ages, str) else [ages[0]]
+    return tuple(named)
 
 
 def _column(path: str, feature: Any, values: np.ndarray, bins: Bins) -> Column | str:

@@ -23,8 +23,8 @@ def prepare_utkface(
 ) -> FolderReport:
     """Builds UTKFace from its published files as array_record, once, without TensorFlow.
 
-    The test split is drawn by the digest of each image's bytes, so that copies of one image are on one side. A build
-    that is interrupted leaves nothing that could be taken for the set.
+    The test split is a fifth of every race, even over the paper's bins of ages and gender; copies of one image are on
+    one side. A build that is interrupted leaves nothing that could be taken for the set.
 
     Args:
       directory: The folder of the published files, whose names hold the labels.
@@ -75,9 +75,9 @@ def prepare_folder(
     """Builds a set of your own from a folder of images and a table, as array_record, once, without TensorFlow.
 
     Text columns become labels with names, columns of numbers stay numbers (`load(..., bins=...)` bins them). The split
-    is that of the table; where it has none, a fifth of each kind of the usual label, drawn by digest, is the test
-    split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could be taken
-    for the set.
+    is that of the table; where it has none, a fifth of each kind of the usual label, even over the other columns, is
+    the test split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could
+    be taken for the set.
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.

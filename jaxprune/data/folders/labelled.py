@@ -55,7 +55,6 @@ def collect_labelled(
         split=None if splits is None else _split(cells[splits], splits, where),
         description=f"Images of the folder {directory.resolve().name} with the table {table.name} (SHA-256 "
         f"{hashlib.sha256(table.read_bytes()).hexdigest()}).",
-        even=True,
         left_out=left_out,
     )
 

@@ -43,7 +43,6 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         attributes=attributes,
         split=None if split is None else [_SPLITS[code] for code in split.astype(int)],
         description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
-        even=True,
     )
 
 
