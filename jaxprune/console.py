@@ -54,7 +54,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if self.bars.live.is_started:  # else it prints an empty line
+            self.bars.stop()
 
     def start(self, description: str, total: int) -> None:
         """A bar appears."""
@@ -157,7 +158,8 @@ def summary_table(results: "Results") -> Table:
 
 def list_datasets(settings: Data) -> None:
     """The data sets that can be loaded by name, and how to get the others."""
-    from jaxprune.data import KNOWN_SETS, catalogue, prepared_sets
+    from jaxprune.data import KNOWN_SETS, known, prepared_sets
+    from jaxprune.data.prepared import data_directory
 
     console = _wide_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -166,18 +168,18 @@ def list_datasets(settings: Data) -> None:
             heading, justify="right" if heading in ("examples", "MB") else "left", no_wrap=heading == "name"
         )
     prepared = prepared_sets(settings.directory or "")
-    for name, known in {**KNOWN_SETS, **prepared}.items():
-        size = f"{known.megabytes:,.0f}" if known.megabytes >= 1 else f"{known.megabytes:.2g}"
-        count = f"{known.examples:,}" if known.examples else "-"
-        how = f"[bold]{known.how}[/bold]" if name in prepared else known.how
-        table.add_row(name, known.licence, count, size if known.megabytes else "-", known.groups, how)
+    for name, entry in {**KNOWN_SETS, **prepared}.items():
+        size = f"{entry.megabytes:,.0f}" if entry.megabytes >= 1 else f"{entry.megabytes:.2g}"
+        count = f"{entry.examples:,}" if entry.examples else "-"
+        how = f"[bold]{entry.how}[/bold]" if name in prepared else entry.how
+        table.add_row(name, entry.licence, count, size if entry.megabytes else "-", entry.groups, how)
     console.print(table, "")
-    for number, command in enumerate((catalogue.FROM_FILES, catalogue.FROM_TABLE), 1):
+    for number, command in enumerate((known.FROM_FILES, known.FROM_TABLE), 1):
         console.print(f"({number}) {command}", markup=False, soft_wrap=True)
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
-    console.print(catalogue.FROM_TENSORFLOW.replace("; ", "\n"), markup=False, soft_wrap=True)
+    console.print(known.FROM_TENSORFLOW.replace("; ", "\n"), markup=False, soft_wrap=True)
     console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more", markup=False)
-    folder = catalogue.data_directory(settings.directory or "")
+    folder = data_directory(settings.directory or "")
     console.print(f"Prepared sets are looked for in {folder} (--data.directory).", style="dim", soft_wrap=True)
 
 
@@ -192,7 +194,12 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
 
     destination = data_directory(settings.directory or "")
     source = Path(flags["directory"] or "")
-    if flags["table"] is not None:
+    if flags["npz"] is not None:
+        for flag in ("directory", "table", "image-column", "columns", "split-column"):
+            if flags[flag] is not None:
+                raise UserError(f"--{flag} is about a folder of images; leave it out, or --npz")
+        prepare = partial(folders.prepare_npz, name, Path(flags["npz"]))
+    elif flags["table"] is not None:
         columns = [column.strip() for column in (flags["columns"] or "").split(",") if column.strip()]
         prepare = partial(
             folders.prepare_folder, name, source, Path(flags["table"]), columns=columns,

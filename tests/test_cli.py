@@ -354,3 +354,16 @@ def test_help_is_complete(capsys) -> None:
     text = capsys.readouterr().out
     for path in config.paths():
         assert f"--{path} " in text
+
+
+@pytest.mark.parametrize("command", [["run"], ["compare", "compare_adult"], ["datasets", "prepare"]])
+def test_a_failing_command_prints_nothing_on_stdout(command, tmp_path, capsys) -> None:
+    """There was an empty line where the output is a pipe."""
+    if command[0] == "datasets":
+        arguments = [*command, "utkface", "--directory", str(tmp_path / "nowhere"), "--data.directory", str(tmp_path)]
+    else:
+        arguments = [*command, "--data.name", "nothing", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1

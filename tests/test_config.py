@@ -28,6 +28,16 @@ def test_settings_survive_toml(tmp_path) -> None:
     assert config.load(str(path)) == settings
 
 
+def test_bins_may_be_numbers_and_texts(tmp_path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('[data]\nbins = [40, "age=30,60"]\n')
+    settings = config.load(str(path))
+    assert settings.data.bins == (40, "age=30,60")
+    path.write_text(config.to_toml(settings))
+    assert config.load(str(path)) == settings
+    assert config.load(None, {"data.bins": (30,)}).data.bins == (30.0,)
+
+
 def test_overrides_go_before_the_file(tmp_path) -> None:
     path = tmp_path / "own.toml"
     path.write_text("seeds = 2\n[train]\nepochs = 7\n")
@@ -53,6 +63,8 @@ def test_overrides_go_before_the_file(tmp_path) -> None:
         ({"train.weight_decay": 0.1}, ["train.weight_decay", "adamw"]),
         ({"mitigation.tolerance": 0.1}, ["mitigation.tolerance", "loss_gap"]),
         ({"name": "a/b"}, ["name = 'a/b'"]),
+        ({"data.bins": (30, True)}, ["data.bins = True", "number"]),
+        ({"data.bins": (float("inf"),)}, ["data.bins = inf", "finite"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_setting(overrides, parts) -> None:

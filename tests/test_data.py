@@ -531,6 +531,9 @@ def arrays(**changed):
         (arrays(y_names=["only"]), ["label 1", "0 to 0"]),
         (arrays(race_names=["a", "b", "c"]), ["'c'", "without examples"]),
         (arrays(split=np.zeros(19, int)), ["split", "19 entries"]),
+        (arrays(split=np.zeros((20, 1), int)), ["split in", "shape (20, 1), not (20,)"]),
+        (arrays(split=np.int64(0)), ["split in", "shape (), not (20,)"]),
+        (arrays(race_names="White"), ["race_names in", "shape ()"]),
         (arrays(split=np.ones(20, int)), ["train split is empty"]),
         (arrays(split=np.repeat([0, 1, 2, 3], 5)), ["split in"]),  # 3 is no split: examples must not vanish in silence
         (arrays(split=np.array(["train", "test"])[np.arange(20) // 10]), ["split in"]),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data import catalogue
+from jaxprune.data import catalogue, known
 from jaxprune.errors import UserError
 from jaxprune.reporting import sheets
 from jaxprune.reporting.counts import cell_counts, count_tables
@@ -42,8 +42,8 @@ def test_every_set_is_listed_with_licence_size_groups_and_how_to_get_it(tmp_path
     rows = {line.split()[0]: line for line in lines if line.strip()}
     for name in ("cifar10", "cifar100", "svhn_cropped", "mnist", "fashion_mnist", "celeb_a", "utkface", "fairface",
                  "adult", "digits", "synthetic", "FILE.npz", "folder"):  # fmt: skip
-        known = data.KNOWN_SETS[name]
-        for part in (known.licence, known.groups, known.how, f"{known.examples:,}" if known.examples else "-"):
+        entry = data.KNOWN_SETS[name]
+        for part in (entry.licence, entry.groups, entry.how, f"{entry.examples:,}" if entry.examples else "-"):
             assert part in rows[name], name
     assert set(data.SOURCES) <= set(data.KNOWN_SETS)
     table = lines[: lines.index("")]
@@ -95,22 +95,42 @@ def test_attributes_of_a_prepared_set_are_named_by_their_paths() -> None:
     assert catalogue._some(["a", "b"]) == "a, b"
 
 
-@pytest.mark.parametrize("name", [name for name, known in data.KNOWN_SETS.items() if "NAME" in known.command])
+@pytest.mark.parametrize("name", [name for name, entry in data.KNOWN_SETS.items() if "NAME" in entry.command])
 def test_a_known_set_that_is_not_prepared_says_how(tmp_path, name) -> None:
     with pytest.raises(UserError) as caught:
         data.load(name, directory=str(tmp_path))
     message = str(caught.value)
-    if name in catalogue.PLACEHOLDERS:
+    if name in known.PLACEHOLDERS:
         assert "unknown data set" in message
         return
     assert f"{name} is not prepared in {tmp_path}" in message
-    if data.KNOWN_SETS[name].command == catalogue.FROM_TENSORFLOW:
+    if data.KNOWN_SETS[name].command == known.FROM_TENSORFLOW:
         assert f"t.builder('{name}', file_format='array_record').download_and_prepare()" in message
         assert "where TensorFlow is installed" in message
     else:
         assert f"jaxprune datasets prepare {name} --directory FOLDER" in message
         assert "TensorFlow" not in message
     assert "or copy a prepared folder there" in message
+
+
+@pytest.mark.parametrize("name", ["kmnist", "imagenet2012", "emnist/letters"])
+def test_a_set_of_tensorflow_datasets_that_is_not_known_can_be_prepared(tmp_path, name, capsys) -> None:
+    assert main(["run", "--data.name", name, "--data.directory", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"unknown data set '{name}'; " in message
+    assert f"none of that name is prepared in {tmp_path}" in message
+    assert f"t.builder('{name}', file_format='array_record').download_and_prepare()" in message
+    if name == "kmnist":
+        assert "did you mean 'mnist'" in message
+
+
+@pytest.mark.parametrize("name", ["people.csv", "my faces", ""])
+def test_what_is_no_name_of_a_set_is_not_to_be_prepared(tmp_path, name) -> None:
+    with pytest.raises(UserError, match="unknown data set") as caught:
+        data.load(name, directory=str(tmp_path))
+    assert "tensorflow" not in str(caught.value)
+    assert f"none of that name is prepared in {tmp_path}" in str(caught.value)
 
 
 def test_feature_paths_are_listed_where_one_is_unknown() -> None:

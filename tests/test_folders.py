@@ -20,7 +20,8 @@ from PIL import Image
 from jaxprune import config, data
 from jaxprune.cli import main
 from jaxprune.data.folders import images, matching, sides, tables
-from jaxprune.data.folders.collection import Attribute
+from jaxprune.data.folders.building import BUILD_VERSION
+from jaxprune.data.folders.collection import Attribute, Collection
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
 from jaxprune.pipeline.experiment import resolve
@@ -157,18 +158,17 @@ def decoded(files: Iterable[bytes], times: Counter | None = None) -> Counter:
     return Counter({image: times[content] if times else 1 for image, content in pixels_of})
 
 
-def test_the_test_split_is_the_lowest_fifth_of_the_digests_of_every_usual_label(own, folder) -> None:
+def test_the_test_split_is_a_fifth_of_every_usual_label_and_copies_are_on_one_side(own, folder) -> None:
     sets, _ = own
     with (folder / "t.csv").open() as f:
         rows = list(csv.DictReader(f))
-    times = Counter((folder / "photos" / row["file"]).read_bytes() for row in rows)
-    chosen = lowest_fifths(folder / "photos", rows, "tone")
-    assert in_the_test_split(sets, "photos") == decoded(chosen, times)
     loaded = data.load("photos", directory=str(sets), label="sex", group="tone")
     distinct = Counter(row["tone"] for row in rows[:150])  # the rest are copies
     for tone, count in distinct.items():
-        of_tone = loaded.test.x[loaded.test.group == loaded.group_names.index(tone)]
-        assert len({image.tobytes() for image in of_tone}) == round(count / 5)
+        of_tone = loaded.test.group == loaded.group_names.index(tone)
+        kinds = [len({image.tobytes() for image in loaded.test.x[of_tone & (loaded.test.y == sex)]}) for sex in (0, 1)]
+        assert sum(kinds) == round(count / 5)
+        assert abs(kinds[0] - kinds[1]) <= 2, "of as many women as men"
     seen = [{image.tobytes() for image in loaded.split(split).x} for split in data.SPLITS]
     assert not seen[0] & seen[1]
     assert not seen[0] & seen[2]
@@ -217,16 +217,59 @@ def test_kinds_of_one_image_and_numbers_that_need_bins_are_split_as_one(tmp_path
     assert sum(wanted.values()) == 12
 
 
+def collected(labels: Sequence[int], **others: Sequence[int]) -> Collection:
+    columns = {name: Attribute(np.array(values)) for name, values in {"label": labels, **others}.items()}
+    return Collection("made", Path(), [Path()] * len(labels), columns, None, "")
+
+
 def test_two_images_of_a_kind_give_one_to_the_test_split() -> None:
-    cells = [["b", "a"], ["c"], ["d", "g", "f", "e"], [str(i) for i in range(8)], []]
-    assert sides._lowest_of_each(cells, 0.2) == {"a", "d", "0", "1"}, "0.4, 0.2, 0.8 and 1.6, rounded"
+    labels = [0] * 2 + [1] + [2] * 4 + [3] * 8
+    digests = [f"{i:064x}" for i in range(len(labels))]
+    chosen = [i for i, side in enumerate(sides.drawn(collected(labels), digests, 0.2)) if side == "test"]
+    assert chosen == [0, 3, 7, 8], "0.4, 0.2, 0.8 and 1.6, rounded"
+
+
+def test_a_drawn_split_is_even_over_the_label_and_the_attributes_that_follow() -> None:
+    """To one image in every cell of a label with an attribute, however the images come; ages are binned."""
+    rng = np.random.default_rng(0)
+    for n in (200, 3000):
+        labels, sex, age = (
+            rng.choice(4, n, p=[0.6, 0.2, 0.15, 0.05]),
+            rng.choice(2, n, p=[0.8, 0.2]),
+            rng.integers(1, 99, n),
+        )
+        digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
+        for others, cells in (({"sex": sex}, sex), ({"age": age}, np.digitize(age, range(10, 81, 10)))):
+            test = np.array(sides.drawn(collected(labels, **others), digests, 0.2)) == "test"
+            for label in range(4):
+                here = labels == label
+                assert test[here].sum() == int(0.2 * here.sum() + 0.5)
+                for cell in range(cells.max() + 1):
+                    both = here & (cells == cell)
+                    assert abs(test[both].sum() - test[here].mean() * both.sum()) <= 1.5, (n, label, cell)
+        both = np.array(sides.drawn(collected(labels, sex=sex, age=age), digests, 0.2)) == "test"
+        order = rng.permutation(n)
+        shuffled = sides.drawn(
+            collected(labels[order], sex=sex[order], age=age[order]), [digests[i] for i in order], 0.2
+        )
+        np.testing.assert_array_equal(np.array(shuffled) == "test", both[order])
+        assert abs(both[sex == 1].mean() - 0.2) < 2 / (sex == 1).sum() + 0.01
+
+
+def test_rare_kinds_of_an_attribute_have_their_share_of_the_test_split() -> None:
+    """Though every label has one or two of them: rounding cell by cell would leave all out, or take half."""
+    labels, rare = np.arange(4000) % 100, np.arange(4000) // 100 == 7
+    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(4000)]
+    test = np.array(sides.drawn(collected(labels, rare=rare.astype(int)), digests, 0.2)) == "test"
+    assert rare.sum() == 100
+    assert 10 <= test[rare].sum() <= 32, "20, give or take three standard deviations"
 
 
 def stored_in_the_test_split(sets: Path, name: str) -> Counter:
     """The images of the test split as they are stored, by their pixels."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(str(sets / name / "1.0.0"))
+    builder = tfds.builder_from_directory(str(sets / name / BUILD_VERSION))
     return Counter(np.asarray(example["image"]).tobytes() for example in builder.as_data_source(split="test"))
 
 
@@ -258,7 +301,7 @@ def test_chosen_columns_come_in_their_order_and_may_be_remarks(folder, tmp_path)
         data.load("two", directory=str(tmp_path), label="tone")
     with pytest.raises(UserError, match=r"unknown group attribute 'tone'; known: remark, sex"):
         data.load("two", directory=str(tmp_path), group="sex*tone")
-    info = (tmp_path / "two" / "1.0.0" / "remark.labels.txt").read_text().split("\n")
+    info = (tmp_path / "two" / BUILD_VERSION / "remark.labels.txt").read_text().split("\n")
     assert info[:3] == ["seen on day 0", "seen on day 1", "seen on day 2"], "numbers in texts are sorted by size"
 
 
@@ -273,7 +316,7 @@ def test_a_split_column_is_kept_and_copies_across_it_are_left_out(tmp_path, word
     report = data.prepare_folder("photos", tmp_path / "photos", write_table(tmp_path / "t.csv", rows), tmp_path)
     assert report.used == 58
     assert sorted(report.crossing) == ["000.png", "030.png"]
-    assert report.listed == tmp_path / "photos" / "1.0.0" / "left_out.txt"
+    assert report.listed == tmp_path / "photos" / BUILD_VERSION / "left_out.txt"
     assert report.listed.read_text().splitlines() == [
         f"even/{name}.png: a copy of even/050.png in the test split" for name in ("000", "030")
     ]
@@ -406,6 +449,7 @@ def test_the_kinds_of_columns(tmp_path) -> None:
         (("1", "NA", "nan"), "2 of 3 rows have no number in it"),
         (("", ""), "it is empty"),
         (("1", str(2**63)), "its numbers are too large"),
+        (("1.5", "1e39"), "its numbers are too large"),  # infinite, as it would be stored
     ],
 )
 def test_columns_that_are_not_fit_say_why(tmp_path, cells, reason) -> None:

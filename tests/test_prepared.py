@@ -1,7 +1,7 @@
 """Data sets built from files and read back, without TensorFlow and without the network; the images are made here."""
 
-import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 from jaxprune import data
 from jaxprune.cli import main
 from jaxprune.data import prepared as prepared_sets
+from jaxprune.data.folders.building import BUILD_VERSION
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
 
@@ -55,7 +56,7 @@ def test_the_report_tells_what_was_found(prepared) -> None:
 
 def test_all_files_that_were_left_out_are_listed_with_the_reason(prepared, files, tmp_path, capsys) -> None:
     directory, report = prepared
-    assert report.listed == directory / "utkface" / "1.0.0" / "left_out.txt"
+    assert report.listed == directory / "utkface" / BUILD_VERSION / "left_out.txt"
     names = {line.partition(": ")[0]: line.partition(": ")[2] for line in report.listed.read_text().splitlines()}
     assert set(names) == {"39_1_20170116174525125.jpg.chip.jpg", "holiday.jpg"}
     assert set(names.values()) == {"its name is not age_gender_race_date"}
@@ -65,7 +66,7 @@ def test_all_files_that_were_left_out_are_listed_with_the_reason(prepared, files
         (more / "part" / path.name).write_bytes((path if path.exists() else files / "holiday.jpg").read_bytes())
     sets = ["--data.directory", str(tmp_path / "sets")]
     assert main(["datasets", "prepare", "utkface", "--directory", str(more), *sets]) == 0
-    listed = tmp_path / "sets" / "utkface" / "1.0.0" / "left_out.txt"
+    listed = tmp_path / "sets" / "utkface" / BUILD_VERSION / "left_out.txt"
     printed = capsys.readouterr().out
     assert "9 have names without labels and were left out" in printed
     assert f"all that were left out are listed in {listed}" in printed
@@ -91,14 +92,37 @@ def test_labels_and_pixels_are_those_of_the_files(prepared, files) -> None:
         assert np.corrcoef(mine, theirs)[0, 1] == pytest.approx(1, abs=1e-6)
 
 
-def test_the_test_split_is_the_digests_below_a_fifth(prepared, files) -> None:
-    """Published results rest on this split, which is not made even over labels."""
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(("group", "most"), [("race", 2), ("gender", 3), ("age", 3)])
+def test_splits_are_even_over_races_ages_and_genders(prepared, split, group, most) -> None:
+    """Up to rounding, and to one image with 20 copies, which stay together and count as one."""
+    faces = data.load("utkface", directory=str(prepared[0]), group=group, label="race", min_group_size=0)
+    counts = {}
+    for side in data.SPLITS:
+        x, _, groups, _ = faces.split(side)
+        _, first = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
+        counts[side] = np.bincount(groups[first], minlength=faces.num_groups)
+    whole = sum(counts.values())
+    share = {"validation": 0.2 * 0.8, "test": 0.2}[split]
+    assert (np.abs(counts[split] - share * whole) <= most).all(), (counts, whole)
+
+
+def test_a_few_files_have_each_race_in_every_split(tmp_path) -> None:
+    """Drawn by digest alone, 60 files left 1 to 4 of a race to the test split."""
+    (tmp_path / "files").mkdir()
+    for i in range(60):
+        picture(tmp_path / "files" / f"{20 + i}_{i // 5 % 2}_{i % 5}_2017{i:06}.jpg", i)
+    data.prepare_utkface(tmp_path / "files", tmp_path / "sets")
+    people = data.load("utkface", directory=str(tmp_path / "sets"), group="race", label="gender")
+    np.testing.assert_array_equal(people.group_sizes("test"), [2] * 5)
+
+
+def test_a_set_of_an_older_version_is_not_mixed_with_this_one(prepared, files, tmp_path) -> None:
     directory, _ = prepared
-    named = files.glob("*_*_*_201[78]??????.jpg.chip.jpg")
-    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
-    chosen = [np.asarray(Image.open(path)) for path, digest in digests.items() if int(digest, 16) < 0.2 * 16**64]
-    found = data.load("utkface", directory=str(directory), group="race").test.x
-    assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in chosen)
+    shutil.copytree(directory, tmp_path / "sets")
+    (tmp_path / "sets" / "utkface" / BUILD_VERSION).rename(tmp_path / "sets" / "utkface" / "1.0.0")
+    with pytest.raises(UserError, match=rf"with other splits than version {BUILD_VERSION} has, in .*1\.0\.0"):
+        data.prepare_utkface(files, tmp_path / "sets")
 
 
 def test_copies_are_never_on_two_sides(prepared) -> None:
@@ -185,7 +209,8 @@ def test_sets_are_looked_for_as_versions_and_configurations_alone(tmp_path) -> N
         assert find_prepared("other", str(tmp_path)) == tmp_path / "other/small/1.0.0"
         for name in ("downloads", "absent", ""):
             assert find_prepared(name, str(tmp_path)) is None
-        assert data.prepared_sets(str(tmp_path)) == {}
+        listed = {name: entry.how for name, entry in data.prepared_sets(str(tmp_path)).items()}
+        assert listed == dict.fromkeys(("people", "other"), "damaged: prepare it anew"), "their descriptions are empty"
     finally:
         reading = False
     assert tmp_path / "people" in walked, "it was watched"
@@ -283,6 +308,7 @@ def test_the_published_counts(tmp_path) -> None:
         (tmp_path / "files" / name.decode()).write_bytes(jpeg[offsets[i] : offsets[i + 1]].tobytes())
     report = data.prepare_utkface(tmp_path / "files", tmp_path / "sets")
     assert (report.used, report.repeats, len(report.contradictory), report.malformed) == (23_704, 390, 531, [])
+    whole = np.array([10_078, 4_525, 3_434, 3_975, 1_692])
     for group, counts in {
         "race": [10_078, 4_525, 3_434, 3_975, 1_692],
         "gender": [12_390, 11_314],
@@ -290,3 +316,9 @@ def test_the_published_counts(tmp_path) -> None:
     }.items():
         people = data.load("utkface", directory=str(tmp_path / "sets"), group=group, label="race", image_size=8)
         np.testing.assert_array_equal(sum(people.group_sizes(split) for split in data.SPLITS), counts)
+        total, test = np.array(counts), people.group_sizes("test")
+        np.testing.assert_allclose(test / test.sum(), total / total.sum(), atol=0.004, err_msg=group)
+    people = data.load("utkface", directory=str(tmp_path / "sets"), group="race", label="age", image_size=8)
+    for split in data.SPLITS:
+        sizes = people.group_sizes(split)
+        np.testing.assert_allclose(sizes / sizes.sum(), whole / whole.sum(), atol=0.002, err_msg=split)

@@ -39,6 +39,8 @@ def make_files(folder: Path) -> None:
     np.savez(
         folder / "mine.npz", x=np.zeros((n, 5, 5)), y=np.arange(n) % 2, town=np.arange(n) % 3, age=np.arange(n) // 3 % 2
     )
+    faces = np.random.default_rng(0).integers(0, 256, (n, 6, 6, 3), np.uint8)
+    np.savez(folder / "faces.npz", x=faces, y=np.arange(n) % 2, town=np.arange(n) % 3)
     table = ["file,glasses,tone,age,split"]
     labels = {"train": ["file,age,gender,race,service_test"], "val": ["file,age,gender,race,service_test"]}
     for i in range(n):

@@ -236,6 +236,20 @@ def test_training_ends_with_the_bits_of_training_in_memory(key, augment):
         jax.tree.map(np.testing.assert_array_equal, found, memory)
 
 
+def test_a_memory_map_trains_and_is_evaluated_as_what_is_in_memory(tmp_path):
+    """As the manual says of a file of your own."""
+    np.save(tmp_path / "x.npy", examples().x)
+    mapped = examples()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert isinstance(mapped.x, np.memmap)
+    memory = training.fit(STEP, begin(KEYS["one"]), examples(), key=KEYS["one"], epochs=3, batch_size=7)
+    found = streaming.fit(STEP, begin(KEYS["one"]), mapped, key=KEYS["one"], epochs=3, batch_size=7)
+    jax.tree.map(np.testing.assert_array_equal, found, memory)
+    both = [
+        streaming.evaluate(two_layers, found[0].params, batch, num_groups=2) for batch in (mapped, on_disk(examples()))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *both)
+
+
 @pytest.mark.parametrize("start", [2, 5, 9, 14])
 def test_a_training_resumed_at_any_step_ends_with_the_same_bits(start):
     key, kept = KEYS["three"], {}

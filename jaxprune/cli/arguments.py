@@ -28,6 +28,7 @@ DATASET_FLAGS = {
     "image-column": ("prepare", "NAME", "its column that names the images (file, image, path, ...)"),
     "columns": ("prepare", "A,B,C", "its columns to take, the first being the usual label (all that are fit)"),
     "split-column": ("prepare", "NAME", "its column that says train, validation or test (split)"),
+    "npz": ("prepare", "FILE", "npz file with images of your own, in place of a folder"),
     "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
 }
 _FLAGS = ("out", "quiet", "checkpoint-seconds", *DATASET_FLAGS)
@@ -37,6 +38,7 @@ _DATASETS = """what to do:
   jaxprune datasets prepare NAME --directory FOLDER     build a set from its published files
   jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv
                                                         build a set of your own from a folder of images
+  jaxprune datasets prepare NAME --npz FILE.npz         build one from arrays, to be streamed or resized
 """
 _EXAMPLES = """examples:
   jaxprune run                                   census income by race, five seeds

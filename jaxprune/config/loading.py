@@ -96,7 +96,10 @@ def _explain(error: ValidationError, where: str) -> UserError:
     """The first fault, as one line that names the setting and the remedy."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
-    names = [part for part in location if not part.isdigit() and not part.startswith(("tuple", "function"))]
+    kinds = ("tuple", "function", "constrained")  # of types, which stand among the names
+    names = [
+        part for part in location if not part.isdigit() and not part.startswith(kinds) and part not in ("float", "str")
+    ]
     path = ".".join(names)
     if fault["type"] == "extra_forbidden":
         return unknown("setting", path, paths() | dict.fromkeys(SECTIONS, ""), where=where)

@@ -32,8 +32,13 @@ class Data(_Section):
         default=None, min_length=1, description="shares of flipped labels (synthetic)"
     )
     directory: str | None = Field(default=None, description="folder of prepared sets (tensorflow-datasets' own)")
-    bins: tuple[float, ...] | None = Field(default=None, description="edges that bin a numeric attribute")
+    bins: tuple[float | str, ...] | None = Field(
+        default=None, description="edges that bin numeric attributes, as 30 60; or each its own, as age=30,60 dose=0.7"
+    )
     image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")
+    min_group_size: int = Field(
+        default=0, ge=0, description="leave out groups with fewer examples than this in a split; 0 keeps all"
+    )
     imbalance: float = Field(default=1.0, ge=1, description="thin the training groups to a long tail; 1 keeps all")
     shares: tuple[float, ...] = Field(
         default=(), description="thin the training groups to these shares; empty keeps all"

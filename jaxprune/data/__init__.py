@@ -2,10 +2,11 @@
 
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
 from jaxprune.data.batching import epoch_indices, take
-from jaxprune.data.catalogue import KNOWN_SETS, KnownSet, prepared_sets
+from jaxprune.data.catalogue import prepared_sets
 from jaxprune.data.companions import Companions, companions
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
-from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder, prepare_utkface
+from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder, prepare_npz, prepare_utkface
+from jaxprune.data.known import KNOWN_SETS, KnownSet
 from jaxprune.data.loading import load
 from jaxprune.data.normalisation import Normalise
 from jaxprune.data.records import RecordImages
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "prepare_fairface",
     "prepare_folder",
+    "prepare_npz",
     "prepare_utkface",
     "prepared_sets",
     "random_crop",

@@ -1,21 +1,92 @@
 """Columns of numbers as labels and groups: binned, or taken as they are where there are few kinds of them."""
 
 import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from jaxprune.data.table import Column
-from jaxprune.errors import UserError
+from jaxprune.errors import UserError, unknown
 
 # The paper's nine age bins; other numeric attributes need data.bins.
+AGE = "age"
 AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
+BinsLike = Sequence[float | str] | Mapping[str, Sequence[float]]  # what `read_bins` reads
 FEW = 20  # kinds of numbers that may stand as they are
 
 
-def check_bins(bins: tuple[float, ...]) -> None:
-    """Raises where the edges of bins do not rise: falling ones would give every group the other's name."""
-    if any(not b > a for a, b in itertools.pairwise(bins)):
-        raise UserError(f"data.bins: {' '.join(f'{b:g}' for b in bins)} do not rise; give the edges in rising order")
+@dataclass(frozen=True)
+class Bins:
+    """The edges of the bins of columns of numbers.
+
+    Attributes:
+      others: Edges for the columns that have none of their own; empty for none.
+      named: Column -> its own edges.
+    """
+
+    others: tuple[float, ...] = ()
+    named: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def of(self, column: str) -> tuple[float, ...]:
+        """The edges of a column."""
+        return self.named.get(column, self.others)
+
+    def check_names(self, numbers: Iterable[str], columns: Iterable[str]) -> None:
+        """Raises for edges of a column that there is not, or that is not one of numbers: they would do nothing."""
+        numbers, columns = list(numbers), list(columns)
+        for name in self.named:
+            if name not in columns:
+                raise unknown("column", name, columns, where="data.bins", listed=True)
+            if name not in numbers:
+                binned = f"those that can be binned: {', '.join(numbers)}" if numbers else "none can be binned"
+                raise UserError(f"data.bins: {name} is not a column of numbers; leave it out ({binned})")
+
+
+def read_bins(bins: BinsLike) -> Bins:
+    """The bins that a setting asks for.
+
+    Args:
+      bins: Edges for all columns, such as `(30, 60)`; or for each its own, as texts such as `("age=30,60", "dose=0.7")`
+        or as a mapping; edges beside texts are those of the other columns.
+
+    Raises:
+      UserError: A text is none of these, or edges do not rise: falling ones would give every group the other's name.
+    """
+    if isinstance(bins, Mapping):
+        others, named = (), {name: _edges(edges, name) for name, edges in bins.items()}
+    else:
+        others, named = _edges([b for b in bins if not isinstance(b, str)]), {}
+        for text in (b for b in bins if isinstance(b, str)):
+            name, _, listed = text.rpartition("=")
+            if not name or name in named:
+                what = "gives edges twice" if name else "is neither a number nor edges of a column"
+                raise UserError(f"data.bins: {text!r} {what}; give 30 60 for all columns, or age=30,60 dose=0.7")
+            try:
+                named[name] = _edges(map(float, listed.split(",")), name)
+            except UserError:
+                raise
+            except ValueError:
+                raise UserError(f"data.bins: {text!r}: the edges are not numbers; write age=30,60") from None
+    return Bins(others, named)
+
+
+def _edges(edges: Iterable[float], name: str = "") -> tuple[float, ...]:
+    """Edges that rise, or an error."""
+    found = tuple(edges)
+    said = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in found)}"
+    if not all(map(math.isfinite, found)):
+        raise UserError(f"{said} are not all finite; leave the others out")
+    if any(not b > a for a, b in itertools.pairwise(found)):
+        raise UserError(f"{said} do not rise; give the edges in rising order")
+    return found
+
+
+def not_finite(values: np.ndarray) -> str:
+    """What is wrong with numbers [N] of which some are none; empty where nothing is."""
+    bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values)).sum())
+    return f"holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite" if bad else ""
 
 
 def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
@@ -30,7 +101,7 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= FEW
-    edges = bins or (AGE_BINS if path.rpartition("/")[2] == "age" else ())
+    edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())
     if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)

@@ -196,7 +196,9 @@ def from_arrays(
                 f"data {name}: an input of the {split} split has shape {shape}, one of train {shapes['train']}; "
                 "give all splits the same inputs"
             )
-    _check_no_group_is_empty(dataset)
+    sizes = {split: dataset.group_sizes(split) for split in SPLITS}
+    remedy = "merge it with another group, leave it out, or group by something else"
+    refuse_empty_groups(sizes, dataset.group_names, dataset.group_by, remedy)
     return dataset
 
 
@@ -204,12 +206,23 @@ def _array(x: Array) -> Array:
     return x if isinstance(x, RecordImages) else np.asarray(x)
 
 
-def _check_no_group_is_empty(dataset: Dataset) -> None:
-    sizes: Mapping[str, np.ndarray] = {split: dataset.group_sizes(split) for split in SPLITS}
+def refuse_empty_groups(
+    sizes: Mapping[str, np.ndarray], group_names: Sequence[str], group_by: str, remedy: str
+) -> None:
+    """Raises where a group has no examples in a split.
+
+    Args:
+      sizes: Split -> [G] numbers of examples.
+      group_names: The G names.
+      group_by: What forms the groups.
+      remedy: What to do about it, for the message.
+    """
     for split, counts in sizes.items():
-        empty = [dataset.group_names[g] for g in np.flatnonzero(counts == 0)]
-        if empty:
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            each = ", ".join(f"{sizes[s][empty[0]]:,} in {s}" for s in sizes)
+            more = f", and {len(empty) - 1:,} more" if len(empty) > 1 else ""
             raise UserError(
-                f"data.group: {dataset.group_by!r} leaves group {empty[0]!r} without examples in the {split} split; "
-                "merge it with another group, leave it out, or group by something else"
+                f"data.group: {group_by!r} leaves group {group_names[empty[0]]!r} without examples in the {split} "
+                f"split ({each}){more}; {remedy}"
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxprune.data import resampling
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
+from jaxprune.data.grouping import keep_groups
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
@@ -29,6 +30,7 @@ def load(
     upsample_group: str | None = None,
     upsample_times: int = 1,
     balance: bool = False,
+    min_group_size: int = 0,
     stream: bool = False,
     **options: Any,
 ) -> Dataset:
@@ -50,6 +52,7 @@ def load(
       upsample_group: A group whose training examples are repeated.
       upsample_times: How often they are to occur.
       balance: Whether small groups are repeated until every group is as large as the largest.
+      min_group_size: Groups with fewer examples than this in any split are left out and named among the warnings.
       stream: Whether the images of a prepared set stay on disk and are decoded as they are used, for sets larger than
         memory; the splits' `x` is then a `RecordImages`, which `jaxprune.streaming` trains and evaluates on.
       **options: Options of the source; None means its default.
@@ -62,21 +65,19 @@ def load(
     """
     table = read_table(name, options | {"stream": True} if stream else options)
     _check_names(table, label, group)
-    label_by = label or next(iter(table.labels))
+    label_by, group_by = label or next(iter(table.labels)), group or next(iter(table.attributes))
     y, label_names = table.labels[label_by]
-    group_by = group or next(iter(table.attributes))
     groups, group_names = intersect(table.attributes, group_by)
     where = f"data {name}"
     check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
-    left_out = crossing(table.split, unit := _units(table))
-    members = _members(table, y, validation, unit, left_out, where)
+    members, notes = _members(table, y, validation, where)
+    members, groups, group_names, small = keep_groups(members, groups, group_names, group_by, min_group_size)
     kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
     members["train"] = members["train"][kept]
     parts, normalise = _parts(table, members, y, groups)
-    names = {"label_names": label_names, "group_names": group_names, "label_by": label_by, "group_by": group_by}
     return from_arrays(
-        *(parts[split] for split in SPLITS), name=name, provenance=table.provenance, normalise=normalise,
-        notes=_notes(table.split, left_out), **names,
+        *(parts[split] for split in SPLITS), name=name, label_names=label_names, group_names=group_names,
+        label_by=label_by, group_by=group_by, provenance=table.provenance, normalise=normalise, notes=[*notes, *small],
     )  # fmt: skip
 
 
@@ -129,12 +130,12 @@ def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
     ]
 
 
-def _members(
-    table: Table, y: np.ndarray, validation: float, unit: np.ndarray, left_out: np.ndarray, where: str
-) -> dict[str, np.ndarray]:
-    """Indices of each split; a validation split that the source has of its own is kept."""
+def _members(table: Table, y: np.ndarray, validation: float, where: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Indices of each split, and what was left out; a validation split that the source has of its own is kept."""
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
+    left_out = crossing(table.split, unit := _units(table))
+    notes = _notes(table.split, left_out)
     train, test, own = (np.flatnonzero((table.split == code) & ~left_out) for code in range(3))
     if not len(train):
         all_are_copies = (table.split == 0).any()
@@ -144,7 +145,7 @@ def _members(
             else f"{where}: the train split is empty; give it examples"
         )
     if len(test) and len(own):
-        return {"train": train, "validation": own, "test": test}
+        return {"train": train, "validation": own, "test": test}, notes
     cells = np.asarray(y, np.int64)
     for codes in table.stratify:
         cells = cells * (int(codes.max(initial=0)) + 1) + codes
@@ -156,9 +157,9 @@ def _members(
     if not len(test):  # many published sets have a train split alone
         train, test = cut(train, TEST_SHARE)
     if len(own):
-        return {"train": train, "validation": own, "test": test}
+        return {"train": train, "validation": own, "test": test}, notes
     train, validated = cut(train, validation)
-    return {"train": train, "validation": validated, "test": test}
+    return {"train": train, "validation": validated, "test": test}, notes
 
 
 def _reshape(

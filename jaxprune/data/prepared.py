@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.data.columns import check_bins, number_column
+from jaxprune.data.columns import AGE, Bins, BinsLike, not_finite, number_column, read_bins
+from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NO_SETS = ("", "downloads")  # names of folders beside the sets
-_SPLITS = {"train": 0, "test": 1, "validation": 2}
+SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in Table.split
 
 
 def data_directory(directory: str = "") -> Path:
@@ -34,16 +35,18 @@ def find_prepared(name: str, directory: str = "") -> Path | None:
     for folder in inside:
         if folder not in versions and folder.name not in _NO_SETS:
             versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
-    whole = [folder for folder in versions if (folder / "dataset_info.json").is_file()]
+    described = [folder for folder in versions if (folder / INFO).is_file()]
+    # Only where there is no other: a copy that its description has not reached, which is damaged.
+    found = described or [folder for folder in versions if any(folder.glob("*.array_record-*"))]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
-    return max(whole, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
+    return max(found, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
 
 
 def _folders(where: Path) -> list[Path]:
     return [path for path in where.iterdir() if path.is_dir()] if where.is_dir() else []
 
 
-def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int = 0, stream: bool = False) -> Table:
+def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, stream: bool = False) -> Table:
     """Reads a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
@@ -51,36 +54,38 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
 
     Args:
       folder: The folder of a version, holding `dataset_info.json` and array_record files.
-      bins: Edges of the bins of numeric attributes; empty for the paper's nine age bins (of a feature named age).
+      bins: Edges of the bins of numeric attributes, as for `read_bins`; empty for the paper's nine age bins (of a
+        feature named age).
       image_size: Pixels a side to resize images to; 0 leaves them as they are, and they must then be of one size.
       stream: Whether the images stay on disk; each is decoded once now, for its moments, and again whenever it is used.
 
     Raises:
-      UserError: The set is stored in another format, has no image, or its images differ in size.
+      UserError: The set is stored in another format, is damaged, has no image, or its images differ in size.
     """
-    check_bins(bins)
+    edges = read_bins(bins)
     import tensorflow_datasets as tfds
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, with every data set
-    if not list(folder.glob("*.array_record-*")):
+    if in_another_format(folder):
         raise UserError(
             f"data.name: {folder} is not stored as array_record; prepare it again with "
             f'tfds.builder("{folder.parent.name}", file_format="array_record").download_and_prepare()'
         )
-    builder = tfds.builder_from_directory(str(folder))
+    check_shards(folder, read_info(folder), tuple(SPLIT_CODES))
+    builder = _builder(folder)
     # Sorted: features.json is a map of protobuf, whose order differs from process to process.
     features = dict(sorted(_flatten(builder.info.features)))
     images = [path for path, feature in features.items() if isinstance(feature, tfds.features.Image)]
     if not images:
         raise UserError(f"data.name: {folder} has no image among its features: {', '.join(features)}")
-    names = [name for name in _SPLITS if name in builder.info.splits]
+    names = [name for name in SPLIT_CODES if name in builder.info.splits]
     records = Records(builder, names, images[0], image_size)
     if not len(records):
         raise UserError(f"data.name: {folder} holds no examples; prepare it again")
     single = [path for path in features if path not in images and getattr(features[path], "shape", None) == ()]
     x, values = read_all(records, single, stream=stream)
     unit = values.pop("copy_of", None)
-    columns, unused = _columns(features, values, bins)
+    columns, unused = _columns(features, values, edges)
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
@@ -88,14 +93,23 @@ def read_prepared(folder: Path, *, bins: tuple[float, ...] = (), image_size: int
         x=x,
         labels=columns,
         attributes=columns,
-        # Not by numbers: how they are binned must not move the split.
-        stratify=tuple(codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)),
-        split=np.repeat(np.array([_SPLITS[name] for name in names], np.uint8), records.count),
+        stratify=_strata(features, columns, values),
+        split=np.repeat(np.array([SPLIT_CODES[name] for name in names], np.uint8), records.count),
         standardise=None,
         provenance=f"{builder.info.full_name}, prepared in {folder}. {builder.info.description or ''}".strip(),
         unit=unit,
         unused=unused,
     )
+
+
+def _builder(folder: Path) -> Any:
+    """What tensorflow-datasets makes of a folder whose descriptions are JSON, if it makes sense of them."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(str(folder))
+    except (ValueError, KeyError, AttributeError, ImportError, TypeError):
+        raise damaged(folder / FEATURES, "does not describe features of tensorflow-datasets") from None
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,10 +122,11 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _columns(
-    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: tuple[float, ...]
+    features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: Bins
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
+    bins.check_names([path for path in values if _is_number(features[path], values[path])], values)
     for path, found in values.items():
         column = _column(path, features[path], found, bins)
         if isinstance(column, str):
@@ -121,13 +136,30 @@ def _columns(
     return columns, unused
 
 
-def _column(path: str, feature: Any, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
+def _strata(
+    features: Mapping[str, Any], columns: Mapping[str, Column], values: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Codes [N] of the named columns, and of ages by the paper's bins: `data.bins` must not move the splits."""
+    named = [codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)]
+    if AGE in columns and _is_number(features[AGE], values[AGE]):
+        ages = number_column(AGE, values[AGE], ())
+        named += [] if isinstance(ages, str) else [ages[0]]
+    return tuple(named)
+
+
+def _column(path: str, feature: Any, values: np.ndarray, bins: Bins) -> Column | str:
     """A feature as codes with names, or why it is none."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)
     if values.dtype == bool:
         return values.astype(np.int32), (f"not {path}", path)
-    if values.dtype.kind not in "iuf":
+    if not _is_number(feature, values):
         return "is neither numbers nor of named kinds; take another feature"
-    return number_column(path, values, bins)
+    if bad := not_finite(values):
+        return f"{bad}; prepare the set again with a number for each example, or take another feature"
+    return number_column(path, values, bins.of(path))
+
+
+def _is_number(feature: Any, values: np.ndarray) -> bool:
+    return not getattr(feature, "names", None) and values.dtype.kind in "iuf"

@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxprune.data.integrity import damaged
 from jaxprune.data.normalisation import image_sums
 from jaxprune.errors import UserError
 
@@ -27,6 +29,7 @@ class Records:
 
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._sources = [builder.as_data_source(split=split, deserialize_method=raw) for split in splits]
+        self._infos = [builder.info.splits[split] for split in splits]
         self.count = [len(source) for source in self._sources]
         self._starts = np.cumsum([0, *self.count])
         self._path, self._size = image.split("/"), image_size
@@ -43,20 +46,32 @@ class Records:
         found: list[bytes] = [b""] * len(rows)
         for s in np.unique(of):
             at = np.flatnonzero(of == s)
-            records = self._sources[s].__getitems__((rows[at] - self._starts[s]).tolist())
+            inside = (rows[at] - self._starts[s]).tolist()
+            try:
+                records = self._sources[s].__getitems__(inside)
+            except RuntimeError:  # a record's own digest does not fit it
+                raise damaged(self._file(int(rows[at[0]])), "is altered: a digest in it does not fit") from None
             for i, record in zip(at, records, strict=True):
                 found[i] = record
         return found
 
-    def _decoded(self, record: bytes) -> np.ndarray:
-        value: Any = self._image.deserialize_example_np(record)
-        for name in self._path:
-            value = value[name]
+    def _file(self, row: int) -> Path:
+        """The shard that holds a record."""
+        s = int(np.searchsorted(self._starts, row, "right")) - 1
+        ends = np.cumsum(self._infos[s].shard_lengths)
+        return Path(self._infos[s].filepaths[int(np.searchsorted(ends, row - self._starts[s], "right"))])
+
+    def _decoded(self, row: int, record: bytes) -> np.ndarray:
+        try:
+            value = _at(self._image.deserialize_example_np(record), self._path)
+        except (OSError, ValueError, SyntaxError, EOFError):  # what Pillow raises, whatever is wrong
+            raise damaged(self._file(row), "holds an image that cannot be decoded") from None
         return _sized(np.asarray(value), self._size)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """[n, H, W, channels] the images of the records with these numbers, in this order."""
-        return np.stack([self._decoded(record) for record in self._raw(np.asarray(rows))])
+        rows = np.asarray(rows)
+        return np.stack([self._decoded(*found) for found in zip(rows.tolist(), self._raw(rows), strict=True)])
 
     def first(self) -> np.ndarray:
         """[H, W, channels] the first image."""
@@ -74,13 +89,14 @@ class Records:
           Path -> [N] values; of text, empty texts.
 
         Raises:
-          UserError: The images differ in size.
+          UserError: The images differ in size, or a record is damaged.
         """
         shape = self.first().shape
 
         def stretch(start: int) -> list[np.ndarray]:
-            records = self._raw(np.arange(start, min(start + _AT_ONCE, len(self))))
-            images = [self._decoded(record) for record in records]
+            rows = range(start, min(start + _AT_ONCE, len(self)))
+            records = self._raw(np.asarray(rows))
+            images = [self._decoded(*found) for found in zip(rows, records, strict=True)]
             if any(image.shape != shape for image in images):
                 raise UserError(
                     f"data.image_size: the images of {self._where} differ in size; give the pixels a side to resize to"

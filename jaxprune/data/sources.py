@@ -1,5 +1,6 @@
 """The registry of data sets: which function reads a data set of a name."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.bundled import adult, digits
-from jaxprune.data.catalogue import KNOWN_SETS, PLACEHOLDERS, not_prepared, prepared_sets
+from jaxprune.data.catalogue import not_known, not_prepared, prepared_sets
+from jaxprune.data.known import FROM_ARRAYS, KNOWN_SETS, PLACEHOLDERS, fit_name
 from jaxprune.data.prepared import find_prepared, read_prepared
 from jaxprune.data.synthetic import synthetic
 from jaxprune.data.table import Table
-from jaxprune.errors import unknown
+from jaxprune.errors import UserError
 from jaxprune.options import fill
 
 
@@ -48,6 +50,7 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     if name in SOURCES:
         return SOURCES[name].read(**fill("data", name, SOURCES[name].options, options))
     if name.endswith(".npz"):
+        _refuse_what_prepared_sets_can(name, options)
         return read_npz(Path(name), **fill("data", name, NPZ_OPTIONS, options))
     chosen = fill("data", name, PREPARED_OPTIONS, options)
     folder = find_prepared(name, chosen["directory"])
@@ -56,4 +59,16 @@ def read_table(name: str, options: Mapping[str, Any]) -> Table:
     if name in KNOWN_SETS and name not in PLACEHOLDERS:
         raise not_prepared(name, chosen["directory"])
     known = {*SOURCES, *KNOWN_SETS, *prepared_sets(chosen["directory"])} - set(PLACEHOLDERS)
-    raise unknown("data set", name, known, where="data.name")
+    raise not_known(name, known, chosen["directory"])
+
+
+def _refuse_what_prepared_sets_can(path: str, options: Mapping[str, Any]) -> None:
+    """Raises where the images of an npz file are to stay on disk or to be resized: it is to be prepared for that."""
+    for option in ("stream", "image_size"):
+        if options.get(option):
+            stem = fit_name(Path(path).stem)
+            command = FROM_ARRAYS.replace("NAME", stem).replace("FILE.npz", shlex.quote(path))
+            raise UserError(
+                f"data.{option}: {path} is read as it is, as a whole; prepare its images once, with: {command}, and "
+                f"give data.name {stem}; or leave it out"
+            )

@@ -1,19 +1,21 @@
 """Data sets built from folders of images: published ones whose files or tables hold the labels, and your own."""
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jaxprune.data.catalogue import KNOWN_SETS
-from jaxprune.data.folders.building import build
+from jaxprune.data.folders.building import build, refuse_prepared
 from jaxprune.data.folders.collection import FolderReport
 from jaxprune.data.folders.fairface import collect_fairface
 from jaxprune.data.folders.labelled import collect_labelled
+from jaxprune.data.folders.npz import collect_npz
 from jaxprune.data.folders.utkface import collect_utkface
+from jaxprune.data.known import KNOWN_SETS, fit_name
 from jaxprune.errors import UserError
 from jaxprune.types import Progress
 
-__all__ = ["PUBLISHED", "FolderReport", "prepare_fairface", "prepare_folder", "prepare_utkface"]
+__all__ = ["PUBLISHED", "FolderReport", "prepare_fairface", "prepare_folder", "prepare_npz", "prepare_utkface"]
 
 
 def prepare_utkface(
@@ -21,8 +23,8 @@ def prepare_utkface(
 ) -> FolderReport:
     """Builds UTKFace from its published files as array_record, once, without TensorFlow.
 
-    The test split is drawn by the digest of each image's bytes, so that copies of one image are on one side. A build
-    that is interrupted leaves nothing that could be taken for the set.
+    The test split is a fifth of every race, even over the paper's bins of ages and gender; copies of one image are on
+    one side. A build that is interrupted leaves nothing that could be taken for the set.
 
     Args:
       directory: The folder of the published files, whose names hold the labels.
@@ -73,9 +75,9 @@ def prepare_folder(
     """Builds a set of your own from a folder of images and a table, as array_record, once, without TensorFlow.
 
     Text columns become labels with names, columns of numbers stay numbers (`load(..., bins=...)` bins them). The split
-    is that of the table; where it has none, a fifth of each kind of the usual label, drawn by digest, is the test
-    split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could be taken
-    for the set.
+    is that of the table; where it has none, a fifth of each kind of the usual label, even over the other columns, is
+    the test split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could
+    be taken for the set.
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.
@@ -94,17 +96,46 @@ def prepare_folder(
     Raises:
       UserError: The name is taken or not fit, the set is built already, or the folder or the table is not fit.
     """
-    if name in KNOWN_SETS:
-        raise UserError(f"datasets prepare: {name} is the name of a known data set; call yours otherwise")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_") or "faces"
-        raise UserError(
-            f"datasets prepare: {name!r} cannot name a data set; use small letters, digits and _, such as {better}"
-        )
+    _check_name(name)
     collection = collect_labelled(
         name, Path(directory), Path(table), image_column=image_column, columns=columns, split_column=split_column
     )
     return build(collection, Path(destination), progress=progress)
+
+
+def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress | None = None) -> FolderReport:
+    """Builds a set from the images of an npz file, as array_record, so that it streams and can be resized.
+
+    The arrays are those that `load` takes by the path of the file: `x` (uint8 images), `y`, attributes, their names and
+    `split`. Codes become labels with names, other numbers stay numbers. Without a `split`, the test split is drawn as
+    for a folder of images. Copies of one image are on one side of every split.
+
+    Args:
+      name: What to call the set: a letter, then letters, digits and underscores, all small.
+      path: The file.
+      destination: The folder of prepared data sets.
+      progress: Told of the work.
+
+    Returns:
+      What was found; images are called by the numbers of their rows.
+
+    Raises:
+      UserError: The name is taken or not fit, the set is built already, or the file is not fit.
+    """
+    _check_name(name)
+    refuse_prepared(name, Path(destination))
+    with tempfile.TemporaryDirectory() as scratch:
+        return build(collect_npz(name, Path(path), Path(scratch)), Path(destination), progress=progress)
+
+
+def _check_name(name: str) -> None:
+    if name in KNOWN_SETS:
+        raise UserError(f"datasets prepare: {name} is the name of a known data set; call yours otherwise")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(
+            f"datasets prepare: {name!r} cannot name a data set; use small letters, digits and _, such as "
+            f"{fit_name(name)}"
+        )
 
 
 PUBLISHED: Mapping[str, Callable[..., FolderReport]] = {"utkface": prepare_utkface, "fairface": prepare_fairface}

@@ -17,6 +17,8 @@ from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
 from jaxprune.types import Progress
 
+# To be raised whenever the same images would be split otherwise: 1.0.0 drew test splits by digest alone.
+BUILD_VERSION = "2.0.0"
 LEFT_OUT = "left_out.txt"  # beside a built set: the images that are not in it
 _NOTHING = ""  # the split of an image that is left out
 
@@ -26,9 +28,9 @@ def build(
 ) -> FolderReport:
     """Builds a data set once; a build that fails or is interrupted leaves nothing that could be taken for it.
 
-    Without a split of its own, the test split is drawn by the digest of each image's bytes, so that copies of one image
-    are on one side, and adding images moves none of the others, or few where the split is even. A split that the
-    collection brings is kept; training images that are copies of test images are left out.
+    Without a split of its own, the test split is drawn evenly from every label and attribute by the digests of the
+    images' bytes, so that copies of one image are on one side. A split that the collection brings is kept; training
+    images that are copies of test images are left out.
 
     Args:
       collection: The images.
@@ -42,9 +44,7 @@ def build(
     Raises:
       UserError: The set is built already, an image cannot be read, or the images are too few to be split.
     """
-    there = find_prepared(collection.name, str(destination))
-    if there is not None:
-        raise UserError(f"{collection.name} is prepared already, in {there}; delete that folder to build it anew")
+    refuse_prepared(collection.name, destination)
     with _work(progress, f"{collection.name}: checking the images", len(collection.paths)) as advance:
         looks = examine(collection.paths, advance)
     digests = [look.digest for look in looks]
@@ -70,6 +70,14 @@ def build(
         left_out=list(collection.left_out),
         listed=folder / LEFT_OUT if left_out else None,
     )
+
+
+def refuse_prepared(name: str, destination: Path) -> None:
+    """Raises where a set is built already."""
+    there = find_prepared(name, str(destination))
+    if there is not None:
+        other = "" if there.name == BUILD_VERSION else f" with other splits than version {BUILD_VERSION} has"
+        raise UserError(f"{name} is prepared already{other}, in {there}; delete that folder to build it anew")
 
 
 @contextlib.contextmanager
@@ -137,7 +145,7 @@ def _write(
         """Images of a folder."""
 
         name = collection.name
-        VERSION = tfds.core.Version("1.0.0")
+        VERSION = tfds.core.Version(BUILD_VERSION)
 
         def _info(self) -> Any:
             return tfds.core.DatasetInfo(

@@ -8,6 +8,8 @@ import numpy as np
 
 from jaxprune.data.columns import FEW
 
+RESERVED = ("image", "copy_of")  # features of every built set
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -36,9 +38,8 @@ class Collection:
       directory: The folder.
       paths: [N] the files.
       attributes: Name -> attribute; the first that needs no bins is the usual label.
-      split: [N] "train", "validation" or "test"; None to draw the test split by the digests of the images.
+      split: [N] "train", "validation" or "test"; None to draw the test split.
       description: What it is and under which licence.
-      even: Whether a test split that is drawn takes its share of every kind of the usual label.
       malformed: Files that were left out because they do not say what the image shows, each with the reason.
       left_out: Columns of the table that were left out, each with the reason.
     """
@@ -49,7 +50,6 @@ class Collection:
     attributes: Mapping[str, Attribute]
     split: Sequence[str] | None
     description: str
-    even: bool = False
     malformed: Mapping[Path, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
 

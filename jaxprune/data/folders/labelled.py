@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxprune.data.folders.collection import Attribute, Collection
+from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.folders.images import find_images
 from jaxprune.data.folders.matching import match_rows
 from jaxprune.data.folders.tables import Cell, read_columns, to_attribute
 from jaxprune.errors import UserError, unknown
 
 _USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
-_RESERVED = ("image", "copy_of")  # features of every built set
 _SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
            "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
 
@@ -56,7 +55,6 @@ def collect_labelled(
         split=None if splits is None else _split(cells[splits], splits, where),
         description=f"Images of the folder {directory.resolve().name} with the table {table.name} (SHA-256 "
         f"{hashlib.sha256(table.read_bytes()).hexdigest()}).",
-        even=True,
         left_out=left_out,
     )
 
@@ -94,7 +92,7 @@ def _attributes(
     found, left_out = {}, []
     for column in columns or [column for column in cells if column not in taken]:
         attribute = to_attribute(cells[column], chosen=bool(columns))
-        if isinstance(attribute, Attribute) and (column in _RESERVED or set(column) & set("*/")):
+        if isinstance(attribute, Attribute) and (column in RESERVED or set(column) & set("*/")):
             attribute = "it has the name of a stored feature, or a * or / in its name: rename it"
         if isinstance(attribute, Attribute):
             found[column] = attribute

@@ -2,9 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from jaxprune.data.folders.collection import Collection
+import numpy as np
+
+from jaxprune.data.columns import AGE, AGE_BINS
+from jaxprune.data.folders.collection import Attribute, Collection
 from jaxprune.errors import UserError
 
 # Where copies of one image are in two splits, the first of these keeps them.
@@ -12,7 +15,9 @@ PRECEDENCE = ("test", "validation", "train")
 
 
 def drawn(collection: Collection, digests: Sequence[str], test_share: float) -> list[str]:
-    """A test split by the digests of the images, whatever their order: adding images moves none or few of the others.
+    """A test split with its share of every kind of the usual label, even over the other attributes within each.
+
+    It rests on the digests of the images, whatever their order, so that adding images moves few of the others.
 
     Args:
       collection: The images.
@@ -25,15 +30,17 @@ def drawn(collection: Collection, digests: Sequence[str], test_share: float) -> 
     Raises:
       UserError: The images are too few.
     """
-    if collection.even:
-        chosen = _lowest_of_each(_cells(collection, digests), test_share)
-    else:
-        chosen = {digest for digest in digests if int(digest[:8], 16) < test_share * 2**32}
-    distinct = set(digests)
-    if not chosen or len(distinct - chosen) < 2:
+    kinds: dict[str, tuple[int, ...]] = {}
+    for digest, found in zip(digests, _kinds(collection), strict=True):
+        kinds[digest] = min(found, kinds.get(digest, found))  # copies with several labels are where the first would be
+    chosen: set[str] = set()
+    for cell in _by_label(kinds):
+        share = max(math.floor(test_share * len(cell) + 0.5), int(len(cell) > 1))  # rounded half up, one of two or more
+        chosen.update(_even_order(cell, kinds, 1)[:share])
+    if not chosen or len(kinds.keys() - chosen) < 2:
         raise UserError(
-            f"{collection.name}: {len(distinct)} distinct images are too few to cut a test and a validation "
-            "split from; add images, or give the table a column named split"
+            f"{collection.name}: {len(kinds)} distinct images are too few to cut a test and a validation "
+            "split from; add images, or give each its split (a column named split, an array split)"
         )
     return ["test" if digest in chosen else "train" for digest in digests]
 
@@ -48,27 +55,47 @@ def crossing(split: Sequence[str], digests: Sequence[str]) -> dict[int, int]:
     return {i: first[digest] for i, digest in enumerate(digests) if split[first[digest]] != split[i]}
 
 
-def _cells(collection: Collection, digests: Sequence[str]) -> list[list[str]]:
-    """The distinct images of every kind of the usual label; those of kinds with one image, too few to share, together.
+def _kinds(collection: Collection) -> list[tuple[int, ...]]:
+    """[N] what each image shows: the usual label, then the other attributes; of numbers of many kinds, ages alone."""
+    usual = collection.usual_label
+    columns = [_codes(usual, collection.attributes[usual])] + [
+        _codes(name, attribute)
+        for name, attribute in collection.attributes.items()
+        if name != usual and (not attribute.needs_bins or name == AGE)
+    ]
+    return list(zip(*columns, strict=True))
 
-    Copies with several labels are in the cell of the first of them, by the order of the labels.
+
+def _codes(name: str, attribute: Attribute) -> list[int]:
+    if not attribute.needs_bins:
+        return attribute.values.tolist()
+    return (np.digitize(attribute.values, AGE_BINS) if name == AGE else np.zeros(len(attribute.values), int)).tolist()
+
+
+def _by_label(kinds: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+    """The images of every kind of the usual label; those of kinds with one image, too few to share, together."""
+    cells = _grouped(kinds, kinds, 0)
+    return [cell for cell in cells if len(cell) > 1] + [[cell[0] for cell in cells if len(cell) == 1]]
+
+
+def _grouped(digests: Iterable[str], kinds: Mapping[str, tuple[int, ...]], depth: int) -> list[list[str]]:
+    cells: dict[int, list[str]] = defaultdict(list)
+    for digest in digests:
+        cells[kinds[digest][depth]].append(digest)
+    return list(cells.values())
+
+
+def _even_order(digests: Sequence[str], kinds: Mapping[str, tuple[int, ...]], depth: int) -> list[str]:
+    """Images in an order of which every beginning is even over the attributes from `depth` on.
+
+    The images of each kind, put in such an order by the attributes that follow, are spread evenly over [0, 1), the k-th
+    of n at (k + u) / n. The lowest digest makes u, which is random and uniform in [0, 1).
     """
-    label = collection.attributes[collection.usual_label]
-    kinds = [0] * len(digests) if label.needs_bins else label.values.tolist()
-    kind_of: dict[str, float] = {}
-    for digest, kind in zip(digests, kinds, strict=True):
-        kind_of[digest] = min(kind, kind_of.get(digest, kind))
-    cells: dict[float, list[str]] = defaultdict(list)
-    for digest, kind in kind_of.items():
-        cells[kind].append(digest)
-    single = [cell[0] for cell in cells.values() if len(cell) == 1]
-    return [cell for cell in cells.values() if len(cell) > 1] + [single]
-
-
-def _lowest_of_each(cells: Sequence[Sequence[str]], share: float) -> set[str]:
-    """The lowest digests of each cell: its share of them, rounded half up, and one at least of two or more."""
-    return {
-        digest
-        for cell in cells
-        for digest in sorted(cell)[: max(math.floor(share * len(cell) + 0.5), int(len(cell) > 1))]
-    }
+    if not digests or depth == len(kinds[digests[0]]):
+        return sorted(digests)
+    places = []
+    for cell in _grouped(digests, kinds, depth):
+        low = int(min(cell)[:12], 16) / 16**12
+        start = 1 - (1 - low) ** len(cell)
+        places += [((k + start) / len(cell), digest) for k, digest in enumerate(_even_order(cell, kinds, depth + 1))]
+    return [digest for _, digest in sorted(places)]

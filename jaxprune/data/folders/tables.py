@@ -61,7 +61,7 @@ def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
         if len(there) < len(cells):
             return f"{len(cells) - len(there):,} of {len(cells):,} rows have no number in it"
         whole = all(isinstance(cell, numbers.Integral) for cell in there)
-        if whole and max(map(abs, there)) >= 2**63:
+        if max(map(abs, there)) >= (2**63 if whole else float(np.finfo(np.float32).max)):
             return "its numbers are too large"
         return Attribute(
             np.array(list(map(int, there)), np.int64) if whole else np.array(list(map(float, there)), np.float32)

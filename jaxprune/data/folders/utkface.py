@@ -34,8 +34,8 @@ def collect_utkface(directory: Path) -> Collection:
         paths=[path for path, match in zip(paths, matches, strict=True) if match is not None],
         attributes={
             "race": Attribute(labels[:, 2], RACES),
-            "gender": Attribute(labels[:, 1], GENDERS),
             "age": Attribute(labels[:, 0]),
+            "gender": Attribute(labels[:, 1], GENDERS),
         },
         split=None,
         description="UTKFace (Zhang, Song, Qi, CVPR 2017). Non-commercial research only; labels are perceived.",

@@ -1,0 +1,81 @@
+"""The images of an npz file as a folder of images, to be built like any other."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxprune.data.arrays import code_names, column_names, is_code, read_arrays
+from jaxprune.data.columns import Bins
+from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
+from jaxprune.data.normalisation import is_image_bytes
+from jaxprune.errors import UserError
+
+_SPLITS = ("train", "test", "validation")  # by their codes
+
+
+def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
+    """The images of an npz file, written out as PNG without loss, with its labels, attributes and splits.
+
+    Args:
+      name: What the built set is to be called.
+      path: The file, as docs/data.md describes it.
+      scratch: An empty folder for the images, which are called by the numbers of their rows.
+
+    Raises:
+      UserError: The file is missing or not fit, or does not hold images of bytes.
+    """
+    arrays = read_arrays(path)
+    x = arrays["x"]
+    if not is_image_bytes(x) or x.shape[-1] not in (1, 3):
+        raise UserError(
+            f"--npz {path}: x is {x.dtype} of shape {x.shape}; only images of bytes, [N, H, W] or [N, H, W, 1 or 3] "
+            "of uint8, are prepared; load other arrays as they are, with --data.name"
+        )
+    split = arrays.get("split")
+    if split is not None and not (split == 0).any():
+        raise UserError(f"--npz {path}: the train split is empty; give it examples")
+    attributes = {column: _attribute(arrays, column, path) for column in _in_order(arrays)}
+    return Collection(
+        name=name,
+        directory=scratch,
+        paths=_written(x, scratch),
+        attributes=attributes,
+        split=None if split is None else [_SPLITS[code] for code in split.astype(int)],
+        description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
+    )
+
+
+def _in_order(arrays: dict[str, np.ndarray]) -> list[str]:
+    """The label, which is the usual one, then the attributes."""
+    return ["y", *(name for name in column_names(arrays) if name != "y")]
+
+
+def _attribute(arrays: dict[str, np.ndarray], name: str, path: Path) -> Attribute:
+    values = arrays[name]
+    if name in RESERVED or set(name) & set("*/"):
+        raise UserError(f"--npz {path}: {name!r} is the name of a stored feature, or has a * or / in it; rename it")
+    if (name == "age" and f"{name}_names" not in arrays) or not is_code(name, arrays, Bins()):
+        return Attribute(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+    names = code_names(arrays, name)
+    if len(values) and (values.min() < 0 or values.max() >= len(names)):
+        raise UserError(
+            f"--npz {path}: {name} runs from {values.min()} to {values.max()}; codes run from 0 to {len(names) - 1}"
+        )
+    if len(set(names)) < len(names):
+        raise UserError(f"--npz {path}: {name}_names has a name twice; give each code its own")
+    return Attribute(values.astype(np.int64), names)
+
+
+def _written(x: np.ndarray, folder: Path) -> list[Path]:
+    from PIL import Image
+
+    paths = [folder / f"{i:07}.png" for i in range(len(x))]
+    for path, image in zip(paths, x, strict=True):
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, compress_level=1)
+    return paths
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,150 @@
+"""Whether the files of a prepared set are all there and whole, and what to do where they are not."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxprune.data.known import FROM_ARRAYS, FROM_TABLE, FROM_TENSORFLOW, KNOWN_SETS
+from jaxprune.errors import UserError
+
+INFO, FEATURES = "dataset_info.json", "features.json"
+_ARRAY_RECORD = "array_record"
+_TEMPLATE = (
+    "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # of the names of shards, where the set does not say its own
+)
+_SHARD = re.compile(r"\.\w+-\d{5}-of-\d{5}$")
+
+
+def damaged(file: Path, reason: str) -> UserError:
+    """The error for a file of a prepared set that is missing or not whole: it says how to get it again.
+
+    Args:
+      file: The file, in the folder of a version.
+      reason: What is wrong with it.
+    """
+    return UserError(
+        f"data.name: damaged or half copied: {file} {reason}; copy the folder anew, or delete "
+        f"{file.parent} and {_how_to_prepare(file.parent)}"
+    )
+
+
+def in_another_format(folder: Path) -> bool:
+    """Whether a set is stored otherwise than as array_record, by what it says or, where it does not, by its shards."""
+    shards = [path.name for path in folder.iterdir() if _SHARD.search(path.name)]
+    if any(f".{_ARRAY_RECORD}-" in name for name in shards):
+        return False
+    said = _said(folder).get("fileFormat")
+    return bool(shards) or said not in (None, _ARRAY_RECORD)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What a set says of itself: its `dataset_info.json`, with the features of `features.json` under "features".
+
+    Raises:
+      UserError: One of the two is missing or damaged, or the names of a label are missing.
+    """
+    info, features = _read(folder / INFO), _read(folder / FEATURES)
+    for file, fit in (
+        (INFO, isinstance(info.get("splits"), list) and all(isinstance(info.get(n), str) for n in ("name", "version"))),
+        (FEATURES, isinstance(_nested(features, "featuresDict", "features"), dict)),
+    ):
+        if not fit:
+            raise damaged(folder / file, "does not describe a data set")
+    for path, feature in features["featuresDict"]["features"].items():
+        names = folder / f"{path}.labels.txt"  # which every label of ours has; other sets may have labels without names
+        if _is_ours(folder) and _nested(feature, "classLabel") is not None and not names.is_file():
+            raise damaged(names, "is missing")
+    return {**info, "features": features["featuresDict"]["features"]}
+
+
+def check_shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> None:
+    """Checks that the shards of some splits are there, and hold as many records as the set says.
+
+    The records themselves are not read: each carries a digest, which is checked when it is read.
+
+    Args:
+      folder: The folder of a version.
+      info: As of `read_info`.
+      splits: The splits; one that the set does not have is passed over.
+
+    Raises:
+      UserError: A shard is missing or damaged.
+    """
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    for file, length in _shards(folder, info, splits):
+        if not file.is_file():
+            raise damaged(file, "is missing")
+        try:
+            reader = ArrayRecordReader(str(file))
+            found = reader.num_records()
+            reader.close()
+        except RuntimeError:
+            raise damaged(file, "is no whole array_record file") from None
+        if found != length:
+            raise damaged(file, f"holds {found:,} examples, not the {length:,} of {INFO}")
+
+
+def _shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[Path, int]]:
+    """The shards that a set says it has, each with its number of records; those without one need not be there."""
+    for split in info["splits"]:
+        if _nested(split, "name") not in splits:
+            continue
+        try:
+            lengths = [int(n) for n in split.get("shardLengths", ())]
+            for i, length in enumerate(lengths):
+                place = f"{i:05}-of-{len(lengths):05}"
+                file = (split.get("filepathTemplate") or _TEMPLATE).format(
+                    DATASET=info["name"], SPLIT=split["name"], FILEFORMAT=_ARRAY_RECORD, SHARD_X_OF_Y=place,
+                    SHARD_INDEX=f"{i:05}", NUM_SHARDS=f"{len(lengths):05}",
+                )  # fmt: skip
+                if length:
+                    yield folder / file, length
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            raise damaged(folder / INFO, f"does not describe the {split['name']} split") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise damaged(file, "is missing") from None
+    except (OSError, ValueError) as error:
+        raise damaged(file, f"cannot be read as JSON ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise damaged(file, "does not describe a data set")
+    return found
+
+
+def _nested(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What a set says of itself; nothing where that cannot be read."""
+    try:
+        found = json.loads((folder / INFO).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _how_to_prepare(folder: Path) -> str:
+    """What prepares the set in a folder anew; which of the ways it was is told by what is left of its files."""
+    said = _said(folder)
+    name, config = str(said.get("name", folder.parent.name)), str(said.get("configName", ""))
+    ours = FROM_ARRAYS if ".npz, SHA-256" in str(said.get("description")) else FROM_TABLE
+    command = KNOWN_SETS[name].command if name in KNOWN_SETS else ours if _is_ours(folder) else FROM_TENSORFLOW
+    if command == FROM_TENSORFLOW:
+        return f"run, where TensorFlow is installed: {command.replace('NAME', f'{name}/{config}'.strip('/'))}"
+    return f"prepare it anew with: {command.replace('NAME', name)}"
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether jaxprune built the set, by any of its two descriptions."""
+    marks = ((INFO, b'"jaxprune.data'), (FEATURES, b'"copy_of"'))
+    return any((folder / file).is_file() and mark in (folder / file).read_bytes() for file, mark in marks)
