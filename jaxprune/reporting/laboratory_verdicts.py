@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.reporting import findings
-from jaxprune.reporting.laboratory_values import FACTOR, Section, measured, predictor_scores, theory_of
+from jaxprune.reporting.laboratory_values import FACTOR, Section, group_means, measured, predictor_scores
 from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import PREDICTORS, theory_of
 from jaxprune.theory import Eigenvalue, Taylor, uninformative_from
 from jaxprune.theory.statements import Statement, corollary1, theorem1
 
@@ -80,7 +80,7 @@ def tightness(results: Results) -> Section:
     theory = theory_of(results)
     order = np.argsort(theory.sparsities)
     found = uninformative_from(
-        theory.sparsities[order], theory.bound[order].mean(1), theory.observed[order].mean(1), FACTOR
+        theory.sparsities[order], group_means(theory.bound[order]), group_means(theory.observed[order]), FACTOR
     )
     rows = tuple(
         (name, "informative up to the highest" if np.isnan(s) else f"from {s:.0%} on")
@@ -103,7 +103,7 @@ def scores(results: Results) -> Section:
     scored = predictor_scores(results)
     rows = tuple(
         (
-            findings.PREDICTORS[name],
+            PREDICTORS[name],
             *(
                 _mean(getattr(found, part), sign)
                 for part, sign in (("spearman", True), ("kendall", True), ("regret", False))
