@@ -140,7 +140,8 @@ class Results:
         dense = self.metrics["dense", 0.0, split]
         own = self.metrics["fair_dense" if model in ("fair_dense", "fair_before", "fair_both") else "dense", 0.0, split]
         sampling = self.sampling[model, sparsity, split]
-        return Audit(metrics, _numpy(impact(dense, metrics)), _numpy(impact(own, metrics)), sampling)
+        with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
+            return Audit(metrics, _numpy(impact(dense, metrics)), _numpy(impact(own, metrics)), sampling)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; numbers that are not finite become null."""
