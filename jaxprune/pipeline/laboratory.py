@@ -135,14 +135,16 @@ def _density(context: Context) -> dict[str, Any]:
     nodes, weights = (jnp.reshape(leaf, (-1, *leaf.shape[2:])) for leaf in found)  # seeds as so many starts more
     together = theory.SpectralDensity(nodes, weights)
     width = together.width()
-    grid = jnp.linspace(jnp.min(nodes) - 4 * jnp.max(width), jnp.max(nodes) + 4 * jnp.max(width), _GRID)
-    smooth = together.smooth(grid, jnp.broadcast_to(jnp.max(width), width.shape))
+    # Groups without examples have no nodes.
+    widest = jnp.nanmax(width)
+    grid = jnp.linspace(jnp.nanmin(nodes) - 4 * widest, jnp.nanmax(nodes) + 4 * widest, _GRID)
+    smooth = together.smooth(grid, jnp.broadcast_to(widest, width.shape))
     floor = 1e-3 * jnp.max(jnp.abs(nodes), (0, 2))[:, None]
     return {
         "grid": grid,
         "density": smooth,
         "steps": steps,
-        "width": jnp.max(width),
+        "width": widest,
         "negative_share": together.share(-jnp.inf, -floor),
         "positive_share": together.share(floor, jnp.inf),
     }

@@ -54,9 +54,16 @@ def gather(
         sampling=sampling,
         layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
-        theory=TheoryResults(theory["split"], **{n: np.array(v) for n, v in theory.items() if n != "split"}),
+        theory=_theory(theory, dataset.group_sizes(theory["split"])),
         laboratory=laboratory,
     )
+
+
+def _theory(values: dict[str, Any], sizes: np.ndarray) -> TheoryResults:
+    """The theory's values as arrays; a group without examples has no gradient, so no norm of one either."""
+    found = {name: np.array(value) for name, value in values.items() if name != "split"}
+    norms = np.where(sizes > 0, found["gradient_norm"].astype(float), np.nan)
+    return TheoryResults(values["split"], **found | {"gradient_norm": norms})
 
 
 def render(context: Context, stage: Stage, results: Results, command: str) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprune.errors import UserError
 from jaxprune.replicas import where_due
 from jaxprune.types import Array
 
@@ -73,6 +74,19 @@ def top_eigenvalue(
     """The largest *algebraic* eigenvalue (not the largest in modulus) of G symmetric operators in lockstep.
 
     `extreme_eigenvalues`, stopped as soon as this end has converged.
+
+    Args:
+      matvec: [G, P] -> [G, P], applying operator a to row a.
+      start: [G, P] starting vectors, not 0.
+      tolerance: Of the residual, relative to the value.
+      max_iterations: The largest number of products; what has not converged by then is marked.
+      max_vectors: How many vectors are held, at least 4; None for as many as products.
+
+    Returns:
+      Value, residual, converged and matvecs, each [G].
+
+    Raises:
+      UserError: `max_iterations` is below 1.
     """
     return extreme_eigenvalues(
         matvec, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=False
@@ -109,7 +123,12 @@ def extreme_eigenvalues(
 
     Returns:
       Both ends for each operator, with residuals.
+
+    Raises:
+      UserError: `max_iterations` is below 1.
     """
+    if max_iterations < 1:
+        raise UserError(f"theory: max_iterations is {max_iterations}; give 1 or more products")
     num, size = start.shape
     products = min(max_iterations, size) if max_vectors is None else max_iterations
     held = min(products, size, max(4, max_vectors or products))

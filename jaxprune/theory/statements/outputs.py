@@ -9,6 +9,7 @@ from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_examples
 from jaxprune.theory.gradients import group_gradient_norms
 from jaxprune.theory.lanczos import Eigenvalue, Extremes
 from jaxprune.theory.outputs import (
@@ -74,7 +75,11 @@ def proposition2(
 
     Returns:
       A statement over [G]; its terms are the mean error and the mean norm of the Jacobian.
+
+    Raises:
+      UserError: There are no examples, or one is of a group that there is not.
     """
+    check_examples(batch, num_groups=num_groups)
     jacobian = example_jacobian_norms(apply, params, batch, chunk_size=chunk_size)
     logits = _all_logits(apply, params, batch)
     slope = jax.grad(lambda z: jnp.sum(loss(z, jnp.asarray(batch.y))))(logits)
@@ -156,8 +161,9 @@ def theorem2(
       A statement over [G]; its terms are "closeness" and "error", the two parts of the right side.
 
     Raises:
-      UserError: The form is not known, or is that of two labels and there are more.
+      UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
     """
+    check_examples(batch, num_groups=num_groups)
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
