@@ -73,9 +73,10 @@ def _ends(context: Context, operator: theory.GroupOperator, key: jax.Array, both
     )  # fmt: skip
 
 
-def _plain(statement: statements.Statement) -> dict[str, Array]:
+def _plain(statement: statements.Statement) -> dict[str, Any]:
     parts = {"left": statement.left, "right": statement.right, "holds": statement.holds, "assumed": statement.assumed}
-    return parts | statement.terms
+    assumptions = {assumption.text: assumption.holds for assumption in statement.assumptions}
+    return parts | statement.terms | {"assumptions": assumptions}
 
 
 def _cosines(context: Context) -> dict[str, Any]:

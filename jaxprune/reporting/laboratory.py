@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.laboratory_verdicts import scores, statements, tightness
+from jaxprune.reporting.laboratory_verdicts import cases, scores, statements, tightness
 from jaxprune.reporting.layer_sections import attribution, sparing
-from jaxprune.reporting.network_sections import cosines, density, distances, examples, spectra
+from jaxprune.reporting.network_sections import cosines, density, distances, examples, outputs, spectra
 from jaxprune.reporting.paper_sections import causes, correlation, pruned, sizes
 from jaxprune.reporting.results import Results
 
@@ -17,6 +17,7 @@ _OF_MEASURES: dict[str, Callable[[Results], Section]] = {
     "density": density,
     "examples": examples,
     "distances": distances,
+    "outputs": outputs,
     "attribution": attribution,
     "sparing": sparing,
 }
@@ -28,4 +29,4 @@ def chapter(results: Results) -> list[Section]:
         return []
     measured = [_OF_MEASURES[name](results) for name in results.laboratory if name in _OF_MEASURES]
     found = [sizes(results), causes(results), correlation(results), *measured]
-    return [*found, statements(results), tightness(results), scores(results)]
+    return [*found, statements(results), cases(results), tightness(results), scores(results)]

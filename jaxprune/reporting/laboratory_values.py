@@ -27,6 +27,8 @@ class Section:
       headings: Of the table.
       rows: Of the table; texts.
       note: The caption of the table.
+      summary: Of a table that is folded away until it is asked for; empty for one that is not.
+      words: The columns of the table that hold words, not numbers.
     """
 
     title: str
@@ -37,6 +39,8 @@ class Section:
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
+    summary: str = ""
+    words: tuple[int, ...] = (0,)
 
 
 def measured(results: Results, measure: str, *path: str) -> np.ndarray:

@@ -86,6 +86,7 @@ def sparing(results: Results) -> Section:
         (said,),
         headings=("pruned", "group", "its R", "its R, spared", "largest R", "largest R, spared", "reached", "layers"),
         rows=tuple(rows),
+        words=(0, 1, 7),
         note="Means over seeds with their intervals, on the theory’s split, without retraining. The largest R is that "
         "of the group hurt most on average.",
     )

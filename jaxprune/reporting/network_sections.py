@@ -132,3 +132,38 @@ def distances(results: Results) -> Section:
         note="Means over members, and over seeds with their intervals; the last two in units of the normalised inputs. "
         "The paper does not say which it used.",
     )
+
+
+def outputs(results: Results) -> Section:
+    """What Proposition 2 and Theorem 2 are made of: closeness, error, and how the logits move and bend."""
+    found = (results.laboratory or {})["outputs"]
+
+    def column(statement: str, part: str) -> np.ndarray:
+        stored = found["statements"].get(statement, {}).get(part)
+        missing = np.full((len(results.seeds), len(results.group_names)), np.nan)
+        return missing if stored is None else measured(results, "outputs", "statements", statement, part)
+
+    columns = {
+        "closeness λ(diag p − ppᵀ)": column("multiclass", "boundary"),
+        "error ‖p − y‖": column("Proposition 2", "error"),
+        "‖∂z/∂θ‖₂": column("Proposition 2", "jacobian_norm"),
+        "‖∇²z‖₂": column("multiclass", "output_eigenvalue"),
+        "λ(H) of these": column("multiclass", "left"),
+        "its limit": column("multiclass", "right"),
+        "by closeness": column("multiclass", "closeness"),
+        "by error": column("multiclass", "error"),
+    }
+    if "logit" in found["statements"]:
+        columns["limit in one logit"] = column("logit", "right")
+    rows = tuple(
+        (name, f"{found['counts'][g]:,}", *(text(results, values[:, g]) for values in columns.values()))
+        for g, name in enumerate(results.group_names)
+    )
+    return Section(
+        "Closeness and error: what bends a group’s loss",
+        headings=("group", "n", *columns),
+        rows=rows,
+        note="Theorem 2, corrected: λ(H) is at most the mean of closeness × ‖∂z/∂θ‖₂² (the part “by closeness”) plus "
+        "that of the errors of the labels × ‖∇²z‖₂ (the part “by error”). Means over a few members of each group, and "
+        "over seeds with their intervals; ‖∇²z‖₂ is the largest of the logits’.",
+    )

@@ -158,7 +158,9 @@ def theorem2(
       chunk_size: Examples at a time.
 
     Returns:
-      A statement over [G]; its terms are "closeness" and "error", the two parts of the right side.
+      A statement over [G]; its terms are "closeness" and "error", the two parts of the right side, and the means of
+      what they are made of: "boundary" (p(1 - p), or λ_max(diag p - ppᵀ)), "jacobian_norm" and "output_eigenvalue"
+      (of ∇²z, for many logits the largest of theirs).
 
     Raises:
       UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
@@ -173,6 +175,7 @@ def theorem2(
         outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
     )  # fmt: skip
     parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend)
+    parts |= _factors(form, p, jacobian, bend)
     terms = {name: _mean(values, batch, num_groups) for name, values in parts.items()}
     right = terms["closeness"] + terms["error"]
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
@@ -187,6 +190,13 @@ def _parts(form: Form, p: Array, y: Array, jacobian: Array, bend: Extremes) -> d
     if form == "multiclass":
         return {"closeness": softmax_curvature(p) * jacobian**2, "error": jnp.sum(error * size, -1)}
     return {"closeness": p[:, 0] * p[:, 1] * jacobian**2, "error": error[:, 1] * size[:, 0]}
+
+
+def _factors(form: Form, p: Array, jacobian: Array, bend: Extremes) -> dict[str, Array]:
+    """What the two parts are made of, for every example, each [N]."""
+    size = bend.largest.value if form.startswith("printed") else bend.spectral_norm
+    boundary = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
+    return {"boundary": boundary, "jacobian_norm": jacobian, "output_eigenvalue": jnp.max(size, -1)}
 
 
 def _outputs_of(form: Form, classes: int) -> Outputs:
