@@ -150,3 +150,23 @@ def test_tables_of_the_chapter_have_intervals() -> None:
     for title in ("Both ends", "pull the same way", "Four distances", "Which layers", "spare"):
         for row in section(by_hand(), title).rows:
             assert any("±" in cell for cell in row[1:]), title
+
+
+def test_each_predictor_names_an_order_beside_the_observed_one() -> None:
+    """In the results made by hand the harm rises with the group's number, and so does ‖g‖; λ falls."""
+    found = section(by_hand(), "Whom each predictor named")
+    rows = [dict(zip(found.headings, row, strict=True)) for row in found.rows]
+    assert len(rows) == 2 * (1 + 7)
+    at = {row["predictor"]: row for row in rows if row["pruned"] == "90 %"}
+    rising = "town 3 > town 2 > town 1 > town 0"
+    assert at["observed harm R(a)"]["the whole order"] == at["gradient norm ‖g‖"]["the whole order"] == rising
+    falling = at["largest eigenvalue λ(H)"]
+    assert (falling["first"], falling["in seeds"]) == ("town 0", "2 of 2")
+    assert (falling["Kendall"], falling["regret (nats)"].split()[0]) == ("-1.00 ±0.00", "0.501")
+    assert at["gradient norm ‖g‖"]["regret (nats)"] == "0.000 ±0.000"
+    assert at["small size of the group"]["the whole order"] == "all alike"
+
+
+def test_scores_of_predictors_have_intervals_over_seeds() -> None:
+    row = section(by_hand(), "Who will be hurt").rows[0]
+    assert row[1:3] == ("+1.00 ±0.00", "+1.00 ±0.00")

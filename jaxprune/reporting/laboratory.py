@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.laboratory_verdicts import cases, scores, statements, tightness
+from jaxprune.reporting.laboratory_verdicts import cases, statements, tightness
 from jaxprune.reporting.layer_sections import attribution, sparing
 from jaxprune.reporting.network_sections import cosines, density, distances, examples, outputs, spectra
 from jaxprune.reporting.paper_sections import causes, correlation, pruned, sizes
+from jaxprune.reporting.prediction_sections import orders, scores
 from jaxprune.reporting.results import Results
 
 # Measure -> its section.
@@ -29,4 +30,4 @@ def chapter(results: Results) -> list[Section]:
         return []
     measured = [_OF_MEASURES[name](results) for name in results.laboratory if name in _OF_MEASURES]
     found = [sizes(results), causes(results), correlation(results), *measured]
-    return [*found, statements(results), cases(results), tightness(results), scores(results)]
+    return [*found, statements(results), cases(results), tightness(results), scores(results), orders(results)]

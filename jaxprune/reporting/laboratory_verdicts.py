@@ -1,12 +1,12 @@
-"""The verdicts of the chapter on the theory: its statements, the bound, and the predictors."""
+"""The verdicts of the chapter on the theory: its statements, and the bound."""
 
 import numpy as np
 
 from jaxprune.reporting.cells import NONE, text
-from jaxprune.reporting.laboratory_values import FACTOR, Section, group_means, predictor_scores
+from jaxprune.reporting.laboratory_values import FACTOR, Section, group_means
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.statement_cases import Checked, checked
-from jaxprune.reporting.theory_findings import PREDICTORS, theory_of
+from jaxprune.reporting.theory_findings import theory_of
 from jaxprune.theory import uninformative_from
 
 _MOST_CASES = 400  # of one statement in the table of all cases
@@ -118,35 +118,3 @@ def tightness(results: Results) -> Section:
         ("group", f"bound broken, or more than {FACTOR:.0f} times the harm, or no harm"),
         rows,
     )
-
-
-def scores(results: Results) -> Section:
-    """How the predictors did."""
-    scored = predictor_scores(results)
-    rows = tuple(
-        (
-            PREDICTORS[name],
-            *(
-                _mean(getattr(found, part), sign)
-                for part, sign in (("spearman", True), ("kendall", True), ("regret", False))
-            ),
-            f"{np.nansum(found.hit):.0f} of {np.isfinite(found.hit).sum()}",
-        )
-        for name, found in scored.items()
-    )
-    return Section(
-        "Who will be hurt? Predictions from the dense network",
-        (),
-        "theory-scores",
-        "Rank correlation of each predictor with the harm over the groups, and what is lost by trusting its choice of "
-        "the group hurt most, at every sparsity; means over seeds.",
-        "Lines of Spearman correlation and of regret over sparsity for each predictor",
-        ("predictor", "Spearman", "Kendall", "regret (nats)", "worst group named"),
-        rows,
-        "Means over sparsities and seeds.",
-    )
-
-
-def _mean(values: np.ndarray, sign: bool) -> str:
-    known = np.asarray(values)[np.isfinite(values)]
-    return "–" if not known.size else f"{known.mean():{'+' if sign else ''}.2f}"
