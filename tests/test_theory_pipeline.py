@@ -79,6 +79,16 @@ def test_the_page_is_whole_and_needs_no_other_file(finished):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
+def test_figures_and_numbers_lie_at_the_top(finished):
+    top = finished[0] / "out"
+    drawn = {s.figure for s in chapter(results_of(finished[0])) if s.figure}
+    files = {p.name for p in (top / "theory-figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
+    heading, first = (top / "theory.csv").read_text().splitlines()[:2]
+    assert heading == "seed,group,sparsity,quantity,value"
+    assert first.startswith("0,")
+
+
 def test_another_measure_leaves_what_is_measured(finished):
     folder, _ = finished
     before = stages(folder)

@@ -12,6 +12,7 @@ from jaxprune.reporting.figures import draw
 from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.theory_rows import theory_rows
 
 MADE_BY = {"jaxprune": "0", "time": "2026-01-01T00:00:00"}
 
@@ -170,3 +171,20 @@ def test_each_predictor_names_an_order_beside_the_observed_one() -> None:
 def test_scores_of_predictors_have_intervals_over_seeds() -> None:
     row = section(by_hand(), "Who will be hurt").rows[0]
     assert row[1:3] == ("+1.00 ±0.00", "+1.00 ±0.00")
+
+
+def test_the_csv_has_a_row_for_each_seed_group_sparsity_and_quantity() -> None:
+    made = by_hand()
+    made = changed(made, eigenvalue=with_nan(made.theory.eigenvalue * 1e-12, 2))
+    rows = list(theory_rows(made))
+    keys = [(row["seed"], row["group"], row["sparsity"], row["quantity"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    found = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
+    assert float(found[1, "town 3", 0.0, "eigenvalue"]) == pytest.approx(made.theory.eigenvalue[1, 3], rel=1e-8)
+    assert found[1, "town 2", 0.0, "eigenvalue"] == "", "not finite"
+    assert float(found[0, "town 1", 0.9, "bound"]) == pytest.approx(made.theory.bound[1, 0, 1], rel=1e-8)
+    norm = made.laboratory["pruned"]["gradient_norm"][0][1][3]
+    assert float(found[1, "town 3", 0.5, "pruned.gradient_norm"]) == pytest.approx(norm, rel=1e-8)
+    assert found[0, "town 0", 0.0, "spectra.smallest.value"] == "-1"
+    assert found[0, "town 0", 0.0, "outputs.statements.multiclass.right"] == "3"
+    assert not [key for key in keys if key[3].startswith(("density", "cosines"))]
