@@ -105,6 +105,12 @@ def check_examples(batch: Any, *, num_groups: int | None = None) -> None:
         check_groups(np.asarray(batch.group), num_groups)
 
 
+def check_products(max_iterations: int) -> None:
+    """Raises a `UserError` where a search may take no products."""
+    if max_iterations < 1:
+        raise UserError(f"theory: max_iterations is {max_iterations}; give 1 or more products")
+
+
 def check_groups(group: np.ndarray, num_groups: int) -> None:
     """Raises a `UserError` where a group [N] is out of range."""
     if len(group) and not 0 <= group.min() <= group.max() < num_groups:

@@ -159,8 +159,7 @@ def theorem2(
 
     Returns:
       A statement over [G]; its terms are "closeness" and "error", the two parts of the right side, and the means of
-      what they are made of: "boundary" (p(1 - p), or λ_max(diag p - ppᵀ)), "jacobian_norm" and "output_eigenvalue"
-      (of ∇²z, for many logits the largest of theirs).
+      "boundary" (p(1 - p), or λ_max(diag p - ppᵀ)), "jacobian_norm" and "output_eigenvalue" (the logits' largest).
 
     Raises:
       UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
