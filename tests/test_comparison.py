@@ -179,6 +179,8 @@ def test_everything_survives_json_and_is_tabled():
     c = comparison([made, Trial("m", 0.9, {}, trouble="it diverged")])
     again = Comparison.from_json(json.loads(json.dumps(c.to_json(), allow_nan=False)))
     assert again.to_json() == c.to_json()
+    older = {name: value for name, value in c.to_json().items() if name != "held_out"}
+    assert Comparison.from_json(json.loads(json.dumps(older, allow_nan=False))).held_out == []
     rows = list(trial_rows(again))
     assert len(rows) == 9
     row = next(r for r in rows if r["method"] == "ceag" and r["split"] == "test")

@@ -72,6 +72,16 @@ def test_the_code_about_networks_runs(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_networks_of_a_run_are_saved_as_the_page_says(tmp_path) -> None:
+    """The block alone, which the one above runs with the others."""
+    page = blocks("python", (ROOT / "docs" / "networks.md").read_text())
+    block = next(block for block in page if "pipeline.run" in block)
+    code = f"import jax\nimport numpy as np\nfrom jaxprune import models\n{block}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "first.safetensors").stat().st_size > 64 * 16 * 4
+
+
 def test_the_two_commands_are_there_as_written() -> None:
     first = blocks("sh")[0].splitlines()
     assert [line.partition("  #")[0].strip() for line in first] == [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprune.auditing import GroupMetrics, SamplingError
-from jaxprune.reporting import findings
+from jaxprune.reporting import findings, theory_findings
 from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.page import render_page
 from jaxprune.reporting.results import Results, TheoryResults
@@ -164,7 +164,7 @@ def test_what_helps_is_said_only_where_it_helps() -> None:
 
 def test_predictors_are_scored_with_their_sign() -> None:
     """In the made results the gradient norm rises with the harm and the eigenvalue falls with it."""
-    rho = findings.rank_correlations(results(harm=(0.1, 0.2, 0.5)))
+    rho = theory_findings.rank_correlations(results(harm=(0.1, 0.2, 0.5)))
     np.testing.assert_allclose(rho["gradient_norm"], 1)
     np.testing.assert_allclose(rho["eigenvalue"], -1)
     assert np.isnan(rho["smallness"]).all(), "all groups are equally large"
@@ -175,7 +175,8 @@ def test_caveats_tell_of_broken_networks_dead_layers_and_missed_eigenvalues() ->
     assert made.theory is not None
     theory = TheoryResults(**vars(made.theory) | {"converged": np.zeros((5, 2)), "eigenvalue": -np.ones((5, 2))})
     layers = dict(made.layers) | {("pruned", 0.9): [{"path": "dense_0/kernel", "size": 40, "kept": [4, 4, 0, 4, 4]}]}
-    notes = " ".join(findings.caveats(Results(**vars(made) | {"theory": theory, "layers": layers})))
+    changed = Results(**vars(made) | {"theory": theory, "layers": layers})
+    notes = " ".join(findings.caveats(changed) + theory_findings.caveats(changed))
     for part in ("commonest label", "dense_0/kernel was cut to nothing", "10 of 10 eigenvalues", "negative"):
         assert part in notes
     assert "commonest label" not in " ".join(findings.caveats(results()))

@@ -79,6 +79,16 @@ def test_the_page_is_whole_and_needs_no_other_file(finished):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
+def test_figures_and_numbers_lie_at_the_top(finished):
+    top = finished[0] / "out"
+    drawn = {s.figure for s in chapter(results_of(finished[0])) if s.figure}
+    files = {p.name for p in (top / "theory-figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
+    heading, first = (top / "theory.csv").read_text().splitlines()[:2]
+    assert heading == "seed,group,sparsity,quantity,value"
+    assert first.startswith("0,")
+
+
 def test_another_measure_leaves_what_is_measured(finished):
     folder, _ = finished
     before = stages(folder)
@@ -185,7 +195,8 @@ def by_hand() -> Results:
 
     made = results(harm=(0.1, 0.2, 0.3, 0.6), seeds=2, sparsities=(0.5, 0.9))
     r, g, s, rng = 2, 4, 2, np.random.default_rng(0)
-    value = {"value": rng.uniform(1, 2, (r, g)).tolist(), "converged": [[True] * g] * r}
+    residual = {"residual": np.full((r, g), 0.004)}
+    value = {"value": rng.uniform(1, 2, (r, g)).tolist(), "converged": [[True] * g] * r} | residual
     unfinished = value | {"converged": [[True, True, False, True]] * r}
     path = rng.uniform(0, 0.1, (s, r, g, 3))
     statement = {
@@ -193,16 +204,24 @@ def by_hand() -> Results:
         "right": np.full((r, g), 3.0),
         "holds": np.ones((r, g)),
         "assumed": np.ones((r, g)),
+        "boundary": np.full((r, g), 0.2),
+        "output_eigenvalue": np.full((r, g), 7.0),
+        "jacobian_norm": np.full((r, g), 5.0),
+        "error": np.full((r, g), 0.4),
+        "assumptions": {"the eigenvalue has converged": np.ones((r, g))},
     }
-    failing = statement | {"right": np.full((r, g), 0.5), "holds": np.zeros((r, g)), "assumed": np.zeros((r, g))}
+    failing = statement | {"right": np.full((r, g), 0.5), "holds": np.zeros((r, g)), "assumed": np.zeros((r, g)),
+                           "assumptions": {"f - y is positive": np.zeros((r, g))}}  # fmt: skip
     pairs = np.where(np.eye(g, dtype=bool), np.nan, 1.0)[None].repeat(r, 0)
     opposed = np.full((g, g), 0.5)
     opposed[2, 0] = opposed[0, 2] = -0.25
+    alone = {"there are exactly two groups": np.zeros(r), "the whole loss is stationary": np.array([0, 1])}
     laboratory = {
         "cosines": {"cosines": np.where(np.eye(g, dtype=bool), 1, opposed)[None].repeat(r, 0),
                     "statements": {"Proposition 1": {"left": pairs, "right": 2 * pairs, "holds": np.ones((r, g, g)),
-                                                     "assumed": np.zeros((r, g, g))}}},
-        "spectra": {"largest": value, "smallest": {"value": (-np.ones((r, g))).tolist(), "converged": [[True] * g] * r},
+                                                     "assumed": np.zeros((r, g, g)),
+                                                     "assumptions": alone}}},
+        "spectra": {"largest": value, "smallest": value | {"value": -np.ones((r, g))},
                     "gauss_newton": unfinished, "trace": np.full((r, g), 12.0), "trace_error": np.full((r, g), 0.5),
                     "products": 30},
         "density": {"grid": np.linspace(-1, 3, 50), "density": rng.uniform(0.1, 1, (g, 50)), "width": 0.1, "steps": 40,
@@ -240,15 +259,64 @@ def test_without_measures_there_is_no_chapter(tmp_path):
 
 def test_statements_are_counted_by_their_assumptions():
     rows = {row[0]: row[1:] for row in section(by_hand(), "checked").rows}
-    assert rows["Theorem 2, corrected, any number of labels"] == ("8 of 8", "3", "in 8 it has to, and does")
-    assert rows["Theorem 2 as printed"] == ("0 of 8", "0.5", "in none it has to")
-    assert rows["Proposition 1"] == ("24 of 24", "2", "in none it has to")
+    assert rows["Theorem 2, corrected, any number of labels"] == ("8 of 8", "3", "in 8 it has to, and does", "–")
+    printed = ("0 of 8", "0.5", "in none it has to", "in 8 it is not so that f - y is positive")
+    assert rows["Theorem 2 as printed"] == printed
+    assert rows["Proposition 1"][:3] == ("24 of 24", "2", "in none it has to")
+    assert rows["Proposition 1"][3] == (
+        "in 24 it is not so that there are exactly two groups; in 12 it is not so that the whole loss is stationary"
+    )
     assert rows["Corollary 1, corrected"][0].endswith("of 8")
 
 
+def test_every_case_has_both_sides_their_ratio_its_assumptions_and_what_follows():
+    found = section(by_hand(), "Every statement")
+    rows = {row[:2]: dict(zip(found.headings, row, strict=True)) for row in found.rows}
+    assert len(rows) == len(found.rows) == 3 * 2 * 4 + 4 + 12 + 3 * 4
+    pair = rows["Proposition 1", "town 1, town 2"]
+    assert (pair["left side"], pair["right side"], pair["ratio"]) == ("1 ±0", "2 ±0", "2")
+    assert (
+        pair["assumptions"]
+        == "not so that there are exactly two groups; not so that the whole loss is stationary (1 of 2)"
+    )
+    assert (pair["holds"], pair["what follows"]) == ("2 of 2", "holds, without having to")
+    printed = rows["Theorem 2 as printed", "town 3"]
+    assert (printed["holds"], printed["what follows"]) == ("0 of 2", "fails, as it may")
+    made = by_hand()
+    first = rows["Theorem 1, without remainder", "90 %, town 3"]
+    assert first["left side"].split()[0] == f"{made.theory.observed[1, :, 3].mean():.3g}"
+    assert first["right side"].split()[0] == f"{made.theory.bound[1, :, 3].mean():.3g}"
+    assert ("Corollary 1, corrected", "50 % to 90 %, town 0") in rows
+
+
+def test_examples_are_one_case_of_proposition_3():
+    """That in which the sides are nearest, in each seed."""
+    made = by_hand()
+    left = np.array([[0.1, 0.2, 0.05], [0.1, 0.15, 0.24]])
+    third = {"left": left, "right": 0 * left + 0.25, "holds": left > 0, "assumed": left > 0, "assumptions": {}}
+    made.laboratory["outputs"]["statements"]["Proposition 3"] = {
+        name: getattr(value, "tolist", dict)() for name, value in third.items()
+    }
+    row = next(row for row in section(made, "Every statement").rows if row[0] == "Proposition 3")
+    assert row[1] == "the tightest of 3 examples"
+    assert row[2].split()[0] == "0.22"
+    assert row[5:] == ("2 of 2", "all hold", "holds, as it must")
+
+
+def test_what_bends_the_loss_of_a_group_is_shown():
+    found = section(by_hand(), "Closeness and error")
+    row = dict(zip(found.headings, found.rows[2], strict=True))
+    assert row["group"] == "town 2"
+    factors = {"closeness λ(diag p − ppᵀ)": "0.2", "error ‖p − y‖": "0.4", "‖∂z/∂θ‖₂": "5", "‖∇²z‖₂": "7"}
+    assert {name: row[name].split()[0] for name in factors} == factors
+    assert (row["λ(H) of these"], row["its limit"]) == ("1 ±0", "3 ±0")
+
+
 def test_what_has_not_converged_is_marked():
-    rows = {row[0]: row for row in section(by_hand(), "Both ends").rows}
-    assert [("not converged" in row[3]) for row in rows.values()] == [False, False, True, False]
+    found = section(by_hand(), "Both ends")
+    rows = [dict(zip(found.headings, row, strict=True)) for row in found.rows]
+    assert ["not converged" in row["λ_max(Gauss-Newton)"] for row in rows] == [False, False, True, False]
+    assert [row["residual"] for row in rows] == ["0.004"] * 4
     assert section(by_hand(), "Both ends").sentences[0].startswith("The Hessians of 4 of 4 groups are indefinite")
 
 
@@ -260,7 +328,7 @@ def test_the_sentences_are_computed():
     assert "1 of 6 pairs" in section(made, "against each other").sentences[0]
     assert "town 2 and town 0 the most (-0.25)" in section(made, "against each other").sentences[0]
     assert "‖g‖ rises for 4 of 4 groups and λ(H) falls for 4" in section(made, "How pruning moves").sentences[0]
-    assert [row[-1] for row in section(made, "pull the same way").rows] == ["2.0"] * 4
+    assert [row[-1] for row in section(made, "pull the same way").rows] == ["2.0 ±0.0"] * 4
 
 
 def test_eigenvalues_of_pruned_networks_that_have_not_converged_are_counted():
@@ -276,8 +344,9 @@ def test_the_layers_are_told_by_order():
     rows = section(made, "Which layers").rows
     order = np.argsort(-path[worst])
     assert [row[0] for row in rows] == [found["leaves"][i] for i in order]
-    assert [row[1] for row in rows] == [row[2] for row in rows] == [f"{path[worst, i]:+.3f}" for i in order]
-    assert [row[3] for row in rows] == [f"{2 * path[worst, i]:+.3f}" for i in order]
+    assert [row[1] for row in rows] == [row[2] for row in rows]
+    assert [row[1].split()[0] for row in rows] == [f"{path[worst, i]:+.3f}" for i in order]
+    assert [row[3].split()[0] for row in rows] == [f"{2 * path[worst, i]:+.3f}" for i in order]
 
 
 def test_results_with_a_laboratory_survive_json():

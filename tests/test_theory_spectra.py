@@ -244,6 +244,8 @@ def test_the_network_is_not_evaluated_for_groups_whose_search_has_ended(x64):
     product = jax.jit(lambda operator, vectors: operator(vectors))
     operator = group_operator(watched, mlp_weights(), chunks, num_groups=G, memory=0)
     vectors = jnp.asarray(starts(G, operator.num_params))
+    jax.effects_barrier()
+    seen.clear()  # of the check that the outputs are those of single examples
     whole = product(operator, vectors)
     jax.effects_barrier()
     every = set(seen)
@@ -408,8 +410,8 @@ def test_group_traces_of_a_network(x64):
     found = group_traces(
         group_operator(mlp, params, batch, num_groups=G), jax.random.key(0), products=3 * 35, estimator="hutch++"
     )  # a sketch of all 35 parameters leaves nothing out
-    np.testing.assert_allclose(found.value, expected, atol=1e-9)
-    np.testing.assert_array_equal(found.value[2], 0)
+    np.testing.assert_allclose(found.value[PRESENT], expected[PRESENT], atol=1e-9)
+    assert np.isnan(found.value[2]), "a group without examples has no trace"
     with pytest.raises(UserError, match="too few"):
         group_traces(group_operator(mlp, params, batch, num_groups=G), jax.random.key(0), products=3)
 
@@ -445,12 +447,13 @@ def test_the_density_of_a_group_is_that_of_its_eigenvalues(x64):
     operator = group_operator(mlp, params, batch, num_groups=G)
     found = group_spectral_densities(operator, jax.random.key(0), steps=200, starts=100)
     assert found.nodes.shape == (100, G, operator.num_params)
-    np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-10)
+    np.testing.assert_allclose(found.weights.sum(-1)[:, PRESENT], 1, rtol=1e-10)
     grid = np.linspace(-3, 5, 400)
     smooth = np.asarray(found.smooth(grid, jnp.full(G, 0.3)))
     bumps = np.exp(-((grid - eigenvalues[..., None]) ** 2) / (2 * 0.3**2)) / (0.3 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(smooth, bumps.mean(1), atol=0.08 * bumps.mean(1).max())
-    np.testing.assert_allclose(np.trapezoid(smooth, grid, axis=1)[2], 1, rtol=1e-6)  # all at zero
+    np.testing.assert_allclose(smooth[PRESENT], bumps.mean(1)[PRESENT], atol=0.08 * bumps.mean(1).max())
+    np.testing.assert_allclose(np.trapezoid(smooth, grid, axis=1)[PRESENT], 1, rtol=1e-3)
+    assert np.isnan(smooth[2]).all()
     for a in PRESENT:
         expected = np.mean(eigenvalues[a] > 0.2)
         assert abs(float(found.share(0.2, np.inf)[a]) - expected) < 0.07

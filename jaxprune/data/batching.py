@@ -33,7 +33,16 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
 
 
 def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
-    """The examples at `index` [B], their weights multiplied by `weight` [B]; `Companions` bring theirs along."""
+    """The examples at some rows of a data set.
+
+    Args:
+      data: [N] examples; `Companions` bring theirs along.
+      index: [B] rows in [0, N).
+      weight: [B], multiplied with the weights of the examples; 0 marks padding.
+
+    Returns:
+      The batch.
+    """
     if isinstance(data, Companions):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)

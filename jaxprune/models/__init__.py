@@ -120,6 +120,9 @@ def create(
 
     Returns:
       The network, params and stats.
+
+    Raises:
+      UserError: The model or an option is not known, or does not fit the sample.
     """
     network = build(name, sample, num_classes, **options)
     assert network.init is not None

@@ -72,7 +72,21 @@ def to_state_dict(params: Params, stats: Stats) -> StateDict:
 def from_state_dict(
     entries: StateDict, params: Params, stats: Stats, *, new_head: bool = False, where: str = "the state dict"
 ) -> tuple[Params, Stats]:
-    """Parameters and statistics from a state dict; arguments and errors as in `load_weights`."""
+    """Parameters and statistics from a state dict.
+
+    Args:
+      entries: Name -> array, as `to_state_dict` gives them.
+      params: Parameters of the network that they are for, without a replica axis.
+      stats: Its statistics.
+      new_head: Whether the last layer may differ in shape, and then stays as it is in `params`.
+      where: What the entries are called in messages.
+
+    Returns:
+      Parameters and statistics.
+
+    Raises:
+      UserError: Entries are missing, surplus or of another shape.
+    """
     expected = {
         _name(path): _to_theirs(path[-1], np.empty(leaf.shape, bool)).shape
         for tree in (params, stats)

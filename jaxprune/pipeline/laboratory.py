@@ -73,9 +73,10 @@ def _ends(context: Context, operator: theory.GroupOperator, key: jax.Array, both
     )  # fmt: skip
 
 
-def _plain(statement: statements.Statement) -> dict[str, Array]:
+def _plain(statement: statements.Statement) -> dict[str, Any]:
     parts = {"left": statement.left, "right": statement.right, "holds": statement.holds, "assumed": statement.assumed}
-    return parts | statement.terms
+    assumptions = {assumption.text: assumption.holds for assumption in statement.assumptions}
+    return parts | statement.terms | {"assumptions": assumptions}
 
 
 def _cosines(context: Context) -> dict[str, Any]:
@@ -135,14 +136,16 @@ def _density(context: Context) -> dict[str, Any]:
     nodes, weights = (jnp.reshape(leaf, (-1, *leaf.shape[2:])) for leaf in found)  # seeds as so many starts more
     together = theory.SpectralDensity(nodes, weights)
     width = together.width()
-    grid = jnp.linspace(jnp.min(nodes) - 4 * jnp.max(width), jnp.max(nodes) + 4 * jnp.max(width), _GRID)
-    smooth = together.smooth(grid, jnp.broadcast_to(jnp.max(width), width.shape))
+    # Groups without examples have no nodes.
+    widest = jnp.nanmax(width)
+    grid = jnp.linspace(jnp.nanmin(nodes) - 4 * widest, jnp.nanmax(nodes) + 4 * widest, _GRID)
+    smooth = together.smooth(grid, jnp.broadcast_to(widest, width.shape))
     floor = 1e-3 * jnp.max(jnp.abs(nodes), (0, 2))[:, None]
     return {
         "grid": grid,
         "density": smooth,
         "steps": steps,
-        "width": jnp.max(width),
+        "width": widest,
         "negative_share": together.share(-jnp.inf, -floor),
         "positive_share": together.share(floor, jnp.inf),
     }

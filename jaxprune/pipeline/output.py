@@ -24,7 +24,9 @@ from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
+from jaxprune.reporting.theory_rows import theory_rows
 
+THEORY_FIGURES = "theory-figures"
 PUBLISHED = ".published"  # at the top of the folder: the digests of the report whose files lie there
 
 
@@ -54,9 +56,16 @@ def gather(
         sampling=sampling,
         layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
-        theory=TheoryResults(theory["split"], **{n: np.array(v) for n, v in theory.items() if n != "split"}),
+        theory=_theory(theory, dataset.group_sizes(theory["split"])),
         laboratory=laboratory,
     )
+
+
+def _theory(values: dict[str, Any], sizes: np.ndarray) -> TheoryResults:
+    """The theory's values as arrays; a group without examples has no gradient, so no norm of one either."""
+    found = {name: np.array(value) for name, value in values.items() if name != "split"}
+    norms = np.where(sizes > 0, found["gradient_norm"].astype(float), np.nan)
+    return TheoryResults(values["split"], **found | {"gradient_norm": norms})
 
 
 def render(context: Context, stage: Stage, results: Results, command: str) -> None:
@@ -92,13 +101,23 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
         figures.mkdir(exist_ok=True)
         draw_theory(results, figures)
         write_atomically(folder / "theory.json", json.dumps(results.to_json(), allow_nan=False))
+        write_csv(folder / "theory.csv", theory_rows(results))
         write_atomically(folder / "theory.html", render_theory_page(results, figures, environment_of(command)))
     source = workspace.read(stage)
-    for name in ("theory.html", "theory.json"):
+    for name in ("theory.html", "theory.json", "theory.csv"):
         write_atomically(workspace.root / name, (source / name).read_bytes())
+    _copy_figures(source / "figures", workspace.root / THEORY_FIGURES)
     if not (workspace.root / PUBLISHED).exists():  # of a report; else the folder can be given in place of a config
         write_atomically(workspace.root / "config.toml", config.to_toml(context.experiment.settings))
     return {"theory": source, "report": workspace.root / "theory.html"}
+
+
+def _copy_figures(source: Path, target: Path) -> None:
+    """A folder of figures in place of the one that lies there: a report has a folder of its own."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        write_atomically(target / file.name, file.read_bytes())
 
 
 def publish(workspace: Workspace, stage: Stage) -> None:

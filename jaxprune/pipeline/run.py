@@ -15,6 +15,7 @@ from jaxprune.pipeline.output import gather, publish, read_results, render, rend
 from jaxprune.pipeline.stage import Stage, open_workspace
 from jaxprune.pipeline.theories import theorise, theory_stage
 from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import warnings
 from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
@@ -93,6 +94,7 @@ def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str
     stage = Stage("report", settings, (audit_stage(context), theory_stage(context)))
     if write_again or not context.workspace.done(stage):
         results = gather(context, audit(context), theorise(context), laboratory(context))
+        _warn(context, results)
         render(context, stage, results, command)
     publish(context.workspace, stage)
     return {"report": context.workspace.root}, read_results(context.workspace.folder(stage))
@@ -130,7 +132,14 @@ def _theory(context: Context, command: str) -> dict[str, Path]:
     parents = tuple(laboratory_stage(context, m) for m in context.experiment.settings.theory.measures)
     stage = Stage("theory-page", {"audit": context.experiment.settings.audit.model_dump(mode="json")},
                   (theory_stage(context), accuracies, *parents))  # fmt: skip
-    return render_theory(context, stage, gather(context, audited, values, further), command)
+    results = gather(context, audited, values, further)
+    _warn(context, results)
+    return render_theory(context, stage, results, command)
+
+
+def _warn(context: Context, results: Results) -> None:
+    for warning in warnings(results):
+        context.progress.say(f"warning: {warning}")
 
 
 _UNTIL: dict[str, Callable[[Context], dict[str, Path]]] = {

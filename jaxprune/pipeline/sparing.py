@@ -15,6 +15,7 @@ from jaxprune.types import Array, Batch, Masks, Params, PyTree, Stats
 _LEVELS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
+@np.errstate(invalid="ignore")  # of infinite losses there is no difference
 def spare(context: Context) -> dict[str, Any]:
     """For every sparsity: the group hurt most, the allocation found for it, and the harm of every group under both.
 
@@ -37,8 +38,8 @@ def spare(context: Context) -> dict[str, Any]:
     together = [_losses(context, network.params, source) - before for network in subjects.cut(context)]
     groups, allocations, spared = [], [], []
     for s, harm in zip(sparsities, together, strict=True):
-        worst = int(np.nanargmax(np.nanmean(harm, 0)))
-        chosen = theory.sparing_allocation(sizes, levels, np.nanmean(alone[..., worst], 2), s)
+        worst = int(np.argmax(_means(harm, empty=-np.inf)))
+        chosen = theory.sparing_allocation(sizes, levels, _means(alone[..., worst], 2), s)
         cut = _prune(context, source, scores, dict(zip(layers, chosen, strict=True)))
         groups.append(worst)
         allocations.append(chosen)
@@ -55,6 +56,13 @@ def spare(context: Context) -> dict[str, Any]:
         "harm": np.stack(together),
         "spared_harm": np.stack(spared),
     }
+
+
+def _means(harm: np.ndarray, axis: int = 0, empty: float = np.nan) -> np.ndarray:
+    """Means over the seeds with a finite harm; `empty` where none has one."""
+    known = np.isfinite(harm)
+    total = np.sum(np.where(known, harm, 0), axis)
+    return np.where(known.any(axis), total / np.maximum(known.sum(axis), 1), empty)
 
 
 def _layers(prunable: PyTree) -> list[int]:

@@ -192,7 +192,9 @@ class Comparison:
             )
             for t in values["trials"]
         ]  # fmt: skip
-        return cls(**{name: values[name] for name in _PLAIN}, dense=metrics(values["dense"]), trials=trials)
+        held_out = values.get("held_out", [])  # comparisons of before it was written have none
+        plain = {name: values[name] for name in _PLAIN if name != "held_out"}
+        return cls(**plain, held_out=held_out, dense=metrics(values["dense"]), trials=trials)
 
 
 _PLAIN = ("settings", "provenance", "group_names", "seeds", "group_sizes", "titles", "about", "inequality", "held_out")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -14,9 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxprune.reporting.findings import headline, interval
+from jaxprune.reporting.laboratory_values import shares
+from jaxprune.reporting.panels import explain_marks, hatch
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.style import GREY, MODEL_COLOURS, group_colours, label_ends, save_figure
 from jaxprune.reporting.tables import overall_figures
+from jaxprune.reporting.theory_findings import unfinished_groups
 
 _WIDTH = 9.2  # inches
 
@@ -130,8 +134,10 @@ def causes(results: Results) -> Figure | None:
     panels = figure.subplots(1, len(columns), sharey=True)
     colours = group_colours(results)
     for axes, (title, values) in zip(panels, columns.items(), strict=True):
-        mean, low, high = interval(results, values / np.abs(values).sum(-1, keepdims=True))
+        mean, low, high = interval(results, shares(values))
         axes.barh(rows, mean, color=colours, height=0.68)
+        if "λ" in title:
+            hatch(axes, unfinished_groups(results))
         if title != "share of examples":
             axes.hlines(rows, low, high, color="#222222", lw=1.1)
         axes.set_title(title, fontsize=9)
@@ -141,6 +147,7 @@ def causes(results: Results) -> Figure | None:
     panels[0].set_yticks(rows, results.group_names)
     panels[0].invert_yaxis()
     figure.supxlabel(f"share of the sum over groups, {theory.split} split", fontsize=9, color="#444444")
+    explain_marks(figure, unfinished_groups(results), bars=True)
     return figure
 
 
@@ -157,17 +164,20 @@ def bound(results: Results) -> Figure | None:
     figure = Figure((_WIDTH, 4.0))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shades = mpl.colormaps["YlOrRd"](np.linspace(0.3, 1, len(theory.sparsities)))
-    for axes, values, title in (
-        (panels[0], theory.bound, "bound of Theorem 1, without remainder"),
-        (panels[1], taylor, "exact second-order value gᵀΔ + ½ΔᵀHΔ"),
+    unfinished = unfinished_groups(results)
+    for axes, values, hollow, title in (
+        (panels[0], theory.bound, unfinished, "bound of Theorem 1, without remainder"),
+        (panels[1], taylor, np.zeros_like(unfinished), "exact second-order value gᵀΔ + ½ΔᵀHΔ"),
     ):
         mean = interval(results, values, axis=1).mean
         for i, s in enumerate(theory.sparsities):
             shown = positive[i] & (mean[i] > 0)
             label = f"{100 * s:.4g}% pruned"
-            axes.scatter(
-                observed[i][shown], mean[i][shown], color=shades[i], s=34, edgecolor="#555555", lw=0.4, label=label
-            )
+            full, empty = shown & ~hollow, shown & hollow
+            look: Any = {"color": shades[i], "edgecolor": "#555555", "lw": 0.4, "s": 34}
+            axes.scatter(observed[i][full], mean[i][full], label=label, **look)
+            look |= {"color": "white", "edgecolor": shades[i], "lw": 1.4}
+            axes.scatter(observed[i][empty], mean[i][empty], **look)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_title(title)
@@ -179,6 +189,7 @@ def bound(results: Results) -> Figure | None:
         axes.annotate("equal", (high, high), xytext=(-4, -12), textcoords="offset points", ha="right", color="#666666")
     panels[0].set_ylabel("nats")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=8)
+    explain_marks(figure, unfinished)
     return figure
 
 

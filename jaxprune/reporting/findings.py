@@ -7,21 +7,9 @@ import numpy as np
 from jaxprune.auditing import Interval, mean_interval
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import empty_layers, overall_figures
-from jaxprune.theory import rank_correlation
 
 _HEADLINE_SPARSITY = 0.9
 _NORMAL = 1.96  # 95 % of a normal distribution
-
-# Predictor -> what people read; each is large where harm is expected.
-PREDICTORS = {
-    "gradient_norm": "gradient norm ‖g‖",
-    "eigenvalue": "largest eigenvalue λ(H)",
-    "bound": "bound of Theorem 1",
-    "first_order": "first-order term gᵀΔ",
-    "taylor": "second-order value gᵀΔ + ½ΔᵀHΔ",
-    "closeness": "closeness to the boundary",
-    "smallness": "small size of the group",
-}
 
 
 class Headline(NamedTuple):
@@ -131,77 +119,8 @@ def what_helps(results: Results) -> str:
     return " ".join(sentences)
 
 
-def predictors(results: Results) -> dict[str, np.ndarray]:
-    """Predictor -> [S, R, G] its value for every group, from the dense network alone."""
-    theory = results.theory
-    assert theory is not None
-    shape = theory.observed.shape
-    sizes = np.array(results.group_sizes[theory.split])
-    values = {
-        "gradient_norm": theory.gradient_norm,
-        "eigenvalue": theory.eigenvalue,
-        "bound": theory.bound,
-        "first_order": theory.first_order,
-        "taylor": theory.first_order + theory.second_order,
-        "closeness": theory.closeness,
-        "smallness": -sizes,
-    }
-    return {name: np.broadcast_to(value, shape) for name, value in values.items()}
-
-
-def rank_correlations(results: Results) -> dict[str, np.ndarray]:
-    """Predictor -> [S, R] Spearman correlation over the groups with R(a) on the theory's split."""
-    assert results.theory is not None
-    observed = results.theory.observed
-    return {name: rank_correlation(values, observed) for name, values in predictors(results).items()}
-
-
-def why(results: Results) -> list[str]:
-    """What the theory says of the harm, one sentence each."""
-    theory = results.theory
-    if theory is None:
-        return []
-    sparsity = headline(results).sparsity
-    s = int(np.argmin(np.abs(theory.sparsities - sparsity)))
-    found = {name: interval(results, rho[s]) for name, rho in rank_correlations(results).items()}
-    known = {name: rho for name, rho in found.items() if np.isfinite(rho.mean)}
-    sentences = []
-    if most := results.settings.get("theory", {}).get("examples"):
-        sentences.append(
-            f"All of this is measured on {most:,} examples of each group at most, chosen evenly over the labels, "
-            f"the same ones for every seed; the {theory.split} split may have more."
-        )
-    if known:
-        best = max(known, key=lambda name: float(known[name].mean))
-        listed = ", ".join(f"{PREDICTORS[n]} {known[n].mean:+.2f}" for n in known if n != best)
-        sentences.append(
-            f"At {sparsity:.0%}, the order in which pruning hurts the groups on the {theory.split} split is predicted "
-            f"best by the {PREDICTORS[best]} (Spearman {known[best].mean:+.2f}, mean over seeds); "
-            f"the others: {listed}. A negative value ranks them the wrong way round."
-        )
-    else:
-        sentences.append("There are too few groups (fewer than three) for rank correlations.")
-    holds = theory.observed <= theory.bound
-    hurt = theory.observed > 0
-    median = np.median(theory.bound[hurt] / theory.observed[hurt]) if hurt.any() else None
-    loose = "" if median is None else f", and is {median:,.0f} times as large in the median case where pruning hurt"
-    remainder = "" if holds.all() else " Where it fails, the third-order remainder that the theorem leaves open is why."
-    sentences.append(
-        f"The bound of Theorem 1 without its remainder covers the observed excessive loss in {int(holds.sum())} of "
-        f"{holds.size} cases (sparsity, seed, group){loose}.{remainder}"
-    )
-    taylor = theory.first_order + theory.second_order
-    error = np.abs(taylor - theory.observed)
-    each = [f"{np.median(error[i]):.3f} at {theory.sparsities[i]:.0%}" for i in range(len(theory.sparsities))]
-    sentences.append(
-        f"The exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed one by {', '.join(each)} nats (median): "
-        "it is an explanation only where that is small."
-    )
-    return sentences
-
-
 def caveats(results: Results) -> list[str]:
-    """What a careful reader must know."""
+    """What a careful reader must know of the audit; of the theory, `theory_findings.caveats` tells."""
     notes = [warning[0].upper() + warning[1:] + "." for warning in results.warnings]
     if len(results.seeds) == 1:
         notes.append("One seed was run, so there are no intervals: set seeds to 3 or more.")
@@ -222,21 +141,6 @@ def caveats(results: Results) -> list[str]:
         notes.append(
             f"These are no more accurate than always giving the commonest label ({guess:.1%}), so they are broken "
             f"networks, and harm there tells which answer they are stuck on: {', '.join(broken)}."
-        )
-    theory = results.theory
-    if theory is not None:
-        missed = int(np.sum((theory.converged == 0) & np.isfinite(theory.eigenvalue)))
-        if missed:
-            notes.append(
-                f"{missed} of {theory.converged.size} eigenvalues did not reach their tolerance and are marked; raise "
-                "theory.max_iterations."
-            )
-        if np.nanmin(theory.eigenvalue) < 0:
-            notes.append("Some largest eigenvalue is negative: the bound then need not grow with the sparsity.")
-        share = np.median(theory.overall_gradient_norm / np.max(theory.gradient_norm, -1))
-        notes.append(
-            f"The dense networks are not exactly stationary: the gradient of the whole loss is {share:.0%} of the "
-            "largest group gradient (median over seeds). Proposition 1 of the paper assumes that it is zero."
         )
     return notes
 

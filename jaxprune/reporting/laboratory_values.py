@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from jaxprune.reporting import findings
-from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.findings import headline
+from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import predictors, theory_of
 from jaxprune.theory import score_predictor
 
 FACTOR = 10.0  # a bound more than this many times what it bounds is called uninformative
@@ -26,6 +27,8 @@ class Section:
       headings: Of the table.
       rows: Of the table; texts.
       note: The caption of the table.
+      summary: Of a table that is folded away until it is asked for; empty for one that is not.
+      words: The columns of the table that hold words, not numbers.
     """
 
     title: str
@@ -36,12 +39,8 @@ class Section:
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
-
-
-def theory_of(results: Results) -> TheoryResults:
-    """The theory's results, which are there."""
-    assert results.theory is not None
-    return results.theory
+    summary: str = ""
+    words: tuple[int, ...] = (0,)
 
 
 def measured(results: Results, measure: str, *path: str) -> np.ndarray:
@@ -54,17 +53,20 @@ def measured(results: Results, measure: str, *path: str) -> np.ndarray:
 
 def shares(values: np.ndarray) -> np.ndarray:
     """Each over the sum over the groups, as the figures of the paper have it."""
-    return values / np.nansum(np.abs(values), -1, keepdims=True)
+    total = np.nansum(np.abs(values), -1, keepdims=True)
+    return np.where(total > 0, values / np.where(total > 0, total, 1), np.nan)
 
 
 def headline_index(results: Results) -> int:
     """The place of the headline's sparsity among the theory's."""
-    return int(np.argmin(np.abs(theory_of(results).sparsities - findings.headline(results).sparsity)))
+    return int(np.argmin(np.abs(theory_of(results).sparsities - headline(results).sparsity)))
 
 
 def group_means(values: np.ndarray) -> np.ndarray:
-    """[R, G] -> [G] means over seeds."""
-    return np.nanmean(values, 0)
+    """[..., R, G] -> [..., G] means over the seeds with a number; NaN where none has one."""
+    known = np.isfinite(values)
+    total = np.sum(np.where(known, values, 0), -2)
+    return np.where(known.any(-2), total / np.maximum(known.sum(-2), 1), np.nan)
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -81,4 +83,4 @@ def correlations(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def predictor_scores(results: Results) -> dict[str, Any]:
     """Predictor -> its scores, leaves [S, R]."""
     observed = theory_of(results).observed
-    return {name: score_predictor(values, observed) for name, values in findings.predictors(results).items()}
+    return {name: score_predictor(values, observed) for name, values in predictors(results).items()}

@@ -1,78 +1,100 @@
-"""The verdicts of the chapter on the theory: its statements, the bound, and the predictors."""
-
-from typing import Any
+"""The verdicts of the chapter on the theory: its statements, and the bound."""
 
 import numpy as np
 
-from jaxprune.reporting import findings
-from jaxprune.reporting.laboratory_values import FACTOR, Section, measured, predictor_scores, theory_of
+from jaxprune.reporting.cells import NONE, text
+from jaxprune.reporting.laboratory_values import FACTOR, Section, group_means
 from jaxprune.reporting.results import Results
-from jaxprune.theory import Eigenvalue, Taylor, uninformative_from
-from jaxprune.theory.statements import Statement, corollary1, theorem1
+from jaxprune.reporting.statement_cases import Checked, checked
+from jaxprune.reporting.theory_findings import theory_of
+from jaxprune.theory import uninformative_from
 
-
-def _counts(name: str, left: np.ndarray, right: np.ndarray, holds: np.ndarray, assumed: np.ndarray) -> tuple[str, ...]:
-    known = np.isfinite(left) & np.isfinite(right)
-    hold, given = (np.broadcast_to(a, left.shape)[known].astype(bool) for a in (holds, assumed))
-    positive = known & (left > 0)
-    ratio = f"{np.median(right[positive] / left[positive]):.3g}" if positive.any() else "–"
-    wrong = int(np.sum(given & ~hold))
-    verdict = f"in {int(given.sum())} it has to" if given.any() else "in none it has to"
-    failed = f", and in {wrong} of them it does NOT" if wrong else ", and does" if given.any() else ""
-    return name, f"{int(hold.sum())} of {hold.size}", ratio, verdict + failed
-
-
-_TITLES = {
-    "Proposition 2": "Proposition 2, corrected",
-    "multiclass": "Theorem 2, corrected, any number of labels",
-    "logit": "Theorem 2, corrected, two labels",
-    "printed": "Theorem 2 as printed",
-    "Proposition 1, norms": "Proposition 1, |D_a|‖g_a‖ = |D_b|‖g_b‖",
-    "Proposition 1, directions": "Proposition 1, cos(g_a, g_b) = −1",
-    "Theorem 1": "Theorem 1, without remainder",
-    "Theorem 1, term of first order": "Theorem 1, term gᵀΔ ≤ ‖g‖‖Δ‖",
-    "Theorem 1, term of second order": "Theorem 1, term ½ΔᵀHΔ ≤ ½λ(H)‖Δ‖²",
-}
-
-
-def _row(statement: Statement) -> tuple[str, ...]:
-    parts = (np.asarray(getattr(statement, name)) for name in ("left", "right", "holds", "assumed"))
-    return _counts(str(_TITLES.get(statement.name, statement.name)), *parts)
-
-
-def _along_pruning(results: Results) -> list[Statement]:
-    """Theorem 1 and its terms, and Corollary 1 where there are several sparsities."""
-    theory, laboratory = theory_of(results), results.laboratory or {}
-    eigenvalue = Eigenvalue(theory.eigenvalue, theory.residual, theory.converged == 1, theory.matvecs)
-    terms = Taylor(theory.first_order, theory.second_order, theory.observed)
-    found = [*theorem1(theory.gradient_norm, eigenvalue, theory.distance[..., None], terms)]
-    if len(theory.sparsities) > 1:
-        order = np.argsort(theory.sparsities)
-        # Masks that were not looked at are not known to be nested.
-        nested = (
-            measured(results, "pruned", "nested") == 1 if "pruned" in laboratory else np.zeros(len(order) - 1, bool)
-        )
-        found.append(corollary1(theory.bound[order], theory.eigenvalue, nested))
-    return found
+_MOST_CASES = 400  # of one statement in the table of all cases
 
 
 def statements(results: Results) -> Section:
-    """In how many cases each statement holds, and where it has to."""
-    laboratory = results.laboratory or {}
-    rows = [_row(statement) for statement in _along_pruning(results)]
-    for measure in ("cosines", "outputs"):
-        checked: dict[str, Any] = laboratory.get(measure, {}).get("statements", {})
-        for name in checked:
-            parts = [measured(results, measure, "statements", name, n) for n in ("left", "right", "holds", "assumed")]
-            rows.append(_counts(_TITLES.get(name, name), *parts))
+    """In how many cases each statement holds, where it has to, and which of its assumptions fail."""
     return Section(
         "The statements of the theory, checked",
         ("A statement that held in these cases is not confirmed by them; its assumptions tell where it has to.",),
-        headings=("statement", "holds in", "median ratio of the sides", "by its assumptions"),
-        rows=tuple(rows),
+        headings=("statement", "holds in", "median ratio of the sides", "by its assumptions", "what is not so"),
+        rows=tuple(_counts(found) for found in checked(results)),
         note="Cases are seeds, groups (pairs of them in Proposition 1, examples in Proposition 3) and, for Theorem 1, "
         "sparsities.",
+        words=(0, 3, 4),
     )
+
+
+def _counts(found: Checked) -> tuple[str, ...]:
+    known = found.known
+    hold, given = found.holds[known].astype(bool), found.assumed[known].astype(bool)
+    positive = known & (found.left > 0)
+    ratio = f"{np.median(found.right[positive] / found.left[positive]):.3g}" if positive.any() else NONE
+    wrong = int(np.sum(given & ~hold))
+    verdict = f"in {int(given.sum())} it has to" if given.any() else "in none it has to"
+    failed = f", and in {wrong} of them it does NOT" if wrong else ", and does" if given.any() else ""
+    return found.title, f"{int(hold.sum())} of {hold.size}", ratio, verdict + failed, _not_so(found, known)
+
+
+def _not_so(found: Checked, known: np.ndarray) -> str:
+    """The assumptions that fail where there is something to compare, and in how many cases."""
+    failing = {text: int(np.sum(known & ~holds)) for text, holds in found.assumptions.items()}
+    said = [f"in {count} it is not so that {text}" for text, count in failing.items() if count]
+    return "; ".join(said) or NONE
+
+
+def cases(results: Results) -> Section:
+    """Both sides of every statement for every group, their ratio, the assumptions, and what follows."""
+    rows = []
+    for found in checked(results):
+        if len(found.labels) > _MOST_CASES or found.labels[0].startswith("example"):
+            found = _together(found)
+        for i, label in enumerate(found.labels):
+            known = found.known[i]
+            if known.any():
+                rows.append((found.title, label, *_sides(results, found, i), *_what_follows(found, i)))
+    return Section(
+        "Every statement in every case",
+        headings=("statement", "case", "left side", "right side", "ratio", "holds", "assumptions", "what follows"),
+        rows=tuple(rows),
+        note="The left side is to be at most the right side, or equal to it where the statement says so. Means over "
+        "seeds with their intervals; what holds is counted over seeds. The ratio is of the means, where the left one "
+        "is above 0.",
+        summary="Both sides of each, their ratio, the assumptions, and what follows",
+        words=(0, 1, 6, 7),
+    )
+
+
+def _together(found: Checked) -> Checked:
+    """All cases of a statement on examples as one: that in which the left side is nearest to the right, or above it."""
+    gap = np.where(found.known, found.right - found.left, np.inf)
+    nearest = (gap.argmin(0), np.arange(gap.shape[1]))
+    every = {text: np.all(holds, 0, keepdims=True) for text, holds in found.assumptions.items()}
+    count = int(found.known.any(1).sum())
+    return Checked(
+        found.title, (f"the tightest of {count} examples",), found.left[nearest][None], found.right[nearest][None],
+        np.all(found.holds | ~found.known, 0, keepdims=True), np.all(found.assumed | ~found.known, 0, keepdims=True),
+        every,
+    )  # fmt: skip
+
+
+def _sides(results: Results, found: Checked, case: int) -> tuple[str, ...]:
+    known = found.known[case]
+    left, right = found.left[case][known].mean(), found.right[case][known].mean()
+    sides = (text(results, side[case]) for side in (found.left, found.right))
+    return (*sides, f"{right / left:.3g}" if left > 0 else NONE)
+
+
+def _what_follows(found: Checked, case: int) -> tuple[str, str, str]:
+    """How often it holds, which assumptions fail in how many seeds, and what that means."""
+    known = found.known[case]
+    seeds = int(known.sum())
+    failing = {text: int(np.sum(known & ~holds[case])) for text, holds in found.assumptions.items()}
+    broken = [f"not so that {text}" + (f" ({n} of {seeds})" if n < seeds else "") for text, n in failing.items() if n]
+    so = "; ".join(broken) or ("all hold" if found.assumptions or found.assumed[case][known].all() else "not recorded")
+    outcomes, counts = np.unique([word.partition(":")[0] for word in found.follows[case][known]], return_counts=True)
+    said = outcomes[0] if len(outcomes) == 1 else "; ".join(f"{w} ({n})" for w, n in zip(outcomes, counts, strict=True))
+    return f"{int(found.holds[case][known].sum())} of {seeds}", so, str(said)
 
 
 def tightness(results: Results) -> Section:
@@ -80,7 +102,7 @@ def tightness(results: Results) -> Section:
     theory = theory_of(results)
     order = np.argsort(theory.sparsities)
     found = uninformative_from(
-        theory.sparsities[order], theory.bound[order].mean(1), theory.observed[order].mean(1), FACTOR
+        theory.sparsities[order], group_means(theory.bound[order]), group_means(theory.observed[order]), FACTOR
     )
     rows = tuple(
         (name, "informative up to the highest" if np.isnan(s) else f"from {s:.0%} on")
@@ -96,35 +118,3 @@ def tightness(results: Results) -> Section:
         ("group", f"bound broken, or more than {FACTOR:.0f} times the harm, or no harm"),
         rows,
     )
-
-
-def scores(results: Results) -> Section:
-    """How the predictors did."""
-    scored = predictor_scores(results)
-    rows = tuple(
-        (
-            findings.PREDICTORS[name],
-            *(
-                _mean(getattr(found, part), sign)
-                for part, sign in (("spearman", True), ("kendall", True), ("regret", False))
-            ),
-            f"{np.nansum(found.hit):.0f} of {np.isfinite(found.hit).sum()}",
-        )
-        for name, found in scored.items()
-    )
-    return Section(
-        "Who will be hurt? Predictions from the dense network",
-        (),
-        "theory-scores",
-        "Rank correlation of each predictor with the harm over the groups, and what is lost by trusting its choice of "
-        "the group hurt most, at every sparsity; means over seeds.",
-        "Lines of Spearman correlation and of regret over sparsity for each predictor",
-        ("predictor", "Spearman", "Kendall", "regret (nats)", "worst group named"),
-        rows,
-        "Means over sparsities and seeds.",
-    )
-
-
-def _mean(values: np.ndarray, sign: bool) -> str:
-    known = np.asarray(values)[np.isfinite(values)]
-    return "–" if not known.size else f"{known.mean():{'+' if sign else ''}.2f}"

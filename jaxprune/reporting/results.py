@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxprune import theory
 from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
 
 Key = tuple[str, float, str]  # model, sparsity, split
@@ -77,8 +78,7 @@ class TheoryResults:
     @property
     def bound(self) -> np.ndarray:
         """[S, R, G] the two terms of Theorem 1."""
-        distance = self.distance[..., None]
-        return self.gradient_norm * distance + 0.5 * self.eigenvalue * distance**2
+        return theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed).value
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ class Results:
         dense = self.metrics["dense", 0.0, split]
         own = self.metrics["fair_dense" if model in ("fair_dense", "fair_before", "fair_both") else "dense", 0.0, split]
         sampling = self.sampling[model, sparsity, split]
-        return Audit(metrics, _numpy(impact(dense, metrics)), _numpy(impact(own, metrics)), sampling)
+        with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
+            return Audit(metrics, _numpy(impact(dense, metrics)), _numpy(impact(own, metrics)), sampling)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; numbers that are not finite become null."""
@@ -180,7 +181,7 @@ class Results:
             key = (audit["model"], audit["sparsity"], audit["split"])
             metrics[key] = GroupMetrics(*(to_arrays(audit[name]) for name in GroupMetrics._fields))
             sampling[key] = SamplingError(*(to_arrays(audit["sampling_error"][name]) for name in SamplingError._fields))
-        theory = values["theory"]
+        measured = values["theory"]
         fields = TheoryResults.__dataclass_fields__
         simple = (
             "settings",
@@ -200,8 +201,8 @@ class Results:
             multipliers={(e["model"], e["sparsity"]): to_arrays(e["trajectory"]) for e in values["multipliers"]},
             laboratory=values.get("laboratory"),
             theory=None
-            if theory is None
-            else TheoryResults(theory["split"], **{n: to_arrays(theory[n]) for n in fields if n != "split"}),
+            if measured is None
+            else TheoryResults(measured["split"], **{n: to_arrays(measured[n]) for n in fields if n != "split"}),
         )
 
 

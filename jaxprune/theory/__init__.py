@@ -3,6 +3,7 @@
 from jaxprune.theory.attribution import Attribution, attribution, leaf_names, sparing_allocation
 from jaxprune.theory.boundary import Boundary, boundary_distance
 from jaxprune.theory.bounds import Bound, bound
+from jaxprune.theory.checks import check_frozen, check_params
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.curvature import group_extreme_eigenvalues, group_hvp, group_top_eigenvalues
 from jaxprune.theory.density import SpectralDensity, group_spectral_densities
@@ -14,7 +15,7 @@ from jaxprune.theory.distances import (
 from jaxprune.theory.examples import example_gradient_norms, formed_per_example, reference_gradient_norms
 from jaxprune.theory.gradients import gradient_cosines, group_gradient_norms, group_gradients, norms
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, top_eigenvalue
-from jaxprune.theory.operators import GroupOperator, check_frozen, check_params, group_operator, residual_bytes
+from jaxprune.theory.operators import GroupOperator, group_operator, residual_bytes
 from jaxprune.theory.outputs import (
     binary_logit,
     binary_probability,

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_network
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -69,7 +71,14 @@ def attribution(
 
     Returns:
       The parts.
+
+    Raises:
+      UserError: `nodes` or `segments` is below 1, a group is out of range, or the outputs for one example depend on the
+        others (checked outside of compiled functions).
     """
+    if nodes < 1 or segments < 1:
+        raise UserError(f"theory: a path integral of {segments} segments with {nodes} nodes is empty; take 1 or more")
+    check_network(apply, dense, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
     places, weights = np.polynomial.legendre.leggauss(nodes)
     starts = np.arange(segments)[:, None]

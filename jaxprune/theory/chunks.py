@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxprune.data.batching import chunk_size_for
-from jaxprune.errors import UserError
+from jaxprune.theory.checks import check_groups
 from jaxprune.types import Array, Batch
 
 
@@ -50,8 +50,7 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
       UserError: A group is out of range.
     """
     x, y, group, weight = (np.asarray(a) for a in batch)
-    if len(group) and not 0 <= group.min() <= group.max() < num_groups:
-        raise UserError(f"groups run from {group.min()} to {group.max()}; num_groups is {num_groups}")
+    check_groups(group, num_groups)
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
     most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_network, check_width
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
 from jaxprune.theory.operators import (
@@ -25,6 +26,7 @@ def group_hvp(
 ) -> Array:
     """H_a v_a for every group a, with a vector of its own for each, in one pass over the examples.
 
+    H_a = ∇²_θ J(θ; D_a) is the Hessian of Theorem 1 (Tran et al. 2022, eq. 4).
     Forward over reverse differentiation. Each chunk holds examples of one group and multiplies that group's vector.
     For many products at the same parameters see `group_operator`.
 
@@ -36,8 +38,14 @@ def group_hvp(
       loss: Per-example loss.
 
     Returns:
-      [G, P] products with H_a = ∇²_θ J(θ; D_a); 0 for a group without examples.
+      [G, P] products; 0 for a group without examples.
+
+    Raises:
+      UserError: A parameter is narrower than float32, there are no examples, or the outputs for one example depend on
+        the others (checked outside of compiled functions).
     """
+    check_width(params)
+    check_network(apply, params, chunks.x, chunks.weight)
     return GroupOperator(as_pytree(apply), params, chunks, None, loss, "hessian")(vectors)
 
 
@@ -64,6 +72,9 @@ def group_extreme_eigenvalues(
     Returns:
       Both ends, each with value, residual, converged and matvecs [G]; NaN and not converged for a group without
       examples.
+
+    Raises:
+      UserError: `max_iterations` is below 1.
     """
     held = vectors_within(memory, operator.num_groups, operator.num_params, operator.dtype.itemsize)
     return _group_extreme_eigenvalues(
@@ -109,7 +120,7 @@ def group_top_eigenvalues(
       Value, residual, converged and matvecs, each [G]; NaN and not converged for a group without examples.
 
     Raises:
-      UserError: A parameter is not finite (checked outside of compiled functions).
+      UserError: As `group_operator` does, or `max_iterations` is below 1.
     """
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
     operator = group_operator(

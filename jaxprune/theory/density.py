@@ -20,7 +20,7 @@ class SpectralDensity(NamedTuple):
     mean over random v is the mean of λ^j over the spectrum.
 
     Attributes:
-      nodes: [V, G, M] places.
+      nodes: [V, G, M] places; NaN for a group without examples.
       weights: [V, G, M] masses, summing to 1 over M; 0 at nodes that were not reached.
     """
 
@@ -41,7 +41,7 @@ class SpectralDensity(NamedTuple):
         low = jnp.min(jnp.where(reached, self.nodes, jnp.inf), (0, 2))
         high = jnp.max(jnp.where(reached, self.nodes, -jnp.inf), (0, 2))
         steps = max(2, self.nodes.shape[-1])
-        spread = jnp.maximum(high - low, jnp.finfo(self.nodes.dtype).tiny)
+        spread = jnp.where(high >= low, jnp.maximum(high - low, jnp.finfo(self.nodes.dtype).tiny), jnp.nan)
         return spread / 2 * 2 / ((steps - 1) * math.sqrt(8 * math.log(kappa)))
 
     def smooth(self, grid: Array, width: Array) -> Array:
@@ -61,7 +61,8 @@ class SpectralDensity(NamedTuple):
     def share(self, low: Array, high: Array) -> Array:
         """[G] the share of the eigenvalues in (low, high), estimated from the quadrature."""
         inside = (self.nodes > low) & (self.nodes < high)
-        return jnp.mean(jnp.sum(jnp.where(inside, self.weights, 0), -1), 0)
+        inside = jnp.where(jnp.isfinite(self.nodes), inside, jnp.nan)  # what is not finite lies nowhere
+        return jnp.mean(jnp.sum(inside * self.weights, -1), 0)
 
 
 def group_spectral_densities(
@@ -79,7 +80,7 @@ def group_spectral_densities(
       starts: V.
 
     Returns:
-      The quadratures.
+      The quadratures, NaN for a group without examples.
 
     Raises:
       UserError: `steps` or `starts` is below 1.
@@ -108,4 +109,6 @@ def _group_spectral_densities(operator: GroupOperator, key: jax.Array, *, steps:
         with jax.default_matmul_precision("highest"):
             return SpectralDensity(*jax.lax.map(from_start, jax.random.split(key, starts)))
 
-    return everywhere(quadrature, operator, key)
+    found = everywhere(quadrature, operator, key)
+    missing = (jnp.asarray(operator.chunks.size) <= 0)[:, None]  # the operator 0 stands in for what is not there
+    return SpectralDensity(*(jnp.where(missing, jnp.nan, leaf) for leaf in found))

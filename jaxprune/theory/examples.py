@@ -9,6 +9,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxprune.data.batching import chunked
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_examples
 from jaxprune.theory.taps import Product, find_products, run_tapped, squared_norm
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -16,7 +17,10 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 def example_gradient_norms(
     apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 128
 ) -> Array:
-    """‖∇_θ ℓ(x, y)‖ of every example.
+    """‖∇_θ ℓ(f(x), y)‖ of every example, the norms whose mean bounds ‖g_a‖ (triangle inequality, Proposition 2).
+
+    Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015, for dense layers; the same with
+    the patches of the input for convolutions.
 
     For parameters that enter one matrix product or convolution (found in the program of the network, whatever library
     wrote it) the norm comes from the two sides of that product, without the gradient itself; for the others, such as
@@ -31,7 +35,11 @@ def example_gradient_norms(
 
     Returns:
       [N] norms; 0 for examples of weight 0.
+
+    Raises:
+      UserError: There are no examples.
     """
+    check_examples(batch)
     return _example_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
 
 
@@ -39,11 +47,13 @@ def reference_gradient_norms(
     apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 32
 ) -> Array:
     """The same as `example_gradient_norms` by forming every gradient, a chunk at a time: slow, and what to check by."""
+    check_examples(batch)
     return _reference_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
 
 
 def formed_per_example(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy) -> list[str]:
     """The paths of the parameters whose gradients `example_gradient_norms` forms for each example of a chunk."""
+    check_examples(batch)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     one = Batch(*(jnp.asarray(a)[0] for a in batch))
     tapped = {p.leaf for p in _tappable(apply, loss, [leaf for _, leaf in leaves], params, one)[1].values()}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_network
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -13,7 +14,7 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 def group_gradients(
     apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
 ) -> Params:
-    """g_a = ∇_θ J(θ; D_a), the gradient of the mean loss of each group.
+    """g_a = ∇_θ J(θ; D_a), the gradient of the mean loss of each group, as in Theorem 1 (eq. 4) of Tran et al. 2022.
 
     Computed in the precision of the parameters with full matrix products, in one pass over the examples whatever the
     number of groups.
@@ -26,8 +27,13 @@ def group_gradients(
       loss: Per-example loss.
 
     Returns:
-      The structure of `params` with a leading axis G; 0 for a group without examples.
+      The structure of `params` with a leading axis G; 0 for a group without examples, which contributes nothing.
+
+    Raises:
+      UserError: There are no examples, a group is out of range, or the outputs for one example depend on the others
+        (live batch statistics; checked outside of compiled functions).
     """
+    check_network(apply, params, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
     return _group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss)
 
@@ -35,8 +41,24 @@ def group_gradients(
 def group_gradient_norms(
     apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
 ) -> Array:
-    """‖g_a‖, the Euclidean norm of each group's gradient, [G]; not the mean of the norms of its examples."""
-    return norms(group_gradients(apply, params, batch, num_groups=num_groups, loss=loss))
+    """‖g_a‖ of Theorem 1 (Tran et al. 2022, eq. 4), the norm of each group's gradient; not its examples' mean norm.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters.
+      batch: [N] examples, or chunks of them made by `by_group` (for use under vmap).
+      num_groups: G.
+      loss: Per-example loss.
+
+    Returns:
+      [G] Euclidean norms; NaN for a group without examples.
+
+    Raises:
+      UserError: As `group_gradients` does.
+    """
+    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    found = norms(group_gradients(apply, params, chunks, num_groups=num_groups, loss=loss))
+    return jnp.where(jnp.asarray(chunks.size) > 0, found, jnp.nan)
 
 
 def norms(stacked: Params) -> Array:
@@ -45,7 +67,10 @@ def norms(stacked: Params) -> Array:
 
 
 def gradient_cosines(stacked: Params) -> Array:
-    """The cosines between the gradients of every two groups.
+    """cos(g_a, g_b), the cosines between the gradients of every two groups.
+
+    By the proof of Proposition 1 (Tran et al. 2022, appendix A: Σ_a |D_a| g_a = 0) it is −1 for the two groups of a
+    stationary point.
 
     Args:
       stacked: Gradients with a leading axis G, as `group_gradients` gives them.

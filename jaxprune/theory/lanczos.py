@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.replicas import where_due
+from jaxprune.theory.checks import check_products
 from jaxprune.types import Array
 
 _BLOCK = 8  # vectors of the basis that are read at a time
@@ -75,6 +76,19 @@ def top_eigenvalue(
     """The largest *algebraic* eigenvalue (not the largest in modulus) of G symmetric operators in lockstep.
 
     `extreme_eigenvalues`, stopped as soon as this end has converged.
+
+    Args:
+      matvec: [G, P] -> [G, P], applying operator a to row a.
+      start: [G, P] starting vectors, not 0.
+      tolerance: Of the residual, relative to the value.
+      max_iterations: The largest number of products; what has not converged by then is marked.
+      max_vectors: How many vectors are held, at least 4; None for as many as products.
+
+    Returns:
+      Value, residual, converged and matvecs, each [G].
+
+    Raises:
+      UserError: `max_iterations` is below 1.
     """
     return extreme_eigenvalues(
         matvec, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=False
@@ -94,24 +108,26 @@ def extreme_eigenvalues(
 
     Lanczos with full reorthogonalisation, done twice (twice is enough: Parlett, The Symmetric Eigenvalue Problem,
     §6.9), stopped on the residual β_m |s_m| of the Ritz pairs. Every test is relative, so that any scale of the
-    operator gives the same number of steps; an operator that is 0, or has few distinct eigenvalues, ends early with
-    residual 0. When `max_vectors` are held the search is restarted from the best half of its Ritz vectors (thick
-    restart: Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000), so that the memory is G * (max_vectors + 1) * P numbers
-    however many products are taken.
+    operator takes the same steps; an operator that is 0, or has few distinct eigenvalues, ends early with residual 0.
+    When `max_vectors` are held the search is restarted from the best half of its Ritz vectors (thick restart: Wu and
+    Simon, SIAM J. Matrix Anal. Appl. 22, 2000): the memory is G * (max_vectors + 1) * P numbers for any products.
 
     Args:
       matvec: [G, P] -> [G, P], applying operator a to row a.
       start: [G, P] starting vectors, not 0.
-      tolerance: Of the residual: relative to the value for the largest, and for the smallest, which is 0 for many
-        operators, relative to the larger modulus of the two ends.
+      tolerance: Of the residual: relative to the value for the largest, and to the larger modulus of the two ends for
+        the smallest, which is 0 for many operators.
       max_iterations: The largest number of products; what has not converged by then is marked.
       max_vectors: How many vectors are held, at least 4; None for as many as products.
-      both: Whether the search goes on until both ends have converged; otherwise the smallest is what came with the
-        largest, its residual and mark with it.
+      both: Whether both ends have to converge; otherwise the smallest is what came with the largest, marked as it is.
 
     Returns:
       Both ends for each operator, with residuals.
+
+    Raises:
+      UserError: `max_iterations` is below 1.
     """
+    check_products(max_iterations)
     num, size = start.shape
     products = min(max_iterations, size) if max_vectors is None else max_iterations
     held = min(products, size, max(4, max_vectors or products))

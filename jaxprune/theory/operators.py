@@ -8,13 +8,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import unknown
 from jaxprune.losses import cross_entropy
 from jaxprune.replicas import where_due
+from jaxprune.theory.checks import check_network, check_params, check_width
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -151,12 +151,15 @@ def group_operator(
       The operator.
 
     Raises:
-      UserError: The curvature is not known, or a parameter is not finite. Whether the logits are those of single
-        examples, `check_frozen` tells.
+      UserError: The curvature is not known; a parameter is not finite, or narrower than float32; the outputs for one
+        example depend on the others (live batch statistics); or there are no examples. Inside of a compiled function
+        values cannot be checked.
     """
     if curvature not in CURVATURES:
         raise unknown("curvature", curvature, CURVATURES)
+    check_width(params)
     check_params(params)
+    check_network(apply, params, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
     if mesh is not None:
         chunks = _spread(chunks, mesh)
@@ -173,39 +176,6 @@ def residual_bytes(operator: GroupOperator) -> int:
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (chunks.x, chunks.y, chunks.weight))
     maps = jax.eval_shape(_linear_map, operator, *first)  # traced once: the function itself is the key of the cache
     return len(chunks.group) * sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(maps))
-
-
-def check_params(params: Params) -> None:
-    """Raises a `UserError` where a parameter is NaN or infinite; inside a compiled function nothing can be checked."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not isinstance(leaf, Tracer) and not bool(np.isfinite(np.asarray(leaf)).all()):
-            raise UserError(
-                f"theory: parameter {jax.tree_util.keystr(path)} holds NaN or infinite values, so it has no curvature; "
-                "the training diverged: lower train.learning_rate"
-            )
-
-
-def check_frozen(apply: Apply, params: Params, x: Array) -> None:
-    """Raises a `UserError` where the outputs of one example depend on the others, as with live batch statistics.
-
-    The loss of a batch is then not a sum over its examples, so that a group has neither a gradient nor a Hessian of its
-    own. The first four examples are evaluated together and one by one.
-
-    Args:
-      apply: `(params, x) -> logits [B, C]`.
-      params: The parameters.
-      x: [N, ...] inputs.
-    """
-    few = jnp.asarray(x)[:4]
-    with jax.default_matmul_precision("highest"):
-        together = apply(params, few)
-        apart = jnp.concatenate([apply(params, few[i : i + 1]) for i in range(len(few))])
-    scale = max(1.0, float(jnp.max(jnp.abs(together))))
-    if float(jnp.max(jnp.abs(together - apart))) > 1e-3 * scale:
-        raise UserError(
-            "theory: the outputs for one example depend on the others in its batch; freeze the batch statistics "
-            "(network.freeze(stats)), or evaluate the network in evaluation mode"
-        )
 
 
 def vectors_within(memory: int, num_groups: int, num_params: int, itemsize: int) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.data.batching import chunked
+from jaxprune.theory.checks import check_examples, check_width
 from jaxprune.theory.lanczos import Extremes, extreme_eigenvalues
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
@@ -42,6 +43,7 @@ def example_output_eigenvalues(
 ) -> Extremes:
     """The largest and the smallest eigenvalue of ∇²_θ z_k(x), of every output k and every example x.
 
+    λ(∇²_θ f(x)) of Theorem 2 (Tran et al. 2022, eq. 6); both ends, as its corrected form takes the spectral norm.
     All examples of a chunk and all outputs advance together. Memory: chunk_size * K * max_iterations * P numbers.
 
     Args:
@@ -56,7 +58,12 @@ def example_output_eigenvalues(
 
     Returns:
       Both ends, each with value, residual, converged and matvecs [N, K].
+
+    Raises:
+      UserError: There are no examples, a parameter is narrower than float32, or `max_iterations` is below 1.
     """
+    check_examples(batch)
+    check_width(params)
     return _eigenvalues(
         as_pytree(apply), params, batch, key, tolerance,
         outputs=outputs, max_iterations=max_iterations, chunk_size=chunk_size,
@@ -68,6 +75,7 @@ def example_jacobian_norms(
 ) -> Array:
     """‖∇_θ z(x)‖₂ of every example: the spectral norm of the Jacobian [K, P] of the outputs.
 
+    ‖∇_θ f(x)‖ of Proposition 2 and Theorem 2 (Tran et al. 2022, eq. 6), which hold with the logits z for f.
     From the K x K products of its rows. Memory: chunk_size * K * P numbers.
 
     Args:
@@ -79,7 +87,12 @@ def example_jacobian_norms(
 
     Returns:
       [N] norms.
+
+    Raises:
+      UserError: There are no examples, or a parameter is narrower than float32.
     """
+    check_examples(batch)
+    check_width(params)
     return _jacobian_norms(as_pytree(apply), params, batch, outputs=outputs, chunk_size=chunk_size)
 
 

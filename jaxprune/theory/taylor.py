@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_sum
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_examples
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -46,8 +47,9 @@ def taylor(
     loss: ExampleLoss = cross_entropy,
     chunk_size: int | None = None,
 ) -> Taylor:
-    """The Taylor terms of each group's excessive loss, with Δ = pruned - dense.
+    """The Taylor terms of each group's excessive loss R(a) (eq. 2), with Δ = pruned - dense.
 
+    R(a) = g_aᵀΔ + ½ ΔᵀH_aΔ + O(‖Δ‖³), from which the proof of Theorem 1 begins (Tran et al. 2022, eq. 4 and 9).
     They are the derivatives of t -> J(θ + tΔ; D_a) at 0, taken forward over forward: one pass over the examples gives
     both terms of all groups, and no Hessian-vector product is formed.
 
@@ -62,7 +64,11 @@ def taylor(
 
     Returns:
       The terms.
+
+    Raises:
+      UserError: There are no examples, or one is of a group that there is not.
     """
+    check_examples(batch, num_groups=num_groups)
     size = chunk_size_for(batch.x, chunk_size)
     return _taylor(as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=size)
 

@@ -103,7 +103,7 @@ def group_traces(operator: GroupOperator, key: jax.Array, *, products: int = 30,
       estimator: "hutchinson" (least memory), "hutch++" or "xtrace" (smallest error).
 
     Returns:
-      The traces, 0 for a group without examples.
+      The traces, NaN for a group without examples.
 
     Raises:
       UserError: The estimator is not known, or the products are too few for a standard error.
@@ -123,7 +123,10 @@ def _group_traces(operator: GroupOperator, key: jax.Array, *, products: int, est
         with jax.default_matmul_precision("highest"):
             return ESTIMATORS[estimator](_typed(operator), key, products=products, **sizes)
 
-    return everywhere(estimate, operator, key)
+    found = everywhere(estimate, operator, key)
+    missing = jnp.asarray(operator.chunks.size) <= 0  # the operator 0 stands in for a matrix that is not there
+    value, error, samples = (jnp.where(missing, jnp.nan, leaf) for leaf in found[:3])
+    return Trace(value, error, samples, found.matvecs)
 
 
 def _typed(operator: GroupOperator) -> Matvec:

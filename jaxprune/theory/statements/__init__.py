@@ -16,7 +16,7 @@ from jaxprune.theory.statements.proposition1 import (
     proposition1_at,
     stationary_point,
 )
-from jaxprune.theory.statements.statement import Assumption, Statement
+from jaxprune.theory.statements.statement import Assumption, Statement, follows
 from jaxprune.theory.statements.theorem1 import Theorem1, corollary1, is_nested, theorem1
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Theorem1",
     "corollary1",
     "counter_example",
+    "follows",
     "is_nested",
     "printed_counter_example",
     "proposition1",

@@ -9,6 +9,7 @@ from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
+from jaxprune.theory.checks import check_examples
 from jaxprune.theory.gradients import group_gradient_norms
 from jaxprune.theory.lanczos import Eigenvalue, Extremes
 from jaxprune.theory.outputs import (
@@ -74,7 +75,11 @@ def proposition2(
 
     Returns:
       A statement over [G]; its terms are the mean error and the mean norm of the Jacobian.
+
+    Raises:
+      UserError: There are no examples, or one is of a group that there is not.
     """
+    check_examples(batch, num_groups=num_groups)
     jacobian = example_jacobian_norms(apply, params, batch, chunk_size=chunk_size)
     logits = _all_logits(apply, params, batch)
     slope = jax.grad(lambda z: jnp.sum(loss(z, jnp.asarray(batch.y))))(logits)
@@ -153,11 +158,13 @@ def theorem2(
       chunk_size: Examples at a time.
 
     Returns:
-      A statement over [G]; its terms are "closeness" and "error", the two parts of the right side.
+      A statement over [G]; its terms are "closeness" and "error", the two parts of the right side, and the means of
+      "boundary" (p(1 - p), or λ_max(diag p - ppᵀ)), "jacobian_norm" and "output_eigenvalue" (the logits' largest).
 
     Raises:
-      UserError: The form is not known, or is that of two labels and there are more.
+      UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
     """
+    check_examples(batch, num_groups=num_groups)
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
@@ -167,6 +174,7 @@ def theorem2(
         outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
     )  # fmt: skip
     parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend)
+    parts |= _factors(form, p, jacobian, bend)
     terms = {name: _mean(values, batch, num_groups) for name, values in parts.items()}
     right = terms["closeness"] + terms["error"]
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
@@ -181,6 +189,13 @@ def _parts(form: Form, p: Array, y: Array, jacobian: Array, bend: Extremes) -> d
     if form == "multiclass":
         return {"closeness": softmax_curvature(p) * jacobian**2, "error": jnp.sum(error * size, -1)}
     return {"closeness": p[:, 0] * p[:, 1] * jacobian**2, "error": error[:, 1] * size[:, 0]}
+
+
+def _factors(form: Form, p: Array, jacobian: Array, bend: Extremes) -> dict[str, Array]:
+    """What the two parts are made of, for every example, each [N]."""
+    size = bend.largest.value if form.startswith("printed") else bend.spectral_norm
+    boundary = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
+    return {"boundary": boundary, "jacobian_norm": jacobian, "output_eigenvalue": jnp.max(size, -1)}
 
 
 def _outputs_of(form: Form, classes: int) -> Outputs:

@@ -158,7 +158,21 @@ def _newton(
 def proposition1_at(
     apply: Apply, params: Params, batch: Batch, *, num_groups: int, loss: ExampleLoss = cross_entropy
 ) -> Proposition1:
-    """`proposition1` with the gradients of these examples at these parameters."""
+    """`proposition1` with the gradients of these examples at these parameters.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters, such as those of `stationary_point`.
+      batch: [N] examples, the ones that the parameters were trained on.
+      num_groups: G.
+      loss: Per-example loss.
+
+    Returns:
+      The statements.
+
+    Raises:
+      UserError: As `group_gradients` does.
+    """
     gradients = group_gradients(apply, params, batch, num_groups=num_groups, loss=loss)
     sizes = jnp.zeros(num_groups, batch.weight.dtype).at[jnp.asarray(batch.group)].add(batch.weight)
     return proposition1(gradients, sizes)

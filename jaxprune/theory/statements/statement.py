@@ -1,5 +1,6 @@
 """A statement of the theory, checked: both sides, their ratio, whether its assumptions hold, and what follows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -78,16 +79,34 @@ class Statement:
 
     def verdicts(self) -> np.ndarray:
         """[...] what follows in each case, as short sentences."""
-        holds, assumed = np.asarray(self.holds), np.asarray(self.assumed)
-        known = np.isfinite(np.asarray(self.left)) & np.isfinite(np.asarray(self.right))
-        found = np.full(holds.shape, "", object)
-        for place in np.ndindex(holds.shape):
-            missing = [a.text for a in self.assumptions if not np.broadcast_to(a.holds, holds.shape)[place]]
-            if not known[place]:
-                found[place] = "nothing to compare"
-            elif assumed[place]:
-                found[place] = "holds, as it must" if holds[place] else "FAILS though its assumptions hold"
-            else:
-                outcome = "holds, without having to" if holds[place] else "fails, as it may"
-                found[place] = f"{outcome}: it is not so that {'; nor that '.join(missing)}"
-        return found
+        assumptions = {assumption.text: assumption.holds for assumption in self.assumptions}
+        return follows(self.left, self.right, self.holds, self.assumed, assumptions)
+
+
+def follows(left: Array, right: Array, holds: Array, assumed: Array, assumptions: Mapping[str, Array]) -> np.ndarray:
+    """What follows from a statement in each of its cases, as short sentences.
+
+    Args:
+      left: [...] NaN where there is nothing to compare.
+      right: [...].
+      holds: [...] whether the statement does.
+      assumed: [...] whether everything that it rests on is so.
+      assumptions: What is assumed, as the end of a sentence -> whether it is so, broadcasting to the sides.
+
+    Returns:
+      [...] texts.
+    """
+    known = np.isfinite(np.asarray(left)) & np.isfinite(np.asarray(right))
+    holds, assumed = np.asarray(holds), np.asarray(assumed)
+    so = {text: np.broadcast_to(np.asarray(values), known.shape) for text, values in assumptions.items()}
+    found = np.full(known.shape, "", object)
+    for place in np.ndindex(known.shape):
+        missing = [text for text, values in so.items() if not values[place]]
+        if not known[place]:
+            found[place] = "nothing to compare"
+        elif assumed[place]:
+            found[place] = "holds, as it must" if holds[place] else "FAILS though its assumptions hold"
+        else:
+            outcome = "holds, without having to" if holds[place] else "fails, as it may"
+            found[place] = f"{outcome}: it is not so that {'; nor that '.join(missing)}"
+    return found

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.theory.bounds import bound
 from jaxprune.theory.lanczos import Eigenvalue
 from jaxprune.theory.statements.statement import Assumption, Statement
 from jaxprune.theory.taylor import Taylor
@@ -41,16 +42,14 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     Returns:
       The three statements.
     """
-    gradient_term = gradient_norm * distance
-    curvature_term = 0.5 * eigenvalue.value * distance**2
-    right = gradient_term + curvature_term
+    limit = bound(gradient_norm, eigenvalue.value, distance, taylor.observed)
     converged = Assumption(eigenvalue.converged, "the eigenvalue has converged")
     small = Assumption(
         taylor.remainder <= 0, "the remainder of third order, which the theorem leaves open, does not raise the loss"
     )
     terms = {
-        "gradient_term": gradient_term,
-        "curvature_term": curvature_term,
+        "gradient_term": limit.gradient_term,
+        "curvature_term": limit.curvature_term,
         "first_order": taylor.first_order,
         "second_order": taylor.second_order,
         "remainder": taylor.remainder,
@@ -58,10 +57,16 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     # Lanczos approaches λ from below, by less than its residual.
     rounding = 1e-3
     return Theorem1(
-        Statement(taylor.observed, right, "Theorem 1", "<=", terms, (small, converged), rounding),
-        Statement(taylor.first_order, gradient_term, "Theorem 1, term of first order"),
+        Statement(taylor.observed, limit.value, "Theorem 1", "<=", terms, (small, converged), rounding),
+        Statement(taylor.first_order, limit.gradient_term, "Theorem 1, term of first order"),
         Statement(
-            taylor.second_order, curvature_term, "Theorem 1, term of second order", "<=", {}, (converged,), rounding
+            taylor.second_order,
+            limit.curvature_term,
+            "Theorem 1, term of second order",
+            "<=",
+            {},
+            (converged,),
+            rounding,
         ),
     )
 

@@ -1,0 +1,78 @@
+"""What the figures of the theory have in common: panels, bars and lines, and the mark of what has not converged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from jaxprune.reporting.findings import interval
+from jaxprune.reporting.results import Results
+from jaxprune.reporting.style import GREY, PALETTE, group_colours
+from jaxprune.reporting.theory_findings import theory_of
+
+WIDTH = 9.2  # inches
+UNFINISHED = "λ not converged in some seed: it may be larger"
+
+
+def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
+    """Panels side by side with a row for each group."""
+    names = results.group_names
+    figure = Figure((WIDTH, 1.3 + 0.4 * len(names)))
+    panels = list(figure.subplots(1, count, sharey=True))
+    panels[0].set_yticks(np.arange(len(names)), names)
+    panels[0].invert_yaxis()
+    for axes in panels:
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+    return figure, panels
+
+
+def paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
+    """Two bars for each group."""
+    rows = np.arange(len(results.group_names))
+    for shift, colour, (label, values) in zip((-0.19, 0.19), (GREY, PALETTE[0]), columns.items(), strict=True):
+        mean, low, high = interval(results, values)
+        axes.barh(rows + shift, mean, height=0.36, color=colour, label=label)
+        if np.any(np.ptp(values, 0) > 0):
+            axes.hlines(rows + shift, np.maximum(low, 0), high, color="#222222", lw=1.0)  # a share is not negative
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8.5)
+
+
+def lines(results: Results, axes: Axes, values: np.ndarray, unfinished: np.ndarray | None = None) -> None:
+    """A line for each group, [S, G]; its points are hollow where `unfinished` [S, G] marks them."""
+    for g, (name, colour) in enumerate(zip(results.group_names, group_colours(results), strict=True)):
+        axes.plot(values[:, g], "o-", ms=3.5, lw=1.6 if colour != GREY else 1.0, color=colour, label=name)
+        if unfinished is not None:
+            at = np.flatnonzero(unfinished[:, g])
+            axes.plot(at, values[at, g], "o", ms=5, mfc="white", mec=colour, mew=1.3, zorder=3)
+
+
+def hatch(axes: Axes, unfinished: np.ndarray) -> None:
+    """Marks bars, one for each group in the last that were drawn, where λ has not converged [G]."""
+    container: Any = axes.containers[-1]
+    for bar, marked in zip(container.patches, unfinished, strict=True):
+        if marked:
+            bar.set(edgecolor=bar.get_facecolor(), facecolor="white", hatch="/////", linewidth=1)
+
+
+def explain_marks(figure: Figure, unfinished: np.ndarray, *, bars: bool = False) -> None:
+    """A line below the figure that says what hatched bars or hollow points mean, where there are any."""
+    if not np.any(unfinished):
+        return
+    grey = "#555555"
+    mark = Patch(facecolor="white", edgecolor=grey, hatch="/////") if bars else Line2D(
+        [], [], ls="", marker="o", mfc="white", mec=grey, mew=1.3)  # fmt: skip
+    with mpl.rc_context({"hatch.linewidth": 0.8}):
+        figure.legend([mark], [UNFINISHED], loc="outside lower center", fontsize=8.5)
+
+
+def sparsity_axis(results: Results, axes: Axes) -> None:
+    """The theory's sparsities below an axis, evenly spaced."""
+    places = theory_of(results).sparsities
+    axes.set_xticks(range(len(places)), [f"{100 * s:.4g}%" for s in places])
+    axes.set_xlabel("share of weights pruned")

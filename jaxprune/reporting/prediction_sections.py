@@ -1,0 +1,79 @@
+"""The sections of the theory's chapter on predictions: how the predictors did, and whom each of them named."""
+
+import numpy as np
+
+from jaxprune.reporting.cells import NONE, text
+from jaxprune.reporting.laboratory_values import Section, group_means, predictor_scores
+from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import PREDICTORS, predictors, theory_of
+from jaxprune.theory import PredictorScores
+
+
+def scores(results: Results) -> Section:
+    """How the predictors did over all sparsities."""
+    rows = tuple(
+        (
+            PREDICTORS[name],
+            *(text(results, _over_sparsities(found, part), form) for part, form in _PARTS.items()),
+            f"{np.nansum(found.hit):.0f} of {np.isfinite(found.hit).sum()}",
+        )
+        for name, found in predictor_scores(results).items()
+    )
+    return Section(
+        "Who will be hurt? Predictions from the dense network",
+        (),
+        "theory-scores",
+        "Rank correlation of each predictor with the harm over the groups, and what is lost by trusting its choice of "
+        "the group hurt most, at every sparsity; means over seeds.",
+        "Lines of Spearman correlation and of regret over sparsity for each predictor",
+        ("predictor", "Spearman", "Kendall", "regret (nats)", "worst group named"),
+        rows,
+        "Means over sparsities, and over seeds with their intervals.",
+    )
+
+
+_PARTS = {"spearman": "+.2f", "kendall": "+.2f", "regret": ".3f"}  # of the scores -> how they are written
+
+
+def _over_sparsities(found: PredictorScores, part: str) -> np.ndarray:
+    """[R] means over the sparsities at which it could be judged."""
+    return group_means(np.asarray(getattr(found, part)))
+
+
+def orders(results: Results) -> Section:
+    """At each sparsity the order that each predictor gives the groups, beside the one that was observed."""
+    theory, values, scored = theory_of(results), predictors(results), predictor_scores(results)
+    rows = []
+    for s in np.argsort(theory.sparsities):
+        level = f"{100 * theory.sparsities[s]:.4g} %"
+        rows.append((level, "observed harm R(a)", *_order(results, theory.observed[s]), NONE, NONE))
+        for name, value in values.items():
+            kendall, regret = (text(results, getattr(scored[name], part)[s], _PARTS[part]) for part in _LAST)
+            rows.append((level, PREDICTORS[name], *_order(results, value[s]), kendall, regret))
+    return Section(
+        "Whom each predictor named",
+        headings=("pruned", "predictor", "first", "in seeds", "the whole order", "Kendall", "regret (nats)"),
+        rows=tuple(rows),
+        note="The groups from most to least harm, as observed and as predicted, by means over seeds; in how many seeds "
+        "the group named first is first; Kendall’s rank correlation and the regret of the group named, with intervals.",
+        summary="At each sparsity, the order of the groups as predicted and as observed",
+        words=(0, 1, 2, 4),
+    )
+
+
+_LAST = ("kendall", "regret")
+
+
+def _order(results: Results, values: np.ndarray) -> tuple[str, str, str]:
+    """The group with the largest mean of values [R, G], in how many seeds it is first, and all from the largest."""
+    means = group_means(values)
+    ranked = [int(g) for g in np.argsort(-means, kind="stable") if np.isfinite(means[g])]
+    if not ranked:
+        return NONE, NONE, NONE
+    if len(ranked) > 1 and np.ptp(means[ranked]) == 0:
+        return NONE, NONE, "all alike"
+    known = np.isfinite(values).any(1)
+    largest = np.where(np.isfinite(values), values, -np.inf).argmax(1)
+    often = f"{int(np.sum(known & (largest == ranked[0])))} of {int(known.sum())}"
+    names = [results.group_names[g] for g in ranked]
+    return names[0], often, " > ".join(names)

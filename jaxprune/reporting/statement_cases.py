@@ -1,0 +1,137 @@
+"""The statements of the theory as they were checked: every case of each, by seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from jaxprune.reporting.laboratory_values import measured
+from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import theory_of
+from jaxprune.theory import Eigenvalue, Taylor
+from jaxprune.theory.statements import Statement, corollary1, follows, theorem1
+
+TITLES = {
+    "Proposition 2": "Proposition 2, corrected",
+    "multiclass": "Theorem 2, corrected, any number of labels",
+    "logit": "Theorem 2, corrected, two labels",
+    "printed": "Theorem 2 as printed",
+    "Proposition 1, norms": "Proposition 1, |D_a|‖g_a‖ = |D_b|‖g_b‖",
+    "Proposition 1, directions": "Proposition 1, cos(g_a, g_b) = −1",
+    "Theorem 1": "Theorem 1, without remainder",
+    "Theorem 1, term of first order": "Theorem 1, term gᵀΔ ≤ ‖g‖‖Δ‖",
+    "Theorem 1, term of second order": "Theorem 1, term ½ΔᵀHΔ ≤ ½λ(H)‖Δ‖²",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A statement in all its cases; arrays [cases, R].
+
+    Attributes:
+      title: What people read.
+      labels: Of the cases, such as a group and a sparsity.
+      left: NaN where there is nothing to compare.
+      right: Of the same shape.
+      holds: Whether it does, but for rounding.
+      assumed: Whether everything that it rests on is so.
+      assumptions: What is assumed -> whether it is so.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    left: np.ndarray
+    right: np.ndarray
+    holds: np.ndarray
+    assumed: np.ndarray
+    assumptions: Mapping[str, np.ndarray]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Where there are two sides to compare."""
+        return np.isfinite(self.left) & np.isfinite(self.right)
+
+    @property
+    def follows(self) -> np.ndarray:
+        """What follows in each case, as sentences."""
+        return follows(self.left, self.right, self.holds, self.assumed, self.assumptions)
+
+
+def checked(results: Results) -> list[Checked]:
+    """Every statement that was checked, those of the bound first."""
+    found = [_of_pruning(results, statement) for statement in _along_pruning(results)]
+    for measure in ("cosines", "outputs"):
+        statements: dict[str, Any] = (results.laboratory or {}).get(measure, {}).get("statements", {})
+        found += [_of_dense(results, measure, name) for name in statements]
+    return found
+
+
+def _along_pruning(results: Results) -> list[Statement]:
+    """Theorem 1 and its terms, and Corollary 1 where there are several sparsities; [S, R, G], sparsities rising."""
+    theory, laboratory = theory_of(results), results.laboratory or {}
+    order = np.argsort(theory.sparsities)
+    eigenvalue = Eigenvalue(theory.eigenvalue, theory.residual, theory.converged == 1, theory.matvecs)
+    terms = Taylor(*(values[order] for values in (theory.first_order, theory.second_order, theory.observed)))
+    found = [*theorem1(theory.gradient_norm, eigenvalue, theory.distance[order][..., None], terms)]
+    if len(order) > 1:
+        # Masks that were not looked at are not known to be nested.
+        nested = (
+            measured(results, "pruned", "nested") == 1 if "pruned" in laboratory else np.zeros(len(order) - 1, bool)
+        )
+        found.append(corollary1(theory.bound[order], theory.eigenvalue, nested))
+    return found
+
+
+def _of_pruning(results: Results, statement: Statement) -> Checked:
+    levels = [f"{100 * s:.4g} %" for s in np.sort(theory_of(results).sparsities)]
+    if len(statement.left) < len(levels):
+        levels = [f"{low} to {high}" for low, high in pairwise(levels)]
+    labels = tuple(f"{level}, {group}" for level in levels for group in results.group_names)
+    shape = np.shape(statement.left)
+
+    def cases(values: Any) -> np.ndarray:
+        return np.moveaxis(np.broadcast_to(np.asarray(values), shape), 1, -1).reshape(-1, shape[1])
+
+    left, right, holds, assumed = (cases(getattr(statement, part)) for part in ("left", "right", "holds", "assumed"))
+    return Checked(
+        TITLES.get(statement.name, statement.name),
+        labels,
+        left,
+        right,
+        holds,
+        assumed,
+        {assumption.text: cases(assumption.holds).astype(bool) for assumption in statement.assumptions},
+    )
+
+
+def _of_dense(results: Results, measure: str, name: str) -> Checked:
+    """A statement at the dense network from its plain values, the seeds of which come first."""
+    stored = (results.laboratory or {})[measure]["statements"][name]
+    left = measured(results, measure, "statements", name, "left")
+
+    def cases(values: Any) -> np.ndarray:
+        array = np.array(values, dtype=float)
+        array = array.reshape(len(array), *(1,) * (left.ndim - array.ndim), *array.shape[1:])
+        return np.broadcast_to(array, left.shape).reshape(len(left), -1).T
+
+    return Checked(
+        TITLES.get(name, name),
+        _labels(results.group_names, name, left.shape[1:]),
+        cases(stored["left"]),
+        cases(stored["right"]),
+        np.equal(cases(stored["holds"]), 1),
+        np.equal(cases(stored["assumed"]), 1),
+        {text: np.equal(cases(holds), 1) for text, holds in stored.get("assumptions", {}).items()},
+    )
+
+
+def _labels(groups: list[str], name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    if not shape:
+        return (" and ".join(groups),)
+    if name.startswith("Proposition 3"):
+        return tuple(f"example {i}" for i in range(shape[0]))
+    if len(shape) == 2:
+        return tuple(f"{a}, {b}" for a in groups for b in groups)
+    return tuple(groups)

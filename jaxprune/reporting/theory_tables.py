@@ -1,0 +1,96 @@
+"""The tables of what was measured at the dense network, which the report and the page of the theory both have."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxprune.reporting.cells import NONE, cell, measured_cell
+from jaxprune.reporting.findings import interval
+from jaxprune.reporting.results import Results
+from jaxprune.reporting.theory_findings import PREDICTORS, overflowed, present, rank_correlations
+
+
+def theory_tables(results: Results) -> dict[str, Any]:
+    """What the template of the tables is filled with; nothing in any of them where the theory was not measured."""
+    return {
+        "theory": _at_dense(results),
+        "bounds": _bounds(results),
+        "predictors": _predictors(results),
+        "theory_split": results.theory.split if results.theory else "",
+    }
+
+
+def convergence(results: Results, values: np.ndarray, converged: np.ndarray, group: int) -> str:
+    """Whether the eigenvalue of a group met its tolerance in every seed, in a word.
+
+    Args:
+      results: Which groups there are.
+      values: [R, G].
+      converged: [R, G].
+      group: Which one.
+    """
+    if not present(results)[group]:
+        return "no examples"
+    if results.group_names[group] in overflowed(results, values):
+        return "NOT FINITE"
+    return "yes" if np.all(converged[:, group] == 1) else "NO"
+
+
+def _at_dense(results: Results) -> list[dict[str, Any]]:
+    theory = results.theory
+    if theory is None:
+        return []
+    return [
+        {
+            "group": name,
+            "size": results.group_sizes[theory.split][g],
+            "gradient_norm": measured_cell(results, theory.gradient_norm[:, g]),
+            "eigenvalue": measured_cell(results, theory.eigenvalue[:, g]),
+            "residual": worst(theory.residual[:, g]),
+            "converged": convergence(results, theory.eigenvalue, theory.converged, g),
+            "matvecs": f"{np.mean(theory.matvecs[:, g]):.0f}",
+            "margin": cell(interval(results, theory.margin[:, g])),
+            "closeness": cell(interval(results, theory.closeness[:, g])),
+        }
+        for g, name in enumerate(results.group_names)
+    ]
+
+
+def worst(residuals: np.ndarray) -> str:
+    """The largest over seeds, to one digit."""
+    return f"{np.max(residuals):.1g}" if np.isfinite(residuals).all() else NONE
+
+
+def _bounds(results: Results) -> list[dict[str, Any]]:
+    theory = results.theory
+    if theory is None:
+        return []
+    rows = []
+    for i, sparsity in enumerate(theory.sparsities):
+        for g, name in enumerate(results.group_names):
+            observed, bound = theory.observed[i, :, g], theory.bound[i, :, g]
+            known = np.isfinite(observed) & np.isfinite(bound)
+            rows.append(
+                {
+                    "sparsity": sparsity,
+                    "group": name,
+                    "observed": cell(interval(results, observed), sign=True),
+                    "first": cell(interval(results, theory.first_order[i, :, g]), sign=True),
+                    "second": cell(interval(results, theory.second_order[i, :, g]), sign=True),
+                    "bound": measured_cell(results, bound),
+                    "ratio": f"{bound.mean() / observed.mean():,.3g}" if observed.mean() > 0 and known.all() else NONE,
+                    "holds": f"{int(np.sum(known & (observed <= bound)))} of {int(known.sum())}",
+                    "converged": convergence(results, theory.eigenvalue, theory.converged, g),
+                }
+            )
+    return rows
+
+
+def _predictors(results: Results) -> dict[str, Any] | None:
+    if results.theory is None or len(results.group_names) < 3:
+        return None
+    rows = [
+        {"name": PREDICTORS[name], "cells": [cell(interval(results, r), 2, sign=True) for r in rho]}
+        for name, rho in rank_correlations(results).items()
+    ]
+    return {"sparsities": list(results.theory.sparsities), "rows": rows}
