@@ -51,7 +51,8 @@ def check_frozen(apply: Apply, params: Params, x: Array) -> None:
     """
     if not len(x):
         raise UserError(_NOTHING)
-    apart, scale = _mixing(as_pytree(apply), params, jnp.asarray(x)[:_FEW])
+    with jax.ensure_compile_time_eval():  # known values are checked inside of compiled functions as well
+        apart, scale = _mixing(as_pytree(apply), params, jnp.asarray(x)[:_FEW])
     if float(apart) > 1e-3 * max(1.0, float(scale)):
         raise UserError(
             "theory: the outputs for one example depend on the others in its batch; freeze the batch statistics "
