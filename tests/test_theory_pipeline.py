@@ -289,6 +289,15 @@ def test_every_case_has_both_sides_their_ratio_its_assumptions_and_what_follows(
     assert ("Corollary 1, corrected", "50 % to 90 %, town 0") in rows
 
 
+def test_masks_that_were_not_looked_at_are_not_said_to_be_other_than_nested():
+    made = by_hand()
+    unseen = Results(**vars(made) | {"laboratory": {n: v for n, v in made.laboratory.items() if n != "pruned"}})
+    row = next(row for row in section(unseen, "checked").rows if row[0] == "Corollary 1, corrected")
+    assert row[-1] == "in 8 it is not so that the masks are known to be nested (the measure “pruned” tells)"
+    row = next(row for row in section(made, "checked").rows if row[0] == "Corollary 1, corrected")
+    assert row[-1] == "–"
+
+
 def test_examples_are_one_case_of_proposition_3():
     """That in which the sides are nearest, in each seed."""
     made = by_hand()

@@ -1,7 +1,7 @@
 """The statements of the theory as they were checked: every case of each, by seed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -76,11 +76,14 @@ def _along_pruning(results: Results) -> list[Statement]:
     terms = Taylor(*(values[order] for values in (theory.first_order, theory.second_order, theory.observed)))
     found = [*theorem1(theory.gradient_norm, eigenvalue, theory.distance[order][..., None], terms)]
     if len(order) > 1:
-        # Masks that were not looked at are not known to be nested.
-        nested = (
-            measured(results, "pruned", "nested") == 1 if "pruned" in laboratory else np.zeros(len(order) - 1, bool)
-        )
-        found.append(corollary1(theory.bound[order], theory.eigenvalue, nested))
+        looked_at = "pruned" in laboratory
+        nested = measured(results, "pruned", "nested") == 1 if looked_at else np.zeros(len(order) - 1, bool)
+        statement = corollary1(theory.bound[order], theory.eigenvalue, nested)
+        if not looked_at:
+            known = "the masks are known to be nested (the measure “pruned” tells)"
+            unknown = replace(statement.assumptions[0], text=known)
+            statement = replace(statement, assumptions=(unknown, *statement.assumptions[1:]))
+        found.append(statement)
     return found
 
 
