@@ -142,11 +142,14 @@ def _group_extreme_eigenvalues(
     both: bool,
 ) -> Extremes:
     def search(operator: GroupOperator, key: jax.Array, tolerance: float) -> Extremes:
-        # As much of a random direction, which misses nothing, as of the gradient, which is near to the largest.
-        random = jax.random.normal(key, (operator.num_groups, operator.num_params), operator.dtype)
+        # As much of a random direction, which misses nothing, as of the gradient, which is near to the largest; on one
+        # side, that they do not cancel where there are few parameters.
+        random = unit(jax.random.normal(key, (operator.num_groups, operator.num_params), operator.dtype))
+        slope = unit(group_slopes(operator))
+        side = jnp.where(jnp.sum(random * slope, 1, keepdims=True) < 0, -1, 1).astype(slope.dtype)
         return extreme_eigenvalues(
             operator,
-            unit(random) + unit(group_slopes(operator)),
+            random + side * slope,
             tolerance=tolerance,
             max_iterations=max_iterations,
             max_vectors=max_vectors,
