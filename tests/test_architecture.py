@@ -181,7 +181,8 @@ HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib", "tensorflow", "
 
 def test_no_pictures_and_no_data_but_the_bundled_are_in_the_repository():
     """Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    here = Path(__file__).parent.parent  # not that of the package, which may be installed elsewhere
+    listed = subprocess.run(["git", "ls-files"], cwd=here, capture_output=True, text=True, check=False)
     if listed.returncode or "pyproject.toml" not in listed.stdout.split():
         pytest.skip("not a git checkout")
     kinds = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".npz", ".npy", ".array_record"}
