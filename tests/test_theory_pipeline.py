@@ -15,6 +15,7 @@ from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory
 from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.theories import theorise, theory_stage
+from jaxprune.reporting import laboratory_figures
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_figures import FIGURES, draw_theory
 from jaxprune.reporting.results import Results
@@ -249,6 +250,15 @@ def section(results, title):
 def test_every_figure_is_drawn(tmp_path):
     assert draw_theory(by_hand(), tmp_path) == list(FIGURES)
     assert {p.name for p in tmp_path.iterdir()} == {f"{n}.{kind}" for n in FIGURES for kind in ("svg", "png")}
+
+
+@pytest.mark.parametrize("part", ["spearman", "regret"])
+def test_a_score_that_no_predictor_has_is_not_drawn(part, monkeypatch):
+    """As with fewer than three groups, which have no rank correlation."""
+    known = laboratory_figures.predictor_scores(by_hand())
+    without = {name: score._replace(**{part: np.full_like(score.regret, np.nan)}) for name, score in known.items()}
+    monkeypatch.setattr(laboratory_figures, "predictor_scores", lambda _: without)
+    assert len(laboratory_figures.scores(by_hand()).axes) == 1
 
 
 def test_without_measures_there_is_no_chapter(tmp_path):

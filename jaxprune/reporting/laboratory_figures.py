@@ -137,22 +137,28 @@ def ratio(results: Results) -> Figure | None:
 def scores(results: Results) -> Figure | None:
     """How well each predictor ranks the groups, and its regret, over the sparsity."""
     found = predictor_scores(results)
+    parts = {
+        "spearman": "rank correlation with the harm (Spearman) ↑",
+        "regret": "regret of the worst group named, nats ↓",
+    }
+    # Fewer than three groups have no correlation: a panel for it would be empty.
+    shown = [part for part in parts if any(np.isfinite(getattr(score, part)).any() for score in found.values())]
+    if not shown:
+        return None
     figure = Figure((WIDTH, 3.6))
-    panels = figure.subplots(1, 2)
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
     x = range(len(theory_of(results).sparsities))
-    for axes, part, title in (
-        (panels[0], "spearman", "rank correlation with the harm (Spearman) ↑"),
-        (panels[1], "regret", "regret of the worst group named, nats ↓"),
-    ):
+    for axes, part in zip(panels, shown, strict=True):
         for (name, score), colour in zip(found.items(), PALETTE, strict=False):
             values = getattr(score, part)
             known = np.isfinite(values).sum(1)
             mean = np.where(known > 0, np.nansum(values, 1) / np.maximum(known, 1), np.nan)
             axes.plot(x, mean, "o-", ms=4, lw=1.4, color=colour, label=PREDICTORS[name])
         sparsity_axis(results, axes)
-        axes.set_title(title)
-    panels[0].set_ylim(-1.08, 1.08)
-    panels[0].axhline(0, color="#666666", lw=0.8)
+        axes.set_title(parts[part])
+        if part == "spearman":
+            axes.set_ylim(-1.08, 1.08)
+            axes.axhline(0, color="#666666", lw=0.8)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
