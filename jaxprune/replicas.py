@@ -19,7 +19,7 @@ def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTr
         changes goes through `at`, of which nothing is copied for the replicas that is the same for all of them.
 
     Returns:
-      The function; `due` is [] bool. It has no derivative.
+      The function; `due` is [] bool. It has a forward derivative and none in reverse.
     """
 
     @jax.custom_batching.custom_vmap

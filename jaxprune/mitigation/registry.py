@@ -9,8 +9,7 @@ from jaxprune.mitigation.duals import DUALS
 from jaxprune.mitigation.methods import Method
 
 _RATES = (0.001, 0.01, 0.1)
-_TOLERANCES = (0.0, 0.01)
-USUAL: Mapping[str, tuple[float, ...]] = {"dual_rate": _RATES, "tolerance": _TOLERANCES}  # candidates
+USUAL: Mapping[str, tuple[float, ...]] = {"dual_rate": _RATES, "tolerance": (0.0, 0.01)}  # candidates
 
 
 def _equal_loss(num_groups: int) -> Constraint:
@@ -24,7 +23,7 @@ def _equal_loss_signed(num_groups: int) -> Constraint:
 _PENALTY = 1.0  # a group that is 1 nat worse than the whole counts once more, whatever its multiplier
 
 _DUAL = {"dual_rate": _RATES}
-_GAP = {"dual_rate": _RATES, "tolerance": _TOLERANCES}
+_GAP = USUAL
 _IMITATE = {"share": (0.5, 1.0), "temperature": (2.0,)}
 _IMITATE_DUAL = {"dual_rate": _RATES, "share": (1.0,), "temperature": (2.0,)}
 

@@ -69,6 +69,8 @@ class Trials:
         """The people of the validation split who decide: where networks are measured, and on the first device."""
         experiment = self.context.experiment
         found = deciders(experiment.settings, experiment.dataset)
+        if found.held_out is found.choosing:  # the whole split: nobody is held out
+            return Deciders(experiment.on_device("validation"), experiment.on_device("validation"))
         return Deciders(experiment.to_measure(found.choosing), jax.device_put(found.held_out, jax.devices()[0]))
 
     @cached_property

@@ -194,7 +194,7 @@ def _orthogonalised(basis: Array, position: Array, w: Array, along: Array) -> tu
     """Takes from w its parts along rows 0 to `position` of the basis, and adds them to `along`.
 
     Block by block, and no block that was not reached is read: a basis has room for many more vectors than most
-    searches need, and reading all of it took a third of the time of a search on a CPU.
+    searches need, and reading all of it took a twentieth of the time of a search on a CPU.
     """
     rows = basis.shape[1]
     size = min(_BLOCK, rows)

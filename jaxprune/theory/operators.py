@@ -73,7 +73,10 @@ class GroupOperator:
         return jnp.result_type(*jax.tree.leaves(self.params))
 
     def __call__(self, vectors: Array) -> Array:
-        """[G, P] -> [G, P], the matrix of group a times row a; 0 for a group without examples."""
+        """[G, P] -> [G, P], the matrix of group a times row a; 0 for a group without examples.
+
+        It has a forward derivative and none in reverse, as `jaxprune.replicas.where_due` has none.
+        """
         if self.mesh is not None and not self.inside:
             return everywhere(lambda operator, vectors: operator(vectors), self, vectors)
         vectors = jnp.asarray(vectors)

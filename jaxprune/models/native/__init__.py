@@ -63,7 +63,7 @@ def _registered() -> bool:
         return False
     try:
         library = ctypes.CDLL(str(built(cache_directory())))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: nobody has a home here
         _log.info("convolutions go by XLA's own forms, as the C++ one could not be built: %s", error)
         return False
     for name in ("convolution", "image_transpose", "kernel_transpose"):

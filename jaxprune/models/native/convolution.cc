@@ -128,7 +128,7 @@ ffi::Error ImageTranspose(ffi::ThreadPool pool, In y, In k, Out out, int64_t str
     }
   }
   int64_t size = ys[2] * ys[3] * ys[4], out_size = xs[2] * xs[3] * xs[4];
-  int64_t together = whole ? Together(remainders[0].first) : 1, groups = Ceil(batch, together);
+  int64_t together = whole && !remainders.empty() ? Together(remainders[0].first) : 1, groups = Ceil(batch, together);
   int64_t split = Parts(pool, ys[0] * batch * remainders.size(), Ceil(xs[2], stride));
   if (!whole) std::memset(out->typed_data(), 0, ys[0] * batch * out_size * sizeof(float));
   Parallel(pool, ys[0] * groups * split, [&](int64_t item) {
