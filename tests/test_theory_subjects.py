@@ -11,6 +11,7 @@ from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.networks import pruned
 from jaxprune.pipeline.stage import Workspace
+from jaxprune.theory import operators
 from jaxprune.types import Batch
 
 SMALL = {
@@ -106,3 +107,19 @@ def test_chunks_of_a_group_whose_search_has_ended_are_passed_over_in_all_replica
     _, some = counted(jnp.zeros((2, 2, 12)).at[1, 0].set(1.0))
     _, everything = counted(jnp.ones((2, 2, 12)))
     assert 0 < some == everything // 2
+
+
+def test_what_linearises_a_network_and_its_gradients_evaluate_it_once():
+    """Counted in the compiled program: the products of matrices of both together are those of the gradients alone."""
+
+    def apply(params, x):
+        return jnp.sin(jnp.sin(x @ params["v"])) @ params["w"]
+
+    batch = Batch(np.ones((6, 4), np.float32), np.zeros(6, int), np.zeros(6, int), np.ones(6, np.float32))
+    params = {"v": jnp.ones((4, 5)), "w": jnp.ones((5, 3))}
+    operator = theory.group_operator(apply, params, batch, num_groups=1, memory=0)
+
+    def evaluations(function):
+        return jax.jit(function).lower(operator).compile().as_text().count(" dot(")
+
+    assert evaluations(operators.group_slopes) == evaluations(operators._linearised) > 0
