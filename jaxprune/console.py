@@ -178,7 +178,8 @@ def list_datasets(settings: Data) -> None:
         console.print(f"({number}) {command}", markup=False, soft_wrap=True)
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
     console.print(known.FROM_TENSORFLOW.replace("; ", "\n"), markup=False, soft_wrap=True)
-    console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more", markup=False)
+    console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
+    console.print("jaxprune datasets prepare NAME --npz FILE.npz", markup=False, soft_wrap=True)
     folder = data_directory(settings.directory or "")
     console.print(f"Prepared sets are looked for in {folder} (--data.directory).", style="dim", soft_wrap=True)
 

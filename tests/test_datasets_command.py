@@ -39,6 +39,7 @@ def people(groups: int, labels: int, *, same: bool = False, x: np.ndarray | None
 def test_every_set_is_listed_with_licence_size_groups_and_how_to_get_it(tmp_path, capsys) -> None:
     assert main(["datasets", "--data.directory", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert "jaxprune datasets prepare NAME --npz FILE.npz" in lines
     rows = {line.split()[0]: line for line in lines if line.strip()}
     for name in ("cifar10", "cifar100", "svhn_cropped", "mnist", "fashion_mnist", "celeb_a", "utkface", "fairface",
                  "adult", "digits", "synthetic", "FILE.npz", "folder"):  # fmt: skip
