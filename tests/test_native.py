@@ -34,7 +34,16 @@ SHAPES = {
     "one for each example": (9, 1, (6, 6), (3, 3), 1, 1, 3, 8),
     "no images": (1, 0, (6, 6), (3, 3), 1, 1, 3, 8),
     "frames in blocks": (1, 2, (40, 48), (3, 3), 1, 1, 34, 18),
+    "winograd, several blocks": (1, 5, (32, 32), (3, 3), 1, 1, 16, 32),
+    "winograd, odd sizes and replicas": (2, 3, (7, 9), (3, 3), 1, 1, 16, 16),
+    "winograd, a panel of one vector": (1, 2, (10, 8), (3, 3), 1, 1, 32, 48),
+    "winograd, no padding": (1, 4, (9, 10), (3, 3), 1, 0, 48, 16),
+    "winograd, wider padding than needed": (2, 3, (6, 5), (3, 3), 1, 2, 16, 16),
+    "winograd, sums in parts": (1, 70, (4, 4), (3, 3), 1, 1, 32, 64),
+    "too few tiles for winograd": (1, 1, (8, 8), (3, 3), 1, 1, 32, 32),
 }
+# channels in, channels: the direct form and Winograd's
+FORMS_OF_SUMS = {"direct": (12, 32), "winograd": (16, 32)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,8 +84,9 @@ def test_each_of_the_three_is_that_of_xla(shape):
         np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max(initial=0) + 1e-30)
 
 
-def test_a_sum_is_the_same_to_the_last_bit_however_the_threads_share_it():
-    arrays, _ = operands((1, 50, (16, 16), (3, 3), 1, 1, 16, 32))
+@pytest.mark.parametrize("form", FORMS_OF_SUMS)
+def test_a_sum_is_the_same_to_the_last_bit_however_the_threads_share_it(form):
+    arrays, _ = operands((1, 50, (16, 16), (3, 3), 1, 1, *FORMS_OF_SUMS[form]))
     x, kernel, y = (jnp.asarray(a, jnp.float32) for a in arrays)
     total = jax.jit(partial(native.call, "kernel_transpose", kernel.shape, stride=1, padding=1))
     first = np.asarray(total(x, y))
@@ -95,19 +105,31 @@ def test_numbers_that_are_not_finite_stay_where_their_windows_are():
     np.testing.assert_array_equal(np.isnan(y[0]).any(-1), expected)
 
 
+@pytest.mark.parametrize("form", FORMS_OF_SUMS)
+def test_numbers_that_are_not_finite_stay_in_their_image(form):
+    (x, kernel, y), g = operands((1, 3, (16, 16), (3, 3), 1, 1, *FORMS_OF_SUMS[form]))
+    x, y = (np.array(a, np.float32) for a in (x, y))
+    x[0, 1, 3, 3, 0] = y[0, 1, 3, 3, 0] = np.inf
+    for name, image in (("convolution", x), ("image_transpose", y)):
+        shape = FORMS[name].shape(image.shape, kernel.shape, g)
+        call = partial(native.call, name, shape, stride=1, padding=1)
+        finite = np.isfinite(np.asarray(jax.jit(call)(image, jnp.asarray(kernel, jnp.float32))))[0]
+        assert finite[[0, 2]].all()
+        assert not finite[1, 2:5, 2:5].any()
+        assert finite[1, 6:].all()
+
+
 def lowered(x, kernel):
     return jax.jit(partial(convolution.convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
 
 
-def test_thin_convolutions_take_it_and_others_do_not(monkeypatch):
-    thin = np.zeros((4, 8, 8, 16), np.float32), np.zeros((3, 3, 16, 16), np.float32)
-    wide = np.zeros((64, 16, 16, 128), np.float32), np.zeros((3, 3, 128, 128), np.float32)
+def test_windows_of_several_pixels_take_it_and_others_do_not(monkeypatch):
+    window = np.zeros((4, 8, 8, 16), np.float32), np.zeros((3, 3, 16, 16), np.float32)
     point = np.zeros((4, 8, 8, 16), np.float32), np.zeros((1, 1, 16, 16), np.float32)
-    assert "jaxprune_convolution" in lowered(*thin)
-    assert "jaxprune_convolution" not in lowered(*wide)  # Winograd's is faster
+    assert "jaxprune_convolution" in lowered(*window)
     assert "jaxprune_convolution" not in lowered(*point)  # a product of matrices
     monkeypatch.setattr(native, "available", lambda: False)
-    assert "jaxprune_convolution" not in lowered(*thin)
+    assert "jaxprune_convolution" not in lowered(*window)
 
 
 @pytest.mark.usefixtures("x64")

@@ -1,8 +1,8 @@
 """How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
 
-GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, windows of 3x3
-over many channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded memory, and all
-else by the direct convolution in C++ (`native`) where that could be built.
+GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and all else goes
+by the convolution in C++ (`native`), where that could be built. Where not, windows of 3x3 over many channels go by
+Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded memory.
 """
 
 import functools
@@ -212,7 +212,7 @@ def _mapped_on_cpu(
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
-        if _native_pays(name, a, b, geometry) and native.available():
+        if a.dtype == jnp.float32 and not geometry.pointwise and native.available():
             shape = _SHAPES[name](a.shape, b.shape, geometry)
             return native.call(name, shape, a, b, stride=geometry.stride, padding=geometry.padding)
         if a.shape[0] == 1:
@@ -224,16 +224,6 @@ def _mapped_on_cpu(
         return lax.map(lambda one: form(*one, geometry, precision), (a, b))
 
     return run
-
-
-def _native_pays(name: str, a: Array, b: Array, g: Geometry) -> bool:
-    """Whether the direct convolution in C++ can do it and is the fastest."""
-    if g.pointwise or a.dtype != jnp.float32:
-        return False
-    kernel = name == "kernel_transpose"
-    channels = (a.shape[4], b.shape[4]) if kernel else b.shape[3:]
-    pixels = a.shape[1] * g.image[0] * g.image[1]
-    return not (g.even and winograd.pays_beside_native(pixels, *channels, kernel=kernel))
 
 
 # Axes: image [R, B, H, W, D], kernel [R, height, width, D, E], result [R, B, H', W', E].

@@ -19,19 +19,6 @@ def pays(features_in: int, features: int) -> bool:
     return min(features_in, features) >= 32 and features_in * features <= 512 * 512
 
 
-def pays_beside_native(pixels: int, features_in: int, features: int, *, kernel: bool) -> bool:
-    """Whether it was measured to be faster than the direct convolution in C++ as well (docs/speed.md).
-
-    Args:
-      pixels: Of all images.
-      features_in: Channels of the image.
-      features: Channels of the result.
-      kernel: Whether for the kernel's transpose, which needs twice the channels before it pays.
-    """
-    enough = min(features_in, features) >= (128 if kernel else 64)
-    return enough and pays(features_in, features) and 9 * pixels * features_in * features >= 4e8
-
-
 def convolution(x: Array, kernel: Array) -> Array:
     """[B, H, W, D], [3, 3, D, E] -> [B, H, W, E], zeros around the image."""
     return _filtered(x, _kernel_tiles(kernel))

@@ -23,6 +23,9 @@ constexpr int64_t kNear = 65536;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
+inline Vector Load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+inline void Put(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
+
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A convolution without stride or with one, of which the results may lie apart.

@@ -28,7 +28,7 @@ void Products(const Plan& p, const Pixels& pixels, int64_t m, int64_t e, float* 
       const float* x = pixels.frame + image * pixels.frame_size + h * next + m;
       for (int64_t w = 0; w < columns; ++w, x += step, y += wide) {
         Vector v[N];
-        for (int n = 0; n < N; ++n) v[n] = *reinterpret_cast<const Vector*>(y + n * kLanes);
+        for (int n = 0; n < N; ++n) v[n] = Load(y + n * kLanes);
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) {
           for (int n = 0; n < N; ++n) sums[i][n] += v[n] * x[i];
@@ -38,7 +38,7 @@ void Products(const Plan& p, const Pixels& pixels, int64_t m, int64_t e, float* 
   }
   for (int i = 0; i < M; ++i) {
     float* total = totals + (m + i) * wide + e;
-    for (int n = 0; n < N; ++n) *reinterpret_cast<Vector*>(total + n * kLanes) += sums[i][n];
+    for (int n = 0; n < N; ++n) Put(total + n * kLanes, Load(total + n * kLanes) + sums[i][n]);
   }
 }
 

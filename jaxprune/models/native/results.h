@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "plan.h"
@@ -14,7 +15,7 @@ namespace jaxprune {
 
 inline void Store(float* to, Vector v, int64_t count) {
   if (count >= kLanes) {
-    *reinterpret_cast<Vector*>(to) = v;
+    Put(to, v);
   } else if (count > 0) {
     std::memcpy(to, &v, count * sizeof(float));
   }
@@ -33,7 +34,7 @@ void Results(const Plan& p, int64_t rows, const float* frame, int64_t apart, con
     for (int l = 0; l < L; ++l) lines[l] = frame + l * apart;
     for (int64_t m = 0; m < run; ++m, kernel += kernel_step) {
       Vector k[N];
-      for (int n = 0; n < N; ++n) k[n] = *reinterpret_cast<const Vector*>(kernel + n * kLanes);
+      for (int n = 0; n < N; ++n) k[n] = Load(kernel + n * kLanes);
       for (int l = 0; l < L; ++l) {
 #pragma GCC unroll 8
         for (int c = 0; c < C; ++c) {
@@ -90,9 +91,9 @@ struct Entries {
 // A kernel as it is read: panels of so many channels as a tile has.
 struct Panels {
   const float* in_place;
-  int64_t step, panel;        // from one number of a window to the next, and from panel to panel
-  std::vector<float> packed;  // where it had to be copied
-  const float* data() const { return packed.empty() ? in_place : packed.data(); }
+  int64_t step, panel;              // from one number of a window to the next, and from panel to panel
+  std::unique_ptr<float[]> packed;  // where it has to be copied
+  const float* data() const { return packed ? packed.get() : in_place; }
 };
 
 // Reads a kernel where it is, if its channels are whole panels that lie close enough for the cache, or makes room for a
@@ -101,19 +102,18 @@ inline Panels Arrange(const Plan& p, const Entries& k) {
   int64_t wide = Vectors(p) * kLanes, lines = p.rows * p.run();
   bool in_order = k.feature == 1 && k.depth == p.features && k.column == p.depth * p.features &&
                   k.row == p.columns * p.depth * p.features;
-  if (in_order && p.features % wide == 0 && lines * p.features <= kNear) return {k.first, p.features, wide, {}};
-  return {nullptr, wide, lines * wide, std::vector<float>(Ceil(p.features, wide) * lines * wide)};
+  if (in_order && p.features % wide == 0 && lines * p.features <= kNear) return {k.first, p.features, wide, nullptr};
+  return {nullptr, wide, lines * wide, std::unique_ptr<float[]>(new float[Ceil(p.features, wide) * lines * wide])};
 }
 
-// Fills in one row of the window, for all panels.
-inline void Pack(const Plan& p, const Entries& k, int64_t i, Panels& panels) {
-  if (panels.packed.empty()) return;
-  int64_t wide = panels.step;
-  for (int64_t e = 0; e < p.features; e += wide) {
-    int64_t count = std::min(wide, p.features - e);
-    for (int64_t j = 0; j < p.columns; ++j) {
+// Fills in one panel.
+inline void Pack(const Plan& p, const Entries& k, int64_t panel, Panels& panels) {
+  int64_t wide = panels.step, e = panel * wide, count = std::min(wide, p.features - e);
+  float* to = panels.packed.get() + panel * panels.panel;
+  if (count < wide) std::fill_n(to, panels.panel, 0.0f);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    for (int64_t j = 0; j < p.columns; ++j, to += p.depth * wide) {
       const float* from = k.first + i * k.row + j * k.column + e * k.feature;
-      float* to = panels.packed.data() + e / wide * panels.panel + (i * p.run() + j * p.depth) * wide;
       if (k.feature == 1) {
         for (int64_t d = 0; d < p.depth; ++d) std::copy_n(from + d * k.depth, count, to + d * wide);
       } else {
