@@ -10,7 +10,7 @@ from jaxprune.replicas import where_due
 from jaxprune.theory.checks import check_products
 from jaxprune.types import Array
 
-_BLOCK = 8  # vectors of the basis that are read at a time
+_BLOCK = 4  # vectors of the basis that are read at a time
 
 
 class Eigenvalue(NamedTuple):
