@@ -17,7 +17,7 @@ def attribution(results: Results) -> Section:
     observed, path, first, second = (
         measured(results, "attribution", n)[s] for n in ("observed", "path", "first_order", "second_order")
     )
-    harm = group_means(observed)
+    harm = np.where(np.isfinite(group_means(path.sum(-1))), group_means(observed), np.nan)
     if not np.isfinite(harm).any():
         return Section(title, ("No group has a finite harm to split.",))
     sparsity, worst = theory_of(results).sparsities[s], int(np.nanargmax(harm))

@@ -189,7 +189,7 @@ ffi::Error ImageTranspose(ffi::ThreadPool pool, In y, In k, Out out, int64_t str
 void CorrelateTiles(ffi::ThreadPool& pool, const Plan& p, int64_t replicas, int64_t batch, const float* source,
                     const float* results, float* out) {
   int64_t tiles = batch * TilesOf(p), size = kPlaces * p.depth * p.features, parts = 1;
-  while (parts < 8 && 2 * parts * kTiles <= tiles && 2 * parts * size <= kTotals) parts *= 2;
+  while (replicas * parts < 8 && 2 * parts * kTiles <= tiles && 2 * parts * size <= kTotals) parts *= 2;
   int64_t each = Ceil(tiles, parts), pairs = Ceil(p.panels(), 2),
           wanted = Ceil(2 * pool.num_threads(), replicas * parts);
   int64_t cuts = std::clamp<int64_t>(wanted, 1, pairs), images = batch * p.height * p.width * p.depth;
