@@ -188,3 +188,16 @@ def test_the_csv_has_a_row_for_each_seed_group_sparsity_and_quantity() -> None:
     assert found[0, "town 0", 0.0, "spectra.smallest.value"] == "-1"
     assert found[0, "town 0", 0.0, "outputs.statements.multiclass.right"] == "3"
     assert not [key for key in keys if key[3].startswith(("density", "cosines"))]
+
+
+@pytest.mark.parametrize("lost", [(3,), (0, 1, 2, 3)])
+def test_a_split_over_layers_that_is_nowhere_finite_is_passed_over(lost, tmp_path) -> None:
+    """The loss may overflow on the way to a pruned network whose own loss is finite."""
+    made = by_hand()
+    found = made.laboratory["attribution"]
+    found["path"] = with_nan(np.array(found["path"]).swapaxes(2, 3), *lost).swapaxes(2, 3).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = section(made, "Which layers").sentences[0]
+        draw_theory(made, tmp_path)
+    assert said == "No group has a finite harm to split." if len(lost) == 4 else "town 3 is hurt" not in said

@@ -84,11 +84,11 @@ def attribution(results: Results) -> Figure | None:
         return None
     s = headline_index(results)
     observed = group_means(measured(results, "attribution", "observed")[s])
-    if not np.isfinite(observed).any():
-        return None
     path = group_means(np.moveaxis(measured(results, "attribution", "path")[s], 0, 1))
     leaves = (results.laboratory or {})["attribution"]["leaves"]
-    large = np.nanmax(np.abs(path), 0) > 0
+    large = np.any(np.abs(path) > 0, 0)
+    if not np.isfinite(observed).any() or not large.any():
+        return None
     names = [n for n, shown in zip(leaves, large, strict=True) if shown]
     parts = path[:, large]
     rows = np.arange(len(results.group_names))
