@@ -19,6 +19,7 @@ class Eigenvalue(NamedTuple):
     Attributes:
       value: [G] the Ritz value; never beyond the eigenvalue that it stands for but for rounding.
       residual: [G] ‖Av - θv‖ of its Ritz pair: an eigenvalue lies within this distance of `value`, but for rounding.
+        That none lies beyond it does not say: it is the surer the smaller the tolerance.
       converged: [G] whether the residual met the tolerance.
       matvecs: [G] int32, products that were taken.
     """
@@ -109,8 +110,6 @@ def extreme_eigenvalues(
     Lanczos with full reorthogonalisation, done twice (twice is enough: Parlett, The Symmetric Eigenvalue Problem,
     §6.9), stopped on the residual β_m |s_m| of the Ritz pairs. Every test is relative, so that any scale of the
     operator takes the same steps; an operator that is 0, or has few distinct eigenvalues, ends early with residual 0.
-    A small residual says that an eigenvalue is near, not that no other lies beyond: that is found the more surely the
-    smaller the tolerance, and where the start has nothing of its vector, not at all.
     When `max_vectors` are held the search is restarted from the best half of its Ritz vectors (thick restart: Wu and
     Simon, SIAM J. Matrix Anal. Appl. 22, 2000): the memory is G * (max_vectors + 1) * P numbers for any products.
 
