@@ -1,8 +1,12 @@
 """The convolution in C++ against that of XLA in float64, and what happens where it cannot be built."""
 
+import hashlib
 import logging
+import os
 import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +42,12 @@ SHAPES = {
     "winograd, odd sizes and replicas": (2, 3, (7, 9), (3, 3), 1, 1, 16, 16),
     "winograd, a panel of one vector": (1, 2, (10, 8), (3, 3), 1, 1, 32, 48),
     "winograd, no padding": (1, 4, (9, 10), (3, 3), 1, 0, 48, 16),
-    "winograd, wider padding than needed": (2, 3, (6, 5), (3, 3), 1, 2, 16, 16),
+    "winograd, wider padding than needed": (2, 4, (6, 5), (3, 3), 1, 2, 16, 16),
+    "winograd, a sum of one image for each replica": (9, 1, (12, 12), (3, 3), 1, 1, 16, 16),
+    "winograd, replicas and parts": (2, 10, (8, 8), (3, 3), 1, 1, 16, 16),
+    "winograd, many channels": (1, 9, (4, 4), (3, 3), 1, 1, 256, 16),
+    "strided over as many channels": (1, 3, (17, 16), (3, 3), 2, 1, 16, 32),
+    "uneven window over as many channels": (1, 4, (9, 9), (3, 5), 1, 1, 16, 32),
     "winograd, sums in parts": (1, 70, (4, 4), (3, 3), 1, 1, 32, 64),
     "too few tiles for winograd": (1, 1, (8, 8), (3, 3), 1, 1, 32, 32),
 }
@@ -103,6 +112,32 @@ def test_numbers_that_are_not_finite_stay_where_their_windows_are():
     expected[1, 2:5, 2:5] = True
     np.testing.assert_array_equal(np.isnan(y[0]).all(-1), expected)
     np.testing.assert_array_equal(np.isnan(y[0]).any(-1), expected)
+
+
+def hashes() -> list[str]:
+    """Of the results of all three, with tiles left over that do not fill a register tile."""
+    found = []
+    assert native.available()
+    for shape in ((1, 2, (7, 7), (3, 3), 1, 2, 64, 16), (1, 5, (8, 8), (3, 3), 1, 1, 32, 64)):
+        arrays, g = operands(shape)
+        for name, form in FORMS.items():
+            a, b = (jnp.asarray(array, jnp.float32) for array in of(name, *arrays))
+            call = partial(native.call, name, form.shape(a.shape, b.shape, g), stride=g.stride, padding=g.padding)
+            found.append(hashlib.sha256(np.asarray(jax.jit(call)(a, b)).tobytes()).hexdigest())
+    return found
+
+
+def test_results_are_the_same_to_the_last_bit_with_other_numbers_of_threads():
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "NPROC": "3", "PYTHONPATH": path}  # XLA makes so many threads, once in a process
+    command = [sys.executable, "-c", "from test_native import hashes; print(*hashes())"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == hashes()
+
+
+def test_without_channels_there_is_nothing_to_add():
+    image, kernel = np.zeros((2, 6, 6, 0), np.float32), np.zeros((3, 3, 0, 4), np.float32)
+    assert not np.any(jax.jit(partial(convolution.convolve, padding=1))(image, kernel))
 
 
 @pytest.mark.parametrize("form", FORMS_OF_SUMS)

@@ -1,8 +1,8 @@
 """How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
 
 GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and all else goes
-by the convolution in C++ (`native`), where that could be built. Where not, windows of 3x3 over many channels go by
-Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded memory.
+by the convolution in C++ (`native`), where that could be built, in float32 and on one device. Otherwise windows of 3x3
+over many channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times less, in chunks of bounded memory.
 """
 
 import functools
@@ -212,7 +212,7 @@ def _mapped_on_cpu(
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
-        if a.dtype == jnp.float32 and not geometry.pointwise and native.available():
+        if a.dtype == jnp.float32 and a.size and b.size and not geometry.pointwise and native.available():
             shape = _SHAPES[name](a.shape, b.shape, geometry)
             return native.call(name, shape, a, b, stride=geometry.stride, padding=geometry.padding)
         if a.shape[0] == 1:

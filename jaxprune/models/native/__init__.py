@@ -1,8 +1,8 @@
 """The convolution for CPUs in C++, built once on the machine that it runs on.
 
-XLA has no fast form of a 3x3 convolution over few channels on a CPU. Where there is a C++ compiler, convolution.cc is
-built for the very processor at its first use, some five seconds, and kept in the user's cache directory; where there is
-none, or the build fails, the compiler's own forms are taken. `JAXPRUNE_NATIVE=0` asks for those.
+XLA's own forms of a 3x3 convolution are slow in compiled loops on a CPU. Where there is a C++ compiler, convolution.cc
+is built for the very processor at its first use, some five seconds, and kept in the user's cache directory; where there
+is none, or the build fails, the forms in XLA's terms are taken. `JAXPRUNE_NATIVE=0` asks for those.
 """
 
 import ctypes
@@ -25,8 +25,10 @@ from jaxprune.types import Array
 
 SOURCES = Path(__file__).parent  # convolution.cc and the headers beside it
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
-# The first that the compiler knows: for the very processor, and in vectors of full width where gcc prefers half of it.
-TARGETS = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+# The first that the compiler knows: for the very processor, in vectors of full width where gcc prefers half of it, and
+# with products and sums fused in every loop, as the number of threads decides in which of several a tile is computed.
+_WIDE = ("-march=native", "-mprefer-vector-width=512")
+TARGETS = ((*_WIDE, "--param=avoid-fma-max-bits=0"), _WIDE, ("-march=native",), ("-mcpu=native",), ())
 _TARGET = "jaxprune_{}"
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()

@@ -7,8 +7,8 @@
 // All operands have a leading axis R over which both are mapped. A window's row is one run of numbers in memory, so the
 // inner loops are products of a register tile: one number of the image, spread over a vector, times vectors of
 // neighbouring channels. A strided image transpose is s * s convolutions without stride, one for each remainder.
-// Windows of 3x3 over whole vectors of channels go by Winograd's form (tiles.h), which multiplies 2.25 times less. The
-// order of every sum is fixed by the shapes, whatever the number of threads.
+// Windows of 3x3 over multiples of 16 channels go by Winograd's form (tiles.h), which multiplies 2.25 times less, where
+// there are enough of them. The order of every sum is fixed by the shapes, whatever the number of threads.
 
 #include <algorithm>
 #include <cstdint>
@@ -193,17 +193,26 @@ void CorrelateTiles(ffi::ThreadPool& pool, const Plan& p, int64_t replicas, int6
   int64_t each = Ceil(tiles, parts), pairs = Ceil(p.panels(), 2),
           wanted = Ceil(2 * pool.num_threads(), replicas * parts);
   int64_t cuts = std::clamp<int64_t>(wanted, 1, pairs), images = batch * p.height * p.width * p.depth;
+  int64_t pixels = batch * p.out_rows * p.out_columns * p.features, kernel = 9 * p.depth * p.features;
+  if (parts == 1 && cuts == 1) {  // such as one image for each replica: no thread needs another's sums
+    return Parallel(pool, 0, replicas, [&](int64_t r) {
+      thread_local std::vector<float> total;
+      total.resize(size);
+      FilterTranspose(p, source + r * images, results + r * pixels, 0, tiles, 0, p.features, total.data());
+      for (int64_t d = 0; d < p.depth; ++d) KernelOfTiles(p, total.data(), 1, size, d, out + r * kernel);
+    });
+  }
   std::unique_ptr<float[]> totals(new float[replicas * parts * size]);
   int64_t before = replicas * parts * cuts;
   Parallel(pool, before, before + replicas * p.depth, [&](int64_t task) {
     if (task < before) {
       int64_t cut = task % cuts, part = task / cuts, r = part / parts, from = std::min(tiles, part % parts * each);
-      FilterTranspose(p, source + r * images, results + r * batch * p.out_rows * p.out_columns * p.features, from,
-                      std::min(tiles, from + each), cut * pairs / cuts * 2 * kLanes,
-                      std::min(p.features, (cut + 1) * pairs / cuts * 2 * kLanes), totals.get() + part * size);
+      FilterTranspose(p, source + r * images, results + r * pixels, from, std::min(tiles, from + each),
+                      cut * pairs / cuts * 2 * kLanes, std::min(p.features, (cut + 1) * pairs / cuts * 2 * kLanes),
+                      totals.get() + part * size);
     } else {
       int64_t r = (task - before) / p.depth, d = (task - before) % p.depth;
-      KernelOfTiles(p, totals.get() + r * parts * size, parts, size, d, out + r * 9 * p.depth * p.features);
+      KernelOfTiles(p, totals.get() + r * parts * size, parts, size, d, out + r * kernel);
     }
   });
 }

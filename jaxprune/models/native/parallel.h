@@ -30,7 +30,7 @@ void Parallel(xla::ffi::ThreadPool& pool, int64_t before, int64_t n, const Task&
   };
   auto state = std::make_shared<State>();
   // A thread that starts after the last task was taken touches nothing but the state, which it owns with the others.
-  auto work = [state, before, n, &task] {
+  auto work = [state, before, n, &task]() noexcept {
     int64_t mine = 0;
     for (int64_t i; (i = state->next.fetch_add(1)) < n; ++mine) {
       // They are handed out in order, so that who waits here waits for threads that are at work.

@@ -2,7 +2,7 @@
 //
 // The 4x4 pixels under a tile of 2x2 results and the kernel are transformed, multiplied, and transformed back (Lavin
 // and Gray, CVPR 2016, equations 8 and 12): sixteen products for four results of a 3x3 window, in place of 36. All
-// transforms add and halve.
+// transforms add and halve. A number that is not finite spreads over the tiles that it lies under.
 
 #ifndef JAXPRUNE_TILES_H_
 #define JAXPRUNE_TILES_H_
@@ -96,7 +96,8 @@ inline void ImageTiles(const Plan& p, const float* source, int64_t from, int64_t
   }
 }
 
-// Tiles [from, to) of results, by the transpose of what makes results of tiles: [16, to - from, features].
+// Channels [first, last) of tiles [from, to) of results, by the transpose of what makes results of tiles:
+// [16, to - from, last - first].
 inline void ResultTiles(const Plan& p, const float* results, int64_t from, int64_t to, int64_t first, int64_t last,
                         float* tiles) {
   int64_t apart = Apart(to - from, last - first);

@@ -19,7 +19,7 @@ constexpr int64_t kSummed = 96;            // tiles over which a sum is kept in 
 // Whether it can be done so for so many images, and takes less time, as was measured: a narrow image is mostly frame,
 // and few tiles do not make up for a transformed kernel.
 inline bool Winograd(const Plan& p, int64_t images) {
-  bool window = p.rows == 3 && p.columns == 3 && p.stride == 1 && p.apart == 1;
+  bool window = p.rows == 3 && p.columns == 3 && p.stride == 1;
   bool channels = p.depth > 0 && p.depth % 16 == 0 && p.features % 16 == 0;
   if (!window || !channels || std::min(p.out_rows, p.out_columns) < 4) return false;
   return images * TilesOf(p) >= std::max<int64_t>(32, p.depth * p.features / 2048);
