@@ -1,0 +1,242 @@
+"""Who is hurt more than the rest, and how sure that is: a test over people and seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxprune.auditing.intervals import MINIMUM_SEEDS
+from jaxprune.auditing.permutation import (
+    Grouping,
+    centred,
+    contrasts,
+    crossed,
+    group_totals,
+    shuffled_totals,
+    thinned,
+)
+
+POWER = 0.8  # the chance with which the smallest visible harm would have been called clear
+_EXPLAINED = 1.0
+
+Changes = Mapping[str, np.ndarray]  # measure -> [R, N] change of each person by compression; more is worse
+
+
+class Harm(NamedTuple):
+    """How one measure changed in every group, each [G]; NaN for a group without examples.
+
+    Attributes:
+      people: Examples in the group.
+      change: Mean change over the group and the seeds, such as R(a), eq. (2) of Tran et al. 2022.
+      excess: The same minus the mean change of everybody else.
+      low: Lower end of the simultaneous interval of `excess`.
+      high: Its upper end.
+      p: Two-sided, adjusted for every group and measure that was looked at.
+      smallest_visible: The excess that would have been called clear with a probability of `POWER`.
+    """
+
+    people: np.ndarray
+    change: np.ndarray
+    excess: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    smallest_visible: np.ndarray
+
+    def clear(self, level: float = 0.05) -> np.ndarray:
+        """[G] bool, whether the group is hurt more than the rest at an adjusted level."""
+        return (self.p < level) & (self.excess > 0)
+
+
+class _Pivot(NamedTuple):
+    """Contrasts of every group with the rest, and what a null distribution is drawn from.
+
+    Attributes:
+      change: [G, M] mean changes.
+      excess: [G, M] contrasts.
+      error: [G, M] their standard errors, over people and seeds.
+      seeds: [G, M] the part of the error that is due to seeds.
+      noise: [n, M] changes of the people of the null distribution, group differences taken out.
+      freedom: Degrees of freedom of `seeds`.
+    """
+
+    change: np.ndarray
+    excess: np.ndarray
+    error: np.ndarray
+    seeds: np.ndarray
+    noise: np.ndarray
+    freedom: int
+
+
+class _Scaled(NamedTuple):
+    """Contrasts in units of their own null quantiles.
+
+    Attributes:
+      observed: [G, M] the statistic, on the side where it is larger.
+      largest: [draws] the largest statistic over groups and measures under the null.
+      upper: [G, M] upper null quantile, in the unit of the contrast.
+      lower: [G, M] lower null quantile, as a positive number.
+      slack: [G, M] what a true excess must have beyond the critical value to be seen with probability `POWER`.
+    """
+
+    observed: np.ndarray
+    largest: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+    slack: np.ndarray
+
+
+def measure_harm(
+    networks: Iterable[Changes],
+    groupings: Sequence[Grouping],
+    *,
+    draws: int = 2000,
+    level: float = 0.05,
+    seed: int = 0,
+) -> list[list[dict[str, Harm]]]:
+    """Test every group against the rest, on every measure, for each compressed network.
+
+    The statistic of a group is its mean change minus that of everybody else, averaged over seeds, divided by its
+    standard error over people and, from four seeds on, over seeds. Its null distribution comes from shuffling the
+    people, group differences taken out, plus Student's t for what differs between seeds. The largest statistic over
+    all groups, groupings and measures of a network, each divided by a null quantile of its own, gives adjusted p and
+    simultaneous intervals (Westfall and Young 1993); these exclude zero where p is below the level.
+
+    Args:
+      networks: For each network, measure -> [R, N] change of each person.
+      groupings: Divisions of the N people, tested as one family.
+      draws: Shuffles that p is counted on; p is at least 1 / (draws + 1). Half as many more give the quantiles.
+      level: Of the tests; the intervals cover all contrasts of a network at once with probability 1 - level.
+      seed: Of the shuffles.
+
+    Returns:
+      For each network and grouping, measure -> what was found.
+    """
+    rows = thinned(crossed(groupings))
+    parts = [Grouping(grouping.codes[rows], grouping.size) for grouping in groupings]
+    names: list[str] = []
+    pivots = []
+    for changes in networks:
+        names = list(changes)
+        values = np.stack([np.asarray(change, np.float64) for change in changes.values()], -1)  # [R, N, M]
+        pivots.append([_pivot(values, grouping, rows) for grouping in groupings])
+    scaled = [
+        _scale([pivot[i] for pivot in pivots], part, draws, level, seed + 1000 * i) for i, part in enumerate(parts)
+    ]
+    return [
+        _conclude(names, groupings, pivot, [scaled[i][k] for i in range(len(groupings))], draws, level)
+        for k, pivot in enumerate(pivots)
+    ]
+
+
+def _pivot(values: np.ndarray, grouping: Grouping, rows: np.ndarray) -> _Pivot:
+    """What is tested of one network by one grouping, from changes [R, N, M]."""
+    means = values.mean(0)
+    sizes = np.bincount(grouping.codes, minlength=grouping.size)
+    totals = group_totals(means, grouping)
+    people = contrasts(sizes, totals, group_totals(means**2, grouping))
+    seeds = _seed_variance(values, grouping)
+    part = Grouping(grouping.codes[rows], grouping.size)
+    return _Pivot(
+        change=totals / np.where(sizes > 0, sizes, np.nan)[:, None],
+        excess=people.value,
+        error=np.sqrt(people.variance + seeds),
+        seeds=np.sqrt(seeds),
+        noise=centred(means[rows], part).astype(np.float32),
+        freedom=max(len(values) - 1, 1),
+    )
+
+
+def _seed_variance(values: np.ndarray, grouping: Grouping) -> np.ndarray:
+    """[G, M] variance of a mean contrast over seeds beyond what the people explain; 0 for few seeds.
+
+    Contrasts of single seeds also differ because each person's change differs between seeds. That part is in the
+    variance over people already, so it is subtracted.
+    """
+    count, _, measures = values.shape
+    if count < MINIMUM_SEEDS:
+        return np.zeros((grouping.size, measures))
+    sizes = np.bincount(grouping.codes, minlength=grouping.size)
+    totals = np.stack([group_totals(each, grouping) for each in values])  # [R, G, M]
+    between = contrasts(sizes, totals, np.zeros_like(totals)).value.var(0, ddof=1)
+    means = values.mean(0)
+    squares = np.sum([group_totals((each - means) ** 2, grouping) for each in values], 0)
+    # What all people of a group share in a seed is the difference between seeds itself, and is no noise of persons.
+    shifts = (totals - totals.mean(0)) / np.maximum(sizes, 1)[:, None]
+    persons = np.maximum(squares - sizes[:, None] * np.sum(shifts**2, 0), 0) / (count - 1)
+    explained = contrasts(sizes, np.zeros_like(persons), persons).variance
+    return np.maximum(between - _EXPLAINED * explained, 0) / count
+
+
+def _scale(pivots: Sequence[_Pivot], part: Grouping, draws: int, level: float, seed: int) -> list[_Scaled]:
+    """Divide both tails of every null distribution by their quantiles, so that no group rules the maximum.
+
+    The quantiles come from shuffles of their own: the observed statistic and those that p is counted on then stand
+    alike to them, and the test is exact where people are exchangeable.
+    """
+    measures = pivots[0].noise.shape[1]
+    sizes = np.bincount(part.codes, minlength=part.size)
+    noise = np.concatenate([pivot.noise for pivot in pivots], 1)
+    scale = np.maximum(noise.std(0, dtype=np.float64), np.finfo(np.float32).tiny)
+    noise = noise / scale.astype(np.float32)  # near 1, so that sums of squares keep their digits
+    trial = draws // 2
+    totals = shuffled_totals(np.concatenate([noise, noise**2], 1), part, trial + draws, seed).astype(np.float64)
+    drawn = contrasts(sizes, totals[..., : noise.shape[1]], totals[..., noise.shape[1] :])
+    generator = np.random.Generator(np.random.PCG64([seed, 1]))
+    scaled = []
+    for k, pivot in enumerate(pivots):
+        columns = slice(k * measures, (k + 1) * measures)
+        value, spread = drawn.value[..., columns], pivot.seeds / scale[columns]
+        if spread.any():
+            value = value + spread * generator.standard_t(pivot.freedom, value.shape)
+        null = value / np.sqrt(drawn.variance[..., columns] + spread**2)
+        scaled.append(_scale_one(pivot, null[:trial], null[trial:], level))
+    return scaled
+
+
+def _scale_one(pivot: _Pivot, trial: np.ndarray, null: np.ndarray, level: float) -> _Scaled:
+    usable = np.isfinite(pivot.excess) & np.isfinite(trial).all(0)
+    trial, null = np.where(usable, trial, 0), np.where(usable, null, 0)
+    least = np.finfo(float).tiny
+    upper = np.maximum(np.quantile(trial, 1 - level / 2, 0), least)
+    lower = np.maximum(-np.quantile(trial, level / 2, 0), least)
+    slack = np.maximum(-np.quantile(trial, 1 - POWER, 0), 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = np.where(pivot.error > 0, pivot.excess / pivot.error, 0)
+    return _Scaled(
+        observed=np.maximum(statistic / upper, -statistic / lower),
+        largest=np.maximum(null / upper, -null / lower).max((1, 2)),
+        upper=upper * pivot.error,
+        lower=lower * pivot.error,
+        slack=slack * pivot.error,
+    )
+
+
+def _conclude(
+    names: Sequence[str],
+    groupings: Sequence[Grouping],
+    pivots: Sequence[_Pivot],
+    scaled: Sequence[_Scaled],
+    draws: int,
+    level: float,
+) -> list[dict[str, Harm]]:
+    """Adjusted p and simultaneous intervals of one network, over all its groupings."""
+    largest = np.max([each.largest for each in scaled], 0)
+    critical = np.sort(largest)[min(int(np.ceil((1 - level) * (draws + 1))) - 1, draws - 1)]
+    results = []
+    for grouping, pivot, each in zip(groupings, pivots, scaled, strict=True):
+        p = (1 + np.sum(largest[:, None, None] >= each.observed, 0)) / (draws + 1)
+        columns = {
+            "change": pivot.change,
+            "excess": pivot.excess,
+            "low": pivot.excess - critical * each.upper,
+            "high": pivot.excess + critical * each.lower,
+            "p": np.where(np.isfinite(pivot.excess), p, np.nan),
+            "smallest_visible": critical * each.upper + each.slack,
+        }
+        people = np.bincount(grouping.codes, minlength=grouping.size)
+        results.append({
+            name: Harm(people=people, **{n: column[:, m] for n, column in columns.items()})
+            for m, name in enumerate(names)
+        })  # fmt: skip
+    return results
