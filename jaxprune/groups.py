@@ -76,6 +76,16 @@ def group_mean(
     return jnp.where(present, mean, empty), count
 
 
+def largest_over_groups(values: Array) -> Array:
+    """[..., G] -> [...], NaN left out; arrays of numpy keep their precision."""
+    return np.nanmax(values, -1) if isinstance(values, np.ndarray) else jnp.nanmax(values, -1)
+
+
+def spread_over_groups(values: Array) -> Array:
+    """[..., G] -> [...], the largest value minus the smallest; as `largest_over_groups`."""
+    return largest_over_groups(values) + largest_over_groups(-values)
+
+
 def attributes_of(spec: str) -> tuple[str, ...]:
     """The attributes that a grouping names, such as ("race", "sex") of "race*sex"."""
     return tuple(part.strip() for part in spec.split("*"))
