@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,15 @@ from pathlib import Path
 from jaxprune.errors import UserError
 
 SEAL = "sha256.json"
+MARKER = ".jaxprune-run"  # in the output folder of a run
+
+
+def safe_name(name: str) -> str:
+    """A name for files and folders: "race*sex" becomes "race-sex", and other names stay apart from it."""
+    clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
+    if re.fullmatch(r"[A-Za-z0-9_]+(\s*\*\s*[A-Za-z0-9_]+)*", name):
+        return clean
+    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -76,12 +76,35 @@ def group_mean(
     return jnp.where(present, mean, empty), count
 
 
-def intersect(attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]], spec: str) -> tuple[np.ndarray, list[str]]:
+def largest_over_groups(values: Array) -> Array:
+    """[..., G] -> [...], NaN left out; arrays of numpy keep their precision."""
+    return np.nanmax(values, -1) if isinstance(values, np.ndarray) else jnp.nanmax(values, -1)
+
+
+def spread_over_groups(values: Array) -> Array:
+    """[..., G] -> [...], the largest value minus the smallest; as `largest_over_groups`."""
+    return largest_over_groups(values) + largest_over_groups(-values)
+
+
+def attributes_of(spec: str) -> tuple[str, ...]:
+    """The attributes that a grouping names, such as ("race", "sex") of "race*sex"."""
+    return tuple(part.strip() for part in spec.split("*"))
+
+
+def same_grouping(one: str, other: str) -> bool:
+    """Whether two names stand for the same groups: the order in which attributes are crossed does not matter."""
+    return sorted(attributes_of(one)) == sorted(attributes_of(other))
+
+
+def intersect(
+    attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]], spec: str, *, where: str = "data.group"
+) -> tuple[np.ndarray, list[str]]:
     """The groups that `spec` asks for: one attribute, or several crossed, such as `"race*sex"`.
 
     Args:
       attributes: Name -> (codes [N], names of the codes).
       spec: Attribute names joined by `*`.
+      where: The setting to name in the messages.
 
     Returns:
       Codes [N] in [0, G) and the G names, the last attribute running fastest ("White, Male", "White, Female", ...).
@@ -89,12 +112,12 @@ def intersect(attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]], spec: 
     Raises:
       UserError: An attribute is not known, or is named twice.
     """
-    parts = [part.strip() for part in spec.split("*")]
+    parts = attributes_of(spec)
     if len(set(parts)) != len(parts):
-        raise UserError(f"data.group: {spec!r} names an attribute twice; name each one once")
+        raise UserError(f"{where}: {spec!r} names an attribute twice; name each one once")
     for part in parts:
         if part not in attributes:
-            raise unknown("group attribute", part, attributes, where="data.group", listed=True)
+            raise unknown("group attribute", part, attributes, where=where, listed=True)
     codes, names = attributes[parts[0]]
     codes, names = np.asarray(codes, np.int32), list(names)
     for part in parts[1:]:

@@ -4,6 +4,7 @@ from jaxprune.auditing.impact import Impact, impact
 from jaxprune.auditing.intervals import Interval, mean_interval
 from jaxprune.auditing.metrics import GroupMetrics, evaluate, evaluation_sums, metrics_of
 from jaxprune.auditing.outcomes import Outcomes, outcomes
+from jaxprune.auditing.people import metrics_of_people, sampling_error_of_people
 from jaxprune.auditing.sampling import SamplingError, change_sums, sampling_error, sampling_error_of
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "impact",
     "mean_interval",
     "metrics_of",
+    "metrics_of_people",
     "outcomes",
     "sampling_error",
     "sampling_error_of",
+    "sampling_error_of_people",
 ]

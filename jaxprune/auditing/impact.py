@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from jaxprune.auditing.metrics import GroupMetrics
+from jaxprune.groups import largest_over_groups, spread_over_groups
 from jaxprune.types import Array
 
 
@@ -28,12 +27,12 @@ class Impact(NamedTuple):
     @property
     def excessive_loss_spread(self) -> Array:
         """ξ = max_{a,a'} |R(a) - R(a')|, the fairness violation of Tran et al.'s theory, eq. (3)."""
-        return jnp.nanmax(self.excessive_loss, -1) - jnp.nanmin(self.excessive_loss, -1)
+        return spread_over_groups(self.excessive_loss)
 
     @property
     def max_excess_accuracy_gap(self) -> Array:
         """max_a ψ_a."""
-        return jnp.nanmax(self.excess_accuracy_gap, -1)
+        return largest_over_groups(self.excess_accuracy_gap)
 
 
 def impact(dense: GroupMetrics, pruned: GroupMetrics) -> Impact:
@@ -51,7 +50,7 @@ def impact(dense: GroupMetrics, pruned: GroupMetrics) -> Impact:
     return Impact(
         excessive_loss=pruned.loss - dense.loss,
         accuracy_drop=drop,
-        excess_accuracy_gap=drop - jnp.expand_dims(overall_drop, -1),
+        excess_accuracy_gap=drop - overall_drop[..., None],
         overall_excessive_loss=pruned.overall_loss - dense.overall_loss,
         overall_accuracy_drop=overall_drop,
     )

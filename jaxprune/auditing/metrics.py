@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.auditing.outcomes import Outcomes, outcomes, sums_by_group
+from jaxprune.groups import spread_over_groups
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
@@ -31,7 +32,7 @@ class GroupMetrics(NamedTuple):
     @property
     def accuracy_spread(self) -> Array:
         """max_a accuracy_a - min_a accuracy_a: the fairness violation of Tran et al.'s experiments (§6.2)."""
-        return jnp.nanmax(self.accuracy, -1) - jnp.nanmin(self.accuracy, -1)
+        return spread_over_groups(self.accuracy)
 
     @property
     def worst_group(self) -> Array:

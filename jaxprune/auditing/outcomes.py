@@ -20,10 +20,12 @@ class Outcomes(NamedTuple):
     Attributes:
       loss: In nats.
       wrong: 1 where the prediction is not the label, 0 where it is.
+      label: The predicted label, int32: the first of the largest logits.
     """
 
     loss: Array
     wrong: Array
+    label: Array
 
 
 def outcomes(
@@ -60,8 +62,9 @@ def sums_by_group(values: Array, group: Array, num_groups: int, weight: Array) -
 def _outcomes(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int) -> Outcomes:
     def of_chunk(chunk: Batch) -> Outcomes:
         logits = apply(params, chunk.x)
-        wrong = jnp.argmax(logits, -1) != chunk.y
-        return Outcomes(loss(logits, chunk.y).astype(jnp.result_type(float)), wrong.astype(jnp.float32))
+        label = jnp.argmax(logits, -1).astype(jnp.int32)
+        wrong = (label != chunk.y).astype(jnp.float32)
+        return Outcomes(loss=loss(logits, chunk.y).astype(jnp.result_type(float)), wrong=wrong, label=label)
 
     found = jax.lax.map(of_chunk, chunked(batch, chunk_size))
     return jax.tree.map(lambda leaf: leaf.reshape(-1)[: batch.y.shape[0]], found)

@@ -86,6 +86,6 @@ def sampling_error_of(sums: Array) -> SamplingError:
 
 @partial(jax.jit, static_argnames=("num_groups",))
 def _change_sums(before: Outcomes, after: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
-    change = jnp.stack(after, -1) - jnp.stack(before, -1)
+    change = jnp.stack([after.loss - before.loss, after.wrong - before.wrong], -1)
     values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
     return sums_by_group(values, group, num_groups, (jnp.asarray(weight) != 0).astype(values.dtype))

@@ -11,6 +11,7 @@ from typing import Any
 from jaxprune import config
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
 from jaxprune.errors import UserError, unknown
+from jaxprune.files import MARKER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +45,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     overrides = overrides_of(options)
     source, out = options.config, options.out
     if source and Path(source).is_dir():
-        source, out = str(Path(source) / "config.toml"), out or Path(source)
+        folder = Path(source)
+        within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
+        source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
         if not Path(source).is_file():
-            raise UserError(f"{out} holds no config.toml; give a config, and the folder as --out")
+            raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
     settings = config.load(source, overrides)
     return _compute(settings, out or Path("runs") / settings.name, options, arguments)
 

@@ -179,6 +179,9 @@ class Compare(_Section):
 class Audit(_Section):
     """What is measured on every network."""
 
+    groups: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="groupings to audit, as race sex race*sex; none for data.group alone, which comes first"
+    )
     splits: tuple[Split, ...] = Field(default=("train", "test"), min_length=1, description="splits to measure on")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals over seeds")
 

@@ -1,5 +1,6 @@
 """Data sets with groups: three splits of examples, each with a label, a group and a weight."""
 
+from jaxprune.data.attributes import Attributes, Grouping
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.data.catalogue import prepared_sets
@@ -18,9 +19,11 @@ __all__ = [
     "KNOWN_SETS",
     "SOURCES",
     "SPLITS",
+    "Attributes",
     "Companions",
     "Dataset",
     "FolderReport",
+    "Grouping",
     "KnownSet",
     "Normalise",
     "RecordImages",

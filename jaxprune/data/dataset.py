@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxprune.data.attributes import MINIMUM_COUNT, Attributes, Grouping
 from jaxprune.data.normalisation import Normalise, as_they_are
 from jaxprune.data.records import RecordImages
 from jaxprune.errors import UserError
+from jaxprune.groups import same_grouping
 from jaxprune.types import Array, Batch
 
-MINIMUM_COUNT = 30  # below this a group's mean is reported with a warning
 SPLITS = ("train", "validation", "test")
 
 
@@ -34,6 +35,7 @@ class Dataset:
         `network.after(normalise)`. Images of bytes have their channels brought to mean 0 and deviation 1 in the
         training split; other inputs stay as they are.
       notes: Sentences about what was left out of the splits that it came with.
+      attributes: What may form other groups of the same people; None where only the groups are known.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Dataset:
     provenance: str
     normalise: Callable[[Array], Array] = as_they_are
     notes: tuple[str, ...] = ()
+    attributes: Attributes | None = None
 
     @property
     def streamed(self) -> bool:
@@ -71,12 +74,39 @@ class Dataset:
         """[G] number of examples of each group in a split."""
         return np.bincount(self.split(split).group, minlength=self.num_groups)
 
+    @property
+    def primary(self) -> Grouping:
+        """The groups that the splits hold."""
+        codes = {split: np.asarray(self.split(split).group) for split in SPLITS}
+        return Grouping(name=self.group_by, group_names=self.group_names, codes=codes)
+
+    def grouping(self, spec: str, where: str = "data.group") -> Grouping:
+        """The same people in the groups of an attribute, or of several crossed.
+
+        Args:
+          spec: Attribute names joined by `*`, such as "race*sex".
+          where: The setting or argument to name in the messages.
+
+        Raises:
+          UserError: The data has no such attribute.
+        """
+        if same_grouping(spec, self.group_by):
+            return self.primary
+        if self.attributes is None:
+            raise UserError(f"{where}: {self.name} has the groups {self.group_by!r} alone, not {spec!r}; leave it out")
+        return self.attributes.grouping(spec, where)
+
     def fingerprint(self) -> str:
         """A digest of every array and name: equal for equal data, whatever file it came from."""
-        names = (self.label_names, self.group_names, self.normalise if isinstance(self.normalise, Normalise) else None)
+        return hashlib.sha256((self.examples_fingerprint() + self.primary.fingerprint()).encode()).hexdigest()
+
+    def examples_fingerprint(self) -> str:
+        """A digest of inputs, labels and weights: all that a training without groups depends on."""
+        names = (self.label_names, self.normalise if isinstance(self.normalise, Normalise) else None)
         digest = hashlib.sha256(repr(names).encode())
         for split in SPLITS:
-            for array in self.split(split):
+            batch = self.split(split)
+            for array in (batch.x, batch.y, batch.weight):
                 if isinstance(array, RecordImages):
                     digest.update(array.fingerprint())
                     continue
@@ -86,16 +116,7 @@ class Dataset:
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
         """The notes, and one sentence for each split that has groups too small to be judged closely."""
-        found = [*self.notes]
-        for split in SPLITS:
-            sizes = self.group_sizes(split)
-            small = [f"{self.group_names[g]} ({sizes[g]})" for g in np.flatnonzero(sizes < minimum)]
-            if small:
-                found.append(
-                    f"the {split} split has fewer than {minimum} examples of {', '.join(small)}; "
-                    "figures of such groups are uncertain"
-                )
-        return found
+        return [*self.notes, *self.primary.warnings(minimum)]
 
 
 def check_split(
@@ -156,6 +177,7 @@ def from_arrays(
     provenance: str = "arrays given by the caller",
     normalise: Callable[[Array], Array] = as_they_are,
     notes: Sequence[str] = (),
+    attributes: Attributes | None = None,
 ) -> Dataset:
     """A checked data set from arrays that are split already.
 
@@ -172,6 +194,7 @@ def from_arrays(
       normalise: What the network needs before it, such as `data.Normalise(shift, scale)`; nothing where the inputs are
         normalised already.
       notes: Sentences about what was left out, which stand among the warnings.
+      attributes: What may form other groups of the same people, if anything.
 
     Returns:
       The data set; every weight is 1.
@@ -187,7 +210,8 @@ def from_arrays(
         )
     dataset = Dataset(
         name=name, label_names=tuple(label_names), group_names=tuple(group_names), label_by=label_by,
-        group_by=group_by, provenance=provenance, normalise=normalise, notes=tuple(notes), **batches,
+        group_by=group_by, provenance=provenance, normalise=normalise, notes=tuple(notes), attributes=attributes,
+        **batches,
     )  # fmt: skip
     shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
     for split, shape in shapes.items():

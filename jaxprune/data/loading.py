@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxprune.data import resampling
+from jaxprune.data.attributes import Attributes, check_attributes
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.grouping import keep_groups
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
@@ -14,8 +15,8 @@ from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
 from jaxprune.data.splitting import TEST_SHARE, copies_of, crossing, stratified_units
 from jaxprune.data.table import Table
-from jaxprune.errors import UserError, unknown
-from jaxprune.groups import intersect
+from jaxprune.errors import UserError
+from jaxprune.groups import attributes_of, intersect
 from jaxprune.types import Array
 
 
@@ -78,20 +79,17 @@ def load(
     return from_arrays(
         *(parts[split] for split in SPLITS), name=name, label_names=label_names, group_names=group_names,
         label_by=label_by, group_by=group_by, provenance=table.provenance, normalise=normalise, notes=[*notes, *small],
+        attributes=Attributes(columns=table.attributes, rows=members, unused=table.unused),
     )  # fmt: skip
 
 
 def _check_names(table: Table, label: str | None, group: str | None) -> None:
-    """Raises for labels and attributes that there are not, and, with the reason, for those that cannot be used."""
+    """Raise for labels and attributes that are not there, and, with the reason, for those that cannot be used."""
     for setting, kind, columns, names in (
-        ("data.label", "label", table.labels, [label] if label else []),
-        ("data.group", "group attribute", table.attributes, group.split("*") if group else []),
+        ("data.label", "label", table.labels, (label.strip(),) if label else ()),
+        ("data.group", "group attribute", table.attributes, attributes_of(group) if group else ()),
     ):
-        for name in filter(None, map(str.strip, names)):
-            if name in table.unused:
-                raise UserError(f"{setting}: {name} {table.unused[name]}")
-            if name not in columns:
-                raise unknown(kind, name, [*columns, *table.unused], where=setting, listed=True)
+        check_attributes(names, kind, columns, table.unused, setting)
     if not table.labels:
         reasons = "; ".join(f"{name} {reason}" for name, reason in table.unused.items())
         raise UserError(f"data.label: there is nothing to predict{': ' + reasons if reasons else ''}")

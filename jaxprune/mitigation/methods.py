@@ -76,6 +76,12 @@ class Method:
         imitates = self.objective in (objectives.distillation, objectives.performance_weighted)
         return imitates or (self.constraint is not None and self.constraint(1).needs_dense)
 
+    @property
+    def knows_groups(self) -> bool:
+        """Whether what it trains depends on who is in which group."""
+        weighs = self.group_dro or self.balanced or self.objective is objectives.reweighted
+        return self.constrained or weighs or self.held_out or self.masks != ""
+
     def buffer(self, memory: int) -> int:
         """Examples of each group that it remembers, where others remember `memory`; 0 for none."""
         return (memory if self.remembered is None else self.remembered) if self.memory else 0

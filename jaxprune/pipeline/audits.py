@@ -1,120 +1,125 @@
-"""The stage that measures every network on every group."""
+"""The stage that audits every network on every group, from the outcomes of single people."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxprune import auditing, pruning
-from jaxprune.pipeline.context import Context, json_once
-from jaxprune.pipeline.networks import (
-    METHODS,
-    Trained,
-    dense,
-    dense_stage,
-    pruned,
-    pruned_stage,
-    retrained,
-    retrained_stage,
-)
+from jaxprune.auditing import Outcomes
+from jaxprune.data import Grouping
+from jaxprune.pipeline.context import Context, grouping_settings, json_once
+from jaxprune.pipeline.networks import Trained
+from jaxprune.pipeline.outcomes import Entry, measure, networks, outcomes_stage, read_outcomes
 from jaxprune.pipeline.stage import Stage
-from jaxprune.types import Array, Batch, Params, Stats
 
 _TRAJECTORY_POINTS = 200
 
-Entry = tuple[str, float, Stage, Callable[[], Trained]]
-
-
-def networks(context: Context) -> Iterator[Entry]:
-    """Every network of a run: model, sparsity, the stage that makes it, and the function that gives it."""
-    settings = context.experiment.settings
-    methods = settings.mitigation.methods
-    yield "dense", 0.0, dense_stage(context, False), lambda: dense(context, False)
-    if any(METHODS[method][0] for method in methods):
-        yield "fair_dense", 0.0, dense_stage(context, True), lambda: dense(context, True)
-    for s in settings.prune.sparsities:
-        yield "pruned", s, pruned_stage(context, False, s), lambda s=s: pruned(context, False, s)
-        for method in methods if settings.retrain.epochs else ():
-            stage = retrained_stage(context, method, s)
-            yield method, s, stage, lambda method=method, s=s: retrained(context, method, s)
+Values = dict[str, Any]
 
 
 def audit_stage(context: Context) -> Stage:
-    """The address of the audit."""
-    parents = tuple(stage for _, _, stage, _ in networks(context))
-    return Stage("audit", {"splits": list(context.experiment.settings.audit.splits)}, parents)
+    """The address of the audit of all networks in all groupings."""
+    return stage_of(context, "audit", list(networks(context)), context.experiment.groupings)
 
 
-def audit(context: Context) -> dict[str, Any]:
-    """Metrics of every network on every split, as plain values."""
-    return json_once(context, audit_stage(context), lambda: measured(context, list(networks(context))))
+def stage_of(context: Context, name: str, entries: Sequence[Entry], groupings: Sequence[Grouping]) -> Stage:
+    """The address of an audit of these networks in these groupings."""
+    own = {
+        "splits": list(context.experiment.settings.audit.splits),
+        "groupings": [grouping_settings(grouping) for grouping in groupings],
+    }
+    return Stage(name, own, tuple(outcomes_stage(context, entry.stage) for entry in entries))
 
 
-def measured(context: Context, entries: list[Entry]) -> dict[str, Any]:
-    """Metrics of these networks on every split, the plain dense one first."""
-    made = [(model, sparsity, give()) for model, sparsity, _, give in entries]
-    found = _measured(context, [network for _, _, network in made])
-    audits, layers, multipliers = [], [], []
-    for i, (model, sparsity, network) in enumerate(made):
-        for split in context.experiment.settings.audit.splits:
-            audits.append({"model": model, "sparsity": sparsity, "split": split} | found[split][i])
-        layers.append({"model": model, "sparsity": sparsity, "layers": _layers(context, network)})
-        if "multipliers" in network.logs:
-            trajectory = thinned(network.logs["multipliers"])
-            multipliers.append({"model": model, "sparsity": sparsity, "trajectory": trajectory.tolist()})
-    return {"audits": audits, "layers": layers, "multipliers": multipliers}
+def audit(context: Context) -> Values:
+    """Metrics of every network on every split in every grouping, as plain values."""
+    entries, groupings = list(networks(context)), context.experiment.groupings
+    return json_once(context, audit_stage(context), lambda: audited(context, entries, groupings))
 
 
-def _measured(context: Context, made: list[Trained]) -> dict[str, list[dict[str, Any]]]:
-    """Split -> what was measured on each network, as plain values; the first is the one that others are compared with.
+def audited(context: Context, entries: Sequence[Entry], groupings: Sequence[Grouping]) -> Values:
+    """Metrics of these networks on every split, the plain dense one first.
 
-    Every split is read once, block by block, and every network sees each block once.
+    Returns:
+      "audits" in the first grouping, "further" by the name of each other one, and "layers" and "multipliers" of the
+      networks.
     """
-    experiment = context.experiment
-    network, num_groups = experiment.network, experiment.dataset.num_groups
-
-    def passed(batch: Batch, params: Params, stats: Stats) -> auditing.Outcomes:
-        return auditing.outcomes(network.freeze(stats), params, batch, chunk_size=experiment.chunk_size(batch.x))
-
-    def sums(batch: Batch, before: auditing.Outcomes, after: auditing.Outcomes) -> tuple[Array, Array]:
-        change = auditing.change_sums(before, after, batch, num_groups)
-        return auditing.evaluation_sums(after, batch, num_groups), change
-
-    splits, found = experiment.settings.audit.splits, {}
-    parts = sum(experiment.num_blocks(split) for split in splits)
-    context.progress.start("auditing every network", parts * len(made))
-    for split in splits:
-        # Added up in double precision: a split may have many blocks.
-        totals = [(0.0, 0.0)] * len(made)
-        for batch in experiment.blocks(split):
-            before = None
-            for i, trained in enumerate(made):
-                after = experiment.over_replicas(passed, batch, trained.params, trained.stats)
-                before = after if i == 0 else before
-                more = experiment.over_replicas(sums, batch, before, after)
-                totals[i] = jax.tree.map(lambda a, b: a + np.asarray(b, np.float64), totals[i], more)
-                context.progress.advance()
-        found[split] = [_plain(*total) for total in totals]
-    context.progress.finish()
-    return found
+    measure(context, entries)
+    audits = {grouping.name: _audits(context, entries, grouping) for grouping in groupings}
+    primary = audits.pop(groupings[0].name)
+    return {"audits": primary, "further": audits} | _of_networks(context, entries)
 
 
-def _plain(evaluation: Array, change: Array) -> dict[str, Any]:
-    results = (auditing.metrics_of(evaluation), auditing.sampling_error_of(change))
-    metrics, sampling = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), results)
-    return metrics._asdict() | {"sampling_error": sampling._asdict()}
+def _audits(context: Context, entries: Sequence[Entry], grouping: Grouping) -> list[Values]:
+    """A row for each network and split."""
+    rows = {}
+    for split in context.experiment.settings.audit.splits:
+        people = SplitOutcomes(
+            y=np.asarray(context.experiment.dataset.split(split).y),
+            group=grouping.codes[split],
+            num_groups=grouping.num_groups,
+            networks=[read_outcomes(context, entry.stage, split) for entry in entries],
+        )
+        rows[split] = audit_groups(people)
+    return [
+        {"model": entry.model, "sparsity": entry.sparsity, "split": split} | of_split[i]
+        for i, entry in enumerate(entries)
+        for split, of_split in rows.items()
+    ]
 
 
-def _layers(context: Context, network: Trained) -> list[dict[str, Any]]:
+class SplitOutcomes(NamedTuple):
+    """The people of one split in one grouping, and what every network makes of them.
+
+    Attributes:
+      y: [N] labels.
+      group: [N] int in [0, G).
+      num_groups: G.
+      networks: Outcomes of each network, leaves [R, N]; the plain dense one first, with which all are compared.
+    """
+
+    y: np.ndarray
+    group: np.ndarray
+    num_groups: int
+    networks: Sequence[Outcomes]
+
+
+def audit_groups(people: SplitOutcomes) -> list[Values]:
+    """What is said of every group, for each network, as plain values: tests of the harm belong here too."""
+    rows = []
+    for after in people.networks:
+        metrics = auditing.metrics_of_people(after.loss, after.wrong, people.group, people.num_groups)
+        sampling = auditing.sampling_error_of_people(people.networks[0], after, people.group, people.num_groups)
+        rows.append(_plain(metrics) | {"sampling_error": _plain(sampling)})
+    return rows
+
+
+def _plain(leaves: Any) -> Values:
+    return {name: np.asarray(leaf).tolist() for name, leaf in leaves._asdict().items()}
+
+
+def _of_networks(context: Context, entries: Sequence[Entry]) -> Values:
+    """The layers of every network, and the multipliers of those that were trained under a constraint."""
+    layers, multipliers = [], []
+    for entry in entries:
+        network, key = entry.give(), {"model": entry.model, "sparsity": entry.sparsity}
+        layers.append(key | {"layers": _layers(context, network)})
+        if "multipliers" in network.logs:
+            multipliers.append(key | {"trajectory": thinned(network.logs["multipliers"]).tolist()})
+    return {"layers": layers, "multipliers": multipliers}
+
+
+def _layers(context: Context, network: Trained) -> list[Values]:
     """Path, size and kept [R] of every prunable layer."""
     replicas = [
         jax.tree.map(lambda m, r=r: np.asarray(m)[r], network.masks) for r in range(len(context.experiment.seeds))
     ]
-    found = [pruning.layer_sparsities(masks, context.experiment.prunable) for masks in replicas]
+    of_replicas = [pruning.layer_sparsities(masks, context.experiment.prunable) for masks in replicas]
     return [
         {"path": layers[0].path, "size": layers[0].size, "kept": [layer.kept for layer in layers]}
-        for layers in zip(*found, strict=True)
+        for layers in zip(*of_replicas, strict=True)
     ]
 
 

@@ -1,9 +1,12 @@
 """What is refused before any work: settings that name what there is not, or that do not go together."""
 
+import itertools
+
 from jaxprune import mitigation, pruning
 from jaxprune.config import Settings
 from jaxprune.data import Dataset
 from jaxprune.errors import UserError, unknown
+from jaxprune.groups import same_grouping
 
 
 def check_names(settings: Settings) -> None:
@@ -21,6 +24,18 @@ def check_names(settings: Settings) -> None:
     ):
         if name not in known:
             raise unknown(setting.split(".")[1], name, known, where=setting)
+
+
+def check_groupings(settings: Settings) -> None:
+    """Raise for groupings that are to be audited twice.
+
+    Raises:
+      UserError: Two are the same, whatever the order in which they cross attributes.
+    """
+    for one, other in itertools.combinations(settings.audit.groups, 2):
+        if same_grouping(one, other):
+            same = "is given twice" if one == other else f"has the groups of {one!r}"
+            raise UserError(f"audit.groups: {other!r} {same}; name each grouping once")
 
 
 def check_constraint(settings: Settings) -> None:

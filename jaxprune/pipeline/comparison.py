@@ -16,11 +16,12 @@ from jaxprune.files import whole_folder, write_atomically
 from jaxprune.mitigation import Constraint, GroupStatistics
 from jaxprune.pipeline.audits import thinned
 from jaxprune.pipeline.checks import check_names
-from jaxprune.pipeline.context import Context, Silent, json_once
+from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.output import environment_of
 from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
+from jaxprune.pipeline.publishing import place_of
 from jaxprune.pipeline.stage import Stage, open_workspace
 from jaxprune.pipeline.trials import Trials, trial_stage
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
@@ -59,7 +60,8 @@ def compare(
       command: The command that was given, for the record.
 
     Returns:
-      What was found; the report lies in `out/compare`.
+      What was found; the report lies in `out/compare`, or in `out/by-.../compare` where reports by other groups lie in
+      `out`.
 
     Raises:
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
@@ -71,8 +73,9 @@ def compare(
         for warning in experiment.dataset.warnings():
             context.progress.say(f"warning: {warning}")
         comparison = _gather(context, json_once(context, _stage(context), lambda: _measure(context)))
-        _write(context, out / "compare", comparison, command)
-    return ComparisonResult(out / "compare", comparison, time.monotonic() - begun)
+        folder = place_of(out, experiment.dataset.group_by) / "compare"
+        _write(context, folder, comparison, command)
+    return ComparisonResult(folder, comparison, time.monotonic() - begun)
 
 
 def _checked(settings: Settings) -> Experiment:
@@ -109,8 +112,9 @@ def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
 def _stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
-    halves = {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
-    return Stage("comparison", halves, (dense_stage(context, False), *trials))
+    own: Values = {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
+    own["grouping"] = grouping_settings(context.experiment.dataset.primary)
+    return Stage("comparison", own, (dense_stage(context, False), *trials))
 
 
 def _measure(context: Context) -> Values:
@@ -140,17 +144,20 @@ def _evaluator(context: Context, choosing: Batch) -> Any:
     """Metrics of networks on every split; of the validation split, on those who choose."""
     experiment = context.experiment
     splits = {split: choosing if split == "validation" else experiment.on_device(split) for split in SPLITS}
+    groups = {split: np.asarray(batch.group) for split, batch in splits.items()}
 
-    def measure(batch: Batch, params: Params, stats: Stats) -> auditing.GroupMetrics:
+    def measure(batch: Batch, params: Params, stats: Stats) -> auditing.Outcomes:
         apply = experiment.network.freeze(stats)
-        size, num_groups = experiment.chunk_size(batch.x), experiment.dataset.num_groups
-        return auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
+        return auditing.outcomes(apply, params, batch, chunk_size=experiment.chunk_size(batch.x))
 
     def evaluate(trained: Trained) -> dict[str, auditing.GroupMetrics]:
-        return {
-            split: jax.tree.map(np.asarray, experiment.over_replicas(measure, batch, trained.params, trained.stats))
-            for split, batch in splits.items()
-        }
+        found = {}
+        for split, batch in splits.items():
+            people = experiment.over_replicas(measure, batch, trained.params, trained.stats)
+            found[split] = auditing.metrics_of_people(
+                np.asarray(people.loss), np.asarray(people.wrong), groups[split], experiment.dataset.num_groups
+            )
+        return found
 
     return evaluate
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxprune.data import Grouping
 from jaxprune.files import write_atomically
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.stage import Stage, Workspace
@@ -44,6 +45,11 @@ class Context:
     progress: Progress
     checkpoint_seconds: float
     loaded: dict[str, Any] = field(default_factory=dict)
+
+
+def grouping_settings(grouping: Grouping) -> dict[str, Any]:
+    """What the address of a stage says of the groups that its result depends on."""
+    return {"name": grouping.name, "fingerprint": grouping.fingerprint()}
 
 
 def json_once(context: Context, stage: Stage, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

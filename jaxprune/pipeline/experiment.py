@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
-from jaxprune.data import Dataset
+from jaxprune.data import Dataset, Grouping
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
-from jaxprune.pipeline.checks import check_augmentation, check_names
+from jaxprune.groups import same_grouping
+from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
@@ -38,9 +39,11 @@ class Experiment:
       prunable: Which parameters may be pruned.
       keys: [R] one key for each seed.
       mesh: The devices, or None for one.
-      fingerprint: A digest of the data, and of the weights that the networks begin with where a file gives them.
+      fingerprint: A digest of the examples without their groups, and of the weights that the networks begin with where
+        a file gives them.
       weights: The state dict that the networks begin with; None for random parameters.
       inner: The network without the normalisation of its inputs, which it takes normalised.
+      further: The groupings that are audited beside the data set's own, which comes first.
     """
 
     settings: Settings
@@ -52,6 +55,12 @@ class Experiment:
     fingerprint: str
     weights: Mapping[str, np.ndarray] | None
     inner: Network
+    further: tuple[Grouping, ...]
+
+    @property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """All groupings that are audited: the primary one first, which constraints and theory are about."""
+        return (self.dataset.primary, *self.further)
 
     @cached_property
     def train_data(self) -> Batch:
@@ -235,6 +244,7 @@ def resolve(settings: Settings) -> Experiment:
       UserError: A name is unknown, or the data is not fit for use.
     """
     check_names(settings)
+    check_groupings(settings)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
     wanted = settings.data
     if wanted.stream and not settings.theory.examples:
@@ -242,11 +252,14 @@ def resolve(settings: Settings) -> Experiment:
             "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
             "set theory.examples, such as 500 of each group"
         )
-    dataset = load_data(wanted)
+    dataset = _load_primary(settings)
+    further = _further(settings, dataset)
     check_augmentation(settings, dataset)
+    groups = (dataset.group_by, *(grouping.name for grouping in further)) if further else ()
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
+            "audit": settings.audit.model_copy(update={"groups": groups}),
             "model": settings.model.model_copy(update=model_options),
         }
     )
@@ -254,7 +267,7 @@ def resolve(settings: Settings) -> Experiment:
     network = inner.after(dataset.normalise)
     assert network.init is not None
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
-    weights, fingerprint = None, dataset.fingerprint()
+    weights, fingerprint = None, dataset.examples_fingerprint()
     if settings.model.weights:
         weights = models.read_state_dict(settings.model.weights)
         models.from_state_dict(  # now rather than after the training of something else
@@ -264,4 +277,21 @@ def resolve(settings: Settings) -> Experiment:
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
-    return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner)
+    return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner, further)
+
+
+def _load_primary(settings: Settings) -> Dataset:
+    """The data in the groups of data.group, or else of the first of audit.groups."""
+    wanted, audited = settings.data, settings.audit.groups
+    if wanted.group or not audited:
+        return load_data(wanted)
+    try:
+        return load_data(wanted.model_copy(update={"group": audited[0]}))
+    except UserError as error:
+        raise UserError(str(error).replace("data.group: ", "audit.groups: ", 1)) from None
+
+
+def _further(settings: Settings, dataset: Dataset) -> tuple[Grouping, ...]:
+    """The groupings of audit.groups other than the data set's own."""
+    others = [spec for spec in settings.audit.groups if not same_grouping(spec, dataset.group_by)]
+    return tuple(dataset.grouping(spec, where="audit.groups") for spec in others)

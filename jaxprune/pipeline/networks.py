@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxprune import checkpoints, sharding, streaming, training
 from jaxprune.errors import TrainingDiverged
-from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.context import Context, grouping_settings
 from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.results import MODEL_NAMES
 from jaxprune.types import Logs, Masks, Params, Stats, TrainState
@@ -35,13 +35,18 @@ class Trained(NamedTuple):
     logs: Logs
 
 
+# Settings of the data that tell in the examples' fingerprint whether anything that is trained depends on them.
+_TELL_BY_THE_EXAMPLES = {"group", "bins", "min_group_size"}
+
+
 def dense_stage(context: Context, fair: bool) -> Stage:
-    """The address of the dense networks."""
+    """The address of the dense networks, which depends on the groups only where the training does."""
     s = context.experiment.settings
     settings = {
         "seeds": s.seeds,
         "first_seed": s.first_seed,
-        "data": s.data.model_dump(mode="json") | {"fingerprint": context.experiment.fingerprint},
+        "data": s.data.model_dump(mode="json", exclude=_TELL_BY_THE_EXAMPLES)
+        | {"fingerprint": context.experiment.fingerprint},
         "model": s.model.model_dump(mode="json"),
         "train": s.train.model_dump(mode="json"),
     }
@@ -281,4 +286,7 @@ def read_network(context: Context, stage: Stage, folder: Path, logs: Logs) -> Tr
 def _fair_settings(context: Context, fair: bool) -> dict[str, Any]:
     if not fair:
         return {}
-    return {"mitigation": context.experiment.settings.mitigation.model_dump(mode="json", exclude={"methods"})}
+    return {
+        "mitigation": context.experiment.settings.mitigation.model_dump(mode="json", exclude={"methods"}),
+        "grouping": grouping_settings(context.experiment.dataset.primary),
+    }

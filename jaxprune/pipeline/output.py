@@ -1,4 +1,4 @@
-"""The output folder: what the last stage writes, and its way to the top of the folder."""
+"""The outputs of a run: results, tables, figures and pages."""
 
 import importlib.metadata
 import json
@@ -15,19 +15,20 @@ import jax
 import numpy as np
 
 from jaxprune import __version__, config
-from jaxprune.auditing import GroupMetrics, SamplingError
-from jaxprune.files import SEAL, write_atomically
+from jaxprune.data import SPLITS, Grouping
+from jaxprune.files import safe_name, write_atomically
 from jaxprune.pipeline.context import Context
-from jaxprune.pipeline.stage import Stage, Workspace
+from jaxprune.pipeline.publishing import PUBLISHED, place_of
+from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
-from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.results import Audited, Results, TheoryResults, audits_of
+from jaxprune.reporting.style import save_figure
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
 from jaxprune.reporting.theory_rows import theory_rows
 
 THEORY_FIGURES = "theory-figures"
-PUBLISHED = ".published"  # at the top of the folder: the digests of the report whose files lie there
 
 
 def gather(
@@ -35,21 +36,17 @@ def gather(
 ) -> Results:
     """The results of a run from the values of its measuring stages."""
     dataset = context.experiment.dataset
-    metrics, sampling = {}, {}
-    for entry in audit["audits"]:
-        key = (entry["model"], entry["sparsity"], entry["split"])
-        metrics[key] = GroupMetrics(*(np.array(entry[name]) for name in GroupMetrics._fields))
-        sampling[key] = SamplingError(*(np.array(entry["sampling_error"][name]) for name in SamplingError._fields))
+    metrics, sampling = audits_of(audit["audits"])
+    further = {grouping.name: grouping for grouping in context.experiment.further}
     return Results(
         settings=context.experiment.settings.model_dump(mode="json"),
         provenance=dataset.provenance,
         label_names=list(dataset.label_names),
         group_names=list(dataset.group_names),
         seeds=context.experiment.seeds,
-        group_sizes={split: dataset.group_sizes(split).tolist() for split in ("train", "validation", "test")},
+        group_sizes=_sizes(dataset.primary),
         majority={
-            split: float(np.mean(dataset.split(split).y == np.bincount(dataset.train.y).argmax()))
-            for split in ("train", "validation", "test")
+            split: float(np.mean(dataset.split(split).y == np.bincount(dataset.train.y).argmax())) for split in SPLITS
         },
         warnings=dataset.warnings(),
         metrics=metrics,
@@ -58,7 +55,24 @@ def gather(
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
         theory=_theory(theory, dataset.group_sizes(theory["split"])),
         laboratory=laboratory,
+        further={name: _audited(further[name], rows) for name, rows in audit["further"].items()},
     )
+
+
+def _audited(grouping: Grouping, rows: list[dict[str, Any]]) -> Audited:
+    """What the audit found in a further grouping."""
+    metrics, sampling = audits_of(rows)
+    return Audited(
+        group_names=list(grouping.group_names),
+        group_sizes=_sizes(grouping),
+        metrics=metrics,
+        sampling=sampling,
+        warnings=grouping.warnings(),
+    )
+
+
+def _sizes(grouping: Grouping) -> dict[str, list[int]]:
+    return {split: grouping.sizes(split).tolist() for split in SPLITS}
 
 
 def _theory(values: dict[str, Any], sizes: np.ndarray) -> TheoryResults:
@@ -83,6 +97,9 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
         for name in FIGURES:
             draw(name, results, folder / "figures")
             context.progress.advance()
+        for name in results.further:
+            view = results.by(name)
+            save_figure(f"{safe_name(name)}-harm", lambda view=view: FIGURES["harm"](view), folder / "figures")
         draw_theory(results, folder / "figures")
         write_atomically(folder / "report.html", render_page(results, folder / "figures", environment))
         context.progress.advance()
@@ -90,10 +107,10 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
 
 
 def render_theory(context: Context, stage: Stage, results: Results, command: str) -> dict[str, Path]:
-    """Writes the page of the theory alone into the folder of its stage, and from there to the top of the output folder.
+    """Write the page of the theory alone into the folder of its stage, and from there to its place for readers.
 
     Returns:
-      What lies at the top.
+      The folder of the stage, and the page.
     """
     workspace = context.workspace
     with workspace.writing(stage) as folder:
@@ -104,12 +121,14 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
         write_csv(folder / "theory.csv", theory_rows(results))
         write_atomically(folder / "theory.html", render_theory_page(results, figures, environment_of(command)))
     source = workspace.read(stage)
+    place = place_of(workspace.root, results.grouping)
+    place.mkdir(exist_ok=True)
     for name in ("theory.html", "theory.json", "theory.csv"):
-        write_atomically(workspace.root / name, (source / name).read_bytes())
-    _copy_figures(source / "figures", workspace.root / THEORY_FIGURES)
-    if not (workspace.root / PUBLISHED).exists():  # of a report; else the folder can be given in place of a config
-        write_atomically(workspace.root / "config.toml", config.to_toml(context.experiment.settings))
-    return {"theory": source, "report": workspace.root / "theory.html"}
+        write_atomically(place / name, (source / name).read_bytes())
+    _copy_figures(source / "figures", place / THEORY_FIGURES)
+    if not (place / PUBLISHED).exists():  # of a report; else the folder can be given in place of a config
+        write_atomically(place / "config.toml", config.to_toml(context.experiment.settings))
+    return {"theory": source, "report": place / "theory.html"}
 
 
 def _copy_figures(source: Path, target: Path) -> None:
@@ -118,28 +137,6 @@ def _copy_figures(source: Path, target: Path) -> None:
     target.mkdir()
     for file in sorted(source.iterdir()):
         write_atomically(target / file.name, file.read_bytes())
-
-
-def publish(workspace: Workspace, stage: Stage) -> None:
-    """Brings the files of a report to the top of the output folder, each whole, unless they lie there already.
-
-    The mark that names the report is taken away first and set last, so that a folder with the mark never holds files
-    of two reports.
-    """
-    source, root = workspace.folder(stage), workspace.root
-    files = [f.relative_to(source) for f in sorted(source.rglob("*")) if f.is_file()]
-    files = [f for f in files if f.name not in (SEAL, "stage.json")]
-    mark = root / PUBLISHED
-    digests = (source / SEAL).read_text()
-    if mark.exists() and mark.read_text() == digests and all((root / f).is_file() for f in files):
-        return
-    workspace.read(stage)
-    mark.unlink(missing_ok=True)
-    shutil.rmtree(root / "figures", ignore_errors=True)
-    for file in files:
-        (root / file).parent.mkdir(exist_ok=True)
-        write_atomically(root / file, (source / file).read_bytes())
-    write_atomically(mark, digests)
 
 
 def read_results(folder: Path) -> Results:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprune.config import Settings
-from jaxprune.pipeline.audits import audit, audit_stage, measured, networks
+from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
 from jaxprune.pipeline.checks import check_constraint
 from jaxprune.pipeline.context import Context, Silent, json_once
-from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
-from jaxprune.pipeline.output import gather, publish, read_results, render, render_theory
+from jaxprune.pipeline.outcomes import networks
+from jaxprune.pipeline.output import gather, read_results, render, render_theory
+from jaxprune.pipeline.publishing import publish
 from jaxprune.pipeline.stage import Stage, open_workspace
 from jaxprune.pipeline.theories import theorise, theory_stage
 from jaxprune.reporting.results import Results
@@ -26,7 +28,7 @@ class RunResult:
     """What a run made.
 
     Attributes:
-      out: The output folder.
+      out: The folder of the report: the output folder, or one in it where a report by other groups lies there.
       settings: The settings, fully resolved.
       made: What it made or found made: stage name -> folder.
       results: The results, where the run went as far as the report.
@@ -78,7 +80,7 @@ def run(
     experiment = resolve(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
-        for warning in experiment.dataset.warnings():
+        for warning in _data_warnings(experiment):
             context.progress.say(f"warning: {warning}")
         if until == "report":
             made, results = _report(context, command, write_again)
@@ -86,7 +88,14 @@ def run(
             made, results = _theory(context, command), None
         else:
             made, results = _UNTIL[until](context), None
-    return RunResult(out, experiment.settings, made, results, time.monotonic() - begun)
+    place = made["report"] if until == "report" else out
+    return RunResult(place, experiment.settings, made, results, time.monotonic() - begun)
+
+
+def _data_warnings(experiment: Experiment) -> list[str]:
+    """What is to be known of the groups, those of further groupings with the name of theirs."""
+    of_further = [f"by {grouping.name}: {text}" for grouping in experiment.further for text in grouping.warnings()]
+    return [*experiment.dataset.warnings(), *of_further]
 
 
 def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str, Path], Results]:
@@ -96,8 +105,7 @@ def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str
         results = gather(context, audit(context), theorise(context), laboratory(context))
         _warn(context, results)
         render(context, stage, results, command)
-    publish(context.workspace, stage)
-    return {"report": context.workspace.root}, read_results(context.workspace.folder(stage))
+    return {"report": publish(context, stage)}, read_results(context.workspace.folder(stage))
 
 
 def _train(context: Context) -> dict[str, Path]:
@@ -125,14 +133,14 @@ def _audit(context: Context) -> dict[str, Path]:
 def _theory(context: Context, command: str) -> dict[str, Path]:
     """The theory on a page of its own, without any retraining."""
     values, further = theorise(context), laboratory(context)
-    entries = [entry for entry in networks(context) if entry[0] in ("dense", "pruned")]
-    splits = {"splits": list(context.experiment.settings.audit.splits)}
-    accuracies = Stage("theory-audit", splits, (theory_stage(context),))
-    audited = json_once(context, accuracies, lambda: measured(context, entries))
+    entries = [entry for entry in networks(context) if entry.model in ("dense", "pruned")]
+    groupings = context.experiment.groupings[:1]
+    accuracies = stage_of(context, "theory-audit", entries, groupings)
+    values_of_audit = json_once(context, accuracies, lambda: audited(context, entries, groupings))
     parents = tuple(laboratory_stage(context, m) for m in context.experiment.settings.theory.measures)
-    stage = Stage("theory-page", {"audit": context.experiment.settings.audit.model_dump(mode="json")},
-                  (theory_stage(context), accuracies, *parents))  # fmt: skip
-    results = gather(context, audited, values, further)
+    own = {"audit": context.experiment.settings.audit.model_dump(mode="json", exclude={"groups"})}
+    stage = Stage("theory-page", own, (theory_stage(context), accuracies, *parents))
+    results = gather(context, values_of_audit, values, further)
     _warn(context, results)
     return render_theory(context, stage, results, command)
 

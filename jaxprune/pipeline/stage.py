@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxprune.errors import UserError
-from jaxprune.files import check_seal, whole_folder, write_atomically
+from jaxprune.files import MARKER, check_seal, whole_folder, write_atomically
 
 FORMAT = 2  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
-MARKER = ".jaxprune-run"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.pipeline import subjects
-from jaxprune.pipeline.context import Context, json_once
+from jaxprune.pipeline.context import Context, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned_stage
 from jaxprune.pipeline.stage import Stage
@@ -22,6 +22,7 @@ def theory_stage(context: Context) -> Stage:
     basic = settings.theory.model_dump(
         mode="json", include={"split", "examples", "tolerance", "max_iterations", "memory", "float64"}
     )
+    basic |= {"grouping": grouping_settings(context.experiment.dataset.primary)}
     return Stage("theory", basic, (dense_stage(context, False), *parents))
 
 

@@ -15,7 +15,7 @@ from jaxprune import auditing, checkpoints, mitigation, pruning, sharding, train
 from jaxprune.data.splitting import at_most
 from jaxprune.errors import TrainingDiverged
 from jaxprune.mitigation import CONFIGURED, Method, Surroundings
-from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.context import Context, grouping_settings
 from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
 from jaxprune.pipeline.protocol import Deciders, deciders, deciding, method_of
 from jaxprune.pipeline.stage import Stage
@@ -30,6 +30,8 @@ def trial_stage(context: Context, name: str, sparsity: float, values: Mapping[st
     method = method_of(settings, name)
     own: dict[str, Any] = {"retrain": settings.retrain.model_dump(mode="json"), "values": dict(values)}
     own |= deciding(settings, name)
+    if method.knows_groups or "validation" in own:  # the halves of the validation split have equal groups
+        own["grouping"] = grouping_settings(context.experiment.dataset.primary)
     parents = (dense_stage(context, False), pruned_stage(context, False, sparsity))
     if method.masks:
         own |= {"sparsity": sparsity, "prune": settings.prune.model_dump(mode="json", exclude={"sparsities"})}

@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 import tomli_w
 
+from jaxprune.files import safe_name
 from jaxprune.reporting import findings, theory_findings
 from jaxprune.reporting.cells import cell
 from jaxprune.reporting.laboratory import chapter
@@ -60,12 +61,24 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
             alternatives=ALTERNATIVES,
             models=_model_table(results, split),
             groups=[_group_table(results, s, split) for s in results.sparsities],
+            further=[_further_section(results.by(name), figures) for name in results.further],
             **theory_tables(results),
             chapter=[(section, _figure(figures, section)) for section in chapter(results)],
             config=tomli_w.dumps(without_none(results.settings)),
             environment=environment,
         )
     )
+
+
+def _further_section(results: Results, figures: Path) -> dict[str, Any]:
+    """The figure and the tables of a further grouping."""
+    split, _ = findings.headline(results)
+    return {
+        "name": results.grouping,
+        "figure": image_of(figures / f"{safe_name(results.grouping)}-harm.svg"),
+        "warnings": results.warnings,
+        "tables": [_group_table(results, s, split) for s in results.sparsities],
+    }
 
 
 def render_theory_page(results: Results, figures: Path, environment: Mapping[str, Any]) -> str:

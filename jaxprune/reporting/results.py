@@ -1,7 +1,7 @@
 """The results of a run as plain arrays, and their JSON form."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxprune import theory
 from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
 
 Key = tuple[str, float, str]  # model, sparsity, split
+_OF_GROUPS = ("group_names", "group_sizes", "warnings")  # plain fields that every grouping has of its own
 
 # Model -> what people read. The first two are dense; "pruned" is one-shot, without retraining.
 MODEL_NAMES = {
@@ -37,6 +38,25 @@ class Audit(NamedTuple):
     impact: Impact
     own_impact: Impact
     sampling: SamplingError
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the audit found in one grouping beside the primary one.
+
+    Attributes:
+      group_names: [G].
+      group_sizes: Split -> [G] examples.
+      metrics: As of `Results`.
+      sampling: As of `Results`.
+      warnings: Sentences about groups that are small or left out.
+    """
+
+    group_names: list[str]
+    group_sizes: dict[str, list[int]]
+    metrics: Mapping[Key, GroupMetrics]
+    sampling: Mapping[Key, SamplingError]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,7 @@ class TheoryResults:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a run found.
+    """Everything that a run found, by the primary grouping, and what the audit found by the further ones.
 
     Attributes:
       settings: The settings, fully resolved, as plain values.
@@ -101,6 +121,7 @@ class Results:
       theory: What was measured at the dense network, if it was; on `settings["theory"]["examples"]` examples of each
         group at most, where that is not 0.
       laboratory: Further measures of the theory by name, plain values; None where none were asked for.
+      further: Name of each further grouping -> what the audit found in it.
     """
 
     settings: dict[str, Any]
@@ -117,6 +138,35 @@ class Results:
     multipliers: Mapping[tuple[str, float], np.ndarray]
     theory: TheoryResults | None
     laboratory: Mapping[str, Any] | None = None
+    further: Mapping[str, Audited] = field(default_factory=dict)
+
+    @property
+    def grouping(self) -> str:
+        """The name of the primary grouping."""
+        return self.settings["data"]["group"]
+
+    @property
+    def groupings(self) -> list[str]:
+        """The names of all groupings, the primary one first."""
+        return [self.grouping, *self.further]
+
+    def by(self, name: str) -> "Results":
+        """The same results seen by another grouping, for which there is no theory and there are no multipliers.
+
+        Raises:
+          KeyError: It was not audited.
+        """
+        if name == self.grouping:
+            return replace(self, further={})
+        return replace(
+            self,
+            **vars(self.further[name]),
+            settings=self.settings | {"data": self.settings["data"] | {"group": name}},
+            multipliers={},
+            theory=None,
+            laboratory=None,
+            further={},
+        )
 
     @property
     def splits(self) -> list[str]:
@@ -145,13 +195,6 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; numbers that are not finite become null."""
-        audits = [
-            {"model": model, "sparsity": sparsity, "split": split}
-            | to_plain(metrics._asdict())
-            | {"sampling_error": to_plain(self.sampling[model, sparsity, split]._asdict())}
-            | {"impact": to_plain(self.audit(model, sparsity, split).impact._asdict())}
-            for (model, sparsity, split), metrics in self.metrics.items()
-        ]
         return {
             "settings": self.settings,
             "provenance": self.provenance,
@@ -161,7 +204,8 @@ class Results:
             "group_sizes": self.group_sizes,
             "majority": self.majority,
             "warnings": self.warnings,
-            "audits": audits,
+            "audits": _audits_to_json(self),
+            "further": {name: _by_groups_to_json(self.by(name)) for name in self.further},
             "layers": [{"model": m, "sparsity": s, "layers": to_plain(v)} for (m, s), v in self.layers.items()],
             "multipliers": [
                 {"model": m, "sparsity": s, "trajectory": to_plain(v)} for (m, s), v in self.multipliers.items()
@@ -175,35 +219,53 @@ class Results:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Results":
         """Results from what `to_json` gave."""
-        metrics: dict[Key, GroupMetrics] = {}
-        sampling: dict[Key, SamplingError] = {}
-        for audit in values["audits"]:
-            key = (audit["model"], audit["sparsity"], audit["split"])
-            metrics[key] = GroupMetrics(*(to_arrays(audit[name]) for name in GroupMetrics._fields))
-            sampling[key] = SamplingError(*(to_arrays(audit["sampling_error"][name]) for name in SamplingError._fields))
+        metrics, sampling = audits_of(values["audits"])
         measured = values["theory"]
         fields = TheoryResults.__dataclass_fields__
-        simple = (
-            "settings",
-            "provenance",
-            "label_names",
-            "group_names",
-            "seeds",
-            "group_sizes",
-            "majority",
-            "warnings",
-        )
+        simple = ("settings", "provenance", "label_names", "seeds", "majority", *_OF_GROUPS)
         return cls(
-            **{name: values[name] for name in (*simple, "warnings")},
+            **{name: values[name] for name in simple},
             metrics=metrics,
             sampling=sampling,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
             multipliers={(e["model"], e["sparsity"]): to_arrays(e["trajectory"]) for e in values["multipliers"]},
             laboratory=values.get("laboratory"),
+            further={name: audited_of(plain) for name, plain in values.get("further", {}).items()},
             theory=None
             if measured is None
             else TheoryResults(measured["split"], **{n: to_arrays(measured[n]) for n in fields if n != "split"}),
         )
+
+
+def audited_of(plain: Mapping[str, Any]) -> Audited:
+    """What the audit found in a grouping, from plain values."""
+    metrics, sampling = audits_of(plain["audits"])
+    return Audited(metrics=metrics, sampling=sampling, **{name: plain[name] for name in _OF_GROUPS})
+
+
+def audits_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Key, GroupMetrics], dict[Key, SamplingError]]:
+    """Metrics and standard errors by model, sparsity and split, from rows of plain values."""
+    metrics, sampling = {}, {}
+    for row in rows:
+        key = (row["model"], row["sparsity"], row["split"])
+        metrics[key] = GroupMetrics(*(to_arrays(row[name]) for name in GroupMetrics._fields))
+        sampling[key] = SamplingError(*(to_arrays(row["sampling_error"][name]) for name in SamplingError._fields))
+    return metrics, sampling
+
+
+def _by_groups_to_json(results: Results) -> dict[str, Any]:
+    """The plain values of one grouping alone."""
+    return {name: getattr(results, name) for name in _OF_GROUPS} | {"audits": _audits_to_json(results)}
+
+
+def _audits_to_json(results: Results) -> list[dict[str, Any]]:
+    return [
+        {"model": model, "sparsity": sparsity, "split": split}
+        | to_plain(metrics._asdict())
+        | {"sampling_error": to_plain(results.sampling[model, sparsity, split]._asdict())}
+        | {"impact": to_plain(results.audit(model, sparsity, split).impact._asdict())}
+        for (model, sparsity, split), metrics in results.metrics.items()
+    ]
 
 
 def _numpy(value: Impact) -> Impact:

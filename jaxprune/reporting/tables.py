@@ -16,11 +16,17 @@ Row = dict[str, Any]
 
 
 def groups_rows(results: Results) -> Iterator[Row]:
-    """One row for each seed, model, sparsity, split and group.
+    """One row for each grouping, seed, model, sparsity, split and group.
 
     `excessive_loss`, `accuracy_drop` and `excess_accuracy_gap` are against the plain dense network of the same seed;
     `..._own_dense` against the network that it was pruned from; `..._se` is the standard error over people.
     """
+    for grouping in results.groupings:
+        for row in _groups_rows(results.by(grouping)):
+            yield {"grouping": grouping} | row
+
+
+def _groups_rows(results: Results) -> Iterator[Row]:
     for model, sparsity, split in results.metrics:
         audit = results.audit(model, sparsity, split)
         for r, seed in enumerate(results.seeds):
@@ -62,7 +68,13 @@ def overall_figures(results: Results, model: str, sparsity: float, split: str) -
 
 
 def summary_rows(results: Results) -> Iterator[Row]:
-    """One row for each model, sparsity and split: means over seeds, with the ends of their intervals."""
+    """One row for each grouping, model, sparsity and split: means over seeds, with the ends of their intervals."""
+    for grouping in results.groupings:
+        for row in _summary_rows(results.by(grouping)):
+            yield {"grouping": grouping} | row
+
+
+def _summary_rows(results: Results) -> Iterator[Row]:
     confidence = results.settings["audit"]["confidence"]
     for model, sparsity, split in results.metrics:
         row: Row = {"model": model, "sparsity": sparsity, "split": split, "seeds": len(results.seeds)}

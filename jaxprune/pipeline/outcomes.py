@@ -1,0 +1,115 @@
+"""The stages that measure every person: what each network predicts for whom, whatever the groups."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxprune import auditing
+from jaxprune.auditing import Outcomes
+from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.networks import (
+    METHODS,
+    Trained,
+    dense,
+    dense_stage,
+    pruned,
+    pruned_stage,
+    retrained,
+    retrained_stage,
+)
+from jaxprune.pipeline.stage import Stage
+from jaxprune.types import Batch, Params, Stats
+
+
+class Entry(NamedTuple):
+    """A network of a run.
+
+    Attributes:
+      model: Its kind, such as "pruned".
+      sparsity: The share of weights pruned.
+      stage: The stage that makes it.
+      give: Reads it from disk, or makes it.
+    """
+
+    model: str
+    sparsity: float
+    stage: Stage
+    give: Callable[[], Trained]
+
+
+def networks(context: Context) -> Iterator[Entry]:
+    """Every network of a run, the plain dense one first."""
+    settings = context.experiment.settings
+    methods = settings.mitigation.methods
+    yield Entry("dense", 0.0, dense_stage(context, False), lambda: dense(context, False))
+    if any(METHODS[method][0] for method in methods):
+        yield Entry("fair_dense", 0.0, dense_stage(context, True), lambda: dense(context, True))
+    for s in settings.prune.sparsities:
+        yield Entry("pruned", s, pruned_stage(context, False, s), lambda s=s: pruned(context, False, s))
+        for method in methods if settings.retrain.epochs else ():
+            stage = retrained_stage(context, method, s)
+            yield Entry(method, s, stage, lambda method=method, s=s: retrained(context, method, s))
+
+
+def outcomes_stage(context: Context, network: Stage) -> Stage:
+    """The address of everybody's outcomes under a network."""
+    splits = list(context.experiment.settings.audit.splits)
+    return Stage(f"outcomes-{network.name}", {"splits": splits}, (network,))
+
+
+def measure(context: Context, entries: Sequence[Entry]) -> None:
+    """Measure those networks whose outcomes are missing.
+
+    The artefact of each is `<split>-loss.npy`, float32 [R, N], and `<split>-label.npy`, [R, N] predicted labels, in
+    the order of the split. A split is read once, block by block, and every missing network sees each block once.
+    """
+    missing = [e for e in entries if not context.workspace.done(outcomes_stage(context, e.stage))]
+    if not missing:
+        return
+    made = [entry.give() for entry in missing]
+    splits = context.experiment.settings.audit.splits
+    parts = sum(context.experiment.num_blocks(split) for split in splits)
+    context.progress.start(f"measuring {len(made)} network{'s' * (len(made) > 1)}", parts * len(made))
+    with ExitStack() as stack:
+        stages = [outcomes_stage(context, entry.stage) for entry in missing]
+        folders = [stack.enter_context(context.workspace.writing(stage)) for stage in stages]
+        for split in splits:
+            _measure_split(context, split, made, folders)
+    context.progress.finish()
+
+
+def read_outcomes(context: Context, network: Stage, split: str) -> Outcomes:
+    """The outcomes of a network that is measured, leaves [R, N] in the order of the split, as memory maps."""
+    folder = context.workspace.read(outcomes_stage(context, network))
+    loss, label = (np.load(folder / f"{split}-{leaf}.npy", mmap_mode="r") for leaf in ("loss", "label"))
+    return Outcomes(loss=loss, wrong=label != np.asarray(context.experiment.dataset.split(split).y), label=label)
+
+
+def _measure_split(context: Context, split: str, made: Sequence[Trained], folders: Sequence[Path]) -> None:
+    experiment = context.experiment
+    people, labels = len(experiment.dataset.split(split).y), experiment.dataset.num_classes
+    shape, smallest = (len(experiment.seeds), people), np.min_scalar_type(labels - 1)
+
+    def passed(batch: Batch, params: Params, stats: Stats) -> Outcomes:
+        apply = experiment.network.freeze(stats)
+        return auditing.outcomes(apply, params, batch, chunk_size=experiment.chunk_size(batch.x))
+
+    def file(folder: Path, leaf: str, dtype: np.dtype) -> np.memmap:
+        return np.lib.format.open_memmap(folder / f"{split}-{leaf}.npy", mode="w+", dtype=dtype, shape=shape)
+
+    losses = [file(folder, "loss", np.dtype(np.float32)) for folder in folders]
+    predicted = [file(folder, "label", smallest) for folder in folders]
+    first = 0
+    for batch in experiment.blocks(split):
+        stop = min(first + len(batch.y), people)  # the last block of a streamed split is padded
+        for i, trained in enumerate(made):
+            found = experiment.over_replicas(passed, batch, trained.params, trained.stats)
+            losses[i][:, first:stop] = np.asarray(found.loss)[:, : stop - first]
+            predicted[i][:, first:stop] = np.asarray(found.label)[:, : stop - first]
+            context.progress.advance()
+        first = stop
+    for array in (*losses, *predicted):
+        array.flush()
