@@ -59,7 +59,7 @@ def spread_text(interval: Interval, form: Quantity) -> str:
     return f"({form.end_text(interval.low)} to {form.end_text(interval.high)})"
 
 
-def over_seeds(count: int) -> str:
+def means_caption(count: int) -> str:
     """What the numbers of a table are: "means over seeds with their intervals", or without."""
     return "means over seeds with their intervals" if count >= MINIMUM_SEEDS else "means over seeds"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -39,14 +39,13 @@ class Quantity:
     unit: str = ""
     sign: bool = False
 
-    def text(self, value: float, digits: int | None = None) -> str:
+    def text(self, value: SupportsFloat) -> str:
         """A stored value as text; percentages read 0 or 100 only if they are exactly so."""
-        decimals = self.digits if digits is None else digits
-        value = self.scale * float(value)
-        if decimals is None:
-            return significant(value)
+        number = self.scale * float(value)
+        if self.digits is None:
+            return significant(number)
         landmarks = (-100, 0, 100) if self.scale == 100 else ()
-        return (signed if self.sign else fixed)(value, decimals, landmarks=landmarks)
+        return (signed if self.sign else fixed)(number, self.digits, landmarks=landmarks)
 
     def half_text(self, half: float) -> str:
         """Half the width of an interval as text."""
@@ -85,7 +84,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "excessive_loss": _HARM,
     "max_excessive_loss": Quantity(unit="nats"),
     "excessive_loss_spread": _NATS,
-    "harm_share": Quantity(-1, 1, 100, 1, "%", sign=True),
+    "signed_share": Quantity(-1, 1, 100, 1, "%", sign=True),
     "layer_harm": _HARM,
     "first_order": _HARM,
     "second_order": _HARM,
@@ -127,6 +126,23 @@ def quantity_interval(source: Source, values: np.ndarray, quantity: str, axis: i
         np.where(np.isfinite(values), values, np.nan), axis, source.settings["audit"]["confidence"],
         lower=range_.lower, upper=range_.upper,
     )  # fmt: skip
+
+
+def difference_interval(source: Source, mine: np.ndarray, other: np.ndarray, quantity: str) -> Interval:
+    """The mean over seeds of a paired difference with its interval, as far as the quantity can differ.
+
+    Args:
+      source: Whose settings tell the coverage.
+      mine: [R], in the unit that they are stored in.
+      other: [R] what is subtracted, seed by seed.
+      quantity: A name in `QUANTITIES`.
+
+    Returns:
+      The interval, in the same unit.
+    """
+    width = QUANTITIES[quantity].upper - QUANTITIES[quantity].lower
+    difference = np.asarray(mine, np.float64) - np.asarray(other, np.float64)
+    return mean_interval(difference, 0, source.settings["audit"]["confidence"], lower=-width, upper=width)
 
 
 def multiplier_kind(values: np.ndarray) -> str:
