@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -85,6 +85,7 @@ class Display:
         """The short table and the path of the report."""
         if result.results is not None:
             self.console.print(summary_table(result.results), "")
+            self._note_few_seeds(len(result.results.seeds))
             self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
         else:
             for name, folder in result.made.items():
@@ -94,18 +95,28 @@ class Display:
     def conclude_comparison(self, result: "ComparisonResult") -> None:
         """The short table of the methods and the path of their report."""
         self.console.print(comparison_table(result.comparison), "")
+        self._note_few_seeds(len(result.comparison.seeds))
         self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
         self.console.print(f"{result.seconds:.1f} s", style="dim")
+
+    def _note_few_seeds(self, count: int) -> None:
+        from jaxprune.reporting.quantities import few_seeds
+
+        if note := few_seeds(count):
+            self.console.print(note, soft_wrap=True)
 
 
 def comparison_table(comparison: "Comparison") -> Table:
     """Every method at the headline sparsity on the test split, chosen on validation."""
-    from jaxprune.reporting.comparison import MEASURES
+    from jaxprune.reporting.cells import cell
+    from jaxprune.reporting.numbers import percent, plural
 
     at = comparison.headline
     what = f"{comparison.settings['name']} by {comparison.settings['data']['group']}"
-    seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) > 1)}"
-    table = Table(pad_edge=False, title=f"{what}, test split, {at:.0%} pruned, {seeds}", title_justify="left", box=None)
+    seeds = plural(len(comparison.seeds), "seed")
+    table = Table(
+        pad_edge=False, title=f"{what}, test split, {percent(at)} pruned, {seeds}", title_justify="left", box=None
+    )
     table.add_column("method")
     columns = (
         "accuracy",
@@ -119,38 +130,34 @@ def comparison_table(comparison: "Comparison") -> Table:
     for method in comparison.methods:
         if (method, at) in comparison.chosen:
             figures = comparison.figures(comparison.chosen[method, at], "test")
-            scales = [(name, MEASURES[name][2]) for name in columns]
-            cells = [_text(comparison.interval(s * figures[n]), 1 if s == 100 else 3) for n, s in scales]
-            table.add_row(comparison.titles[method], *cells)
+            table.add_row(comparison.titles[method], *(str(cell(comparison, figures[n], n)) for n in columns))
     return table
 
 
 def summary_table(results: "Results") -> Table:
     """Accuracy, worst group and spreads of every model at the headline sparsity."""
-    from jaxprune.reporting.findings import headline, interval
+    from jaxprune.reporting.cells import cell
+    from jaxprune.reporting.findings import headline
+    from jaxprune.reporting.numbers import percent, plural
     from jaxprune.reporting.results import MODEL_NAMES
     from jaxprune.reporting.tables import overall_figures
 
     split, sparsity = headline(results)
     what = f"{results.settings['name']} by {results.settings['data']['group']}"
-    seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
+    seeds = plural(len(results.seeds), "seed")
     table = Table(
-        pad_edge=False, title=f"{what}, {split} split, {sparsity:.0%} pruned, {seeds}", title_justify="left", box=None
+        pad_edge=False,
+        title=f"{what}, {split} split, {percent(sparsity)} pruned, {seeds}",
+        title_justify="left",
+        box=None,
     )
     for heading in ("model", "accuracy %", "worst %", "spread %", "largest R", "hurt most"):
         table.add_column(heading, justify="left" if heading in ("model", "hurt most") else "right")
     for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
         figures = overall_figures(results, model, at, split)
         harm = np.nanmean(results.audit(model, at, split).impact.excessive_loss, 0)
-        cells = [
-            _text(interval(results, values * scale), digits)
-            for values, scale, digits in (
-                (figures["accuracy"], 100, 1),
-                (figures["worst_group_accuracy"], 100, 1),
-                (figures["accuracy_spread"], 100, 1),
-                (figures["max_excessive_loss"], 1, 3),
-            )
-        ]
+        columns = ("accuracy", "worst_group_accuracy", "accuracy_spread", "max_excessive_loss")
+        cells = [str(cell(results, figures[name], name)) for name in columns]
         hurt = "" if model == "dense" else results.group_names[int(np.nanargmax(harm))]
         table.add_row(MODEL_NAMES[model], *cells, hurt)
     return table
@@ -286,8 +293,3 @@ def _wide_console() -> Console:
     """The terminal, or 100 columns where the output is a file or a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100)
-
-
-def _text(found: Any, digits: int) -> str:
-    half = "" if np.isnan(found.low) else f" ±{found.high - found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f}{half}"

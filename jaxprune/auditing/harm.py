@@ -17,7 +17,6 @@ from jaxprune.auditing.permutation import (
 )
 
 POWER = 0.8  # the chance with which the smallest visible harm would have been called clear
-_EXPLAINED = 1.0
 
 Changes = Mapping[str, np.ndarray]  # measure -> [R, N] change of each person by compression; more is worse
 
@@ -165,7 +164,7 @@ def _seed_variance(values: np.ndarray, grouping: Grouping) -> np.ndarray:
     shifts = (totals - totals.mean(0)) / np.maximum(sizes, 1)[:, None]
     persons = np.maximum(squares - sizes[:, None] * np.sum(shifts**2, 0), 0) / (count - 1)
     explained = contrasts(sizes, np.zeros_like(persons), persons).variance
-    return np.maximum(between - _EXPLAINED * explained, 0) / count
+    return np.maximum(between - explained, 0) / count
 
 
 def _scale(pivots: Sequence[_Pivot], part: Grouping, draws: int, level: float, seed: int) -> list[_Scaled]:

@@ -19,6 +19,7 @@ from jaxprune.pipeline.context import Context, grouping_settings
 from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
 from jaxprune.pipeline.protocol import Deciders, deciders, deciding, method_of
 from jaxprune.pipeline.stage import Stage
+from jaxprune.reporting.numbers import percent
 from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
 
 _SCORED = 1024  # training examples of each group that group-aware criteria look at
@@ -113,7 +114,7 @@ class Trials:
         source = self._start(method, sparsity)
         epochs = experiment.settings.retrain.epochs
         chosen = ", ".join(f"{hyper} {value:g}" for hyper, value in values.items())
-        progress.start(f"{100 * sparsity:.4g}% pruned: {method.title}{f' ({chosen})' if chosen else ''}", epochs)
+        progress.start(f"{percent(sparsity)} pruned: {method.title}{f' ({chosen})' if chosen else ''}", epochs)
         try:
             params, stats, logs = self._fit(folder, name, source, values, epochs)
         finally:

@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from jaxprune.auditing import Interval
+from jaxprune.reporting.charts import OverSeeds, draw_bars, draw_trajectories, keep_in_range, over_seeds, with_seeds
 from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
+from jaxprune.reporting.quantities import QUANTITIES, difference_interval, multiplier_kind
 from jaxprune.reporting.style import GREY, PALETTE, save_figure
 
 _WIDTH = 9.2  # inches
@@ -38,17 +41,20 @@ def changes(comparison: Comparison) -> Figure | None:
     rows = np.arange(len(methods))
     for axes, measure in zip(panels, measures, strict=True):
         words, more, scale = MEASURES[measure]
-        test = [comparison.difference(m, sparsity, "test", measure).change for m in methods]
-        train = [comparison.difference(m, sparsity, "train", measure).change.mean for m in methods]
-        colours = [_verdict(found.low, found.high, more) for found in test]
+        naive, train_naive = (_figures(comparison, BASELINE, split, measure) for split in ("test", "train"))
+        mine = [_figures(comparison, m, "test", measure) for m in methods]
+        train = [np.mean(_figures(comparison, m, "train", measure) - train_naive) for m in methods]
+        intervals = [difference_interval(comparison, values, naive, measure) for values in mine]
+        test = with_seeds(Interval(*np.transpose(intervals)), np.transpose(mine) - naive[:, None])
+        colours = [_verdict(low, high, more) for low, high in zip(test.low, test.high, strict=True)]
         axes.axvline(0, color="#444444", lw=0.9)
-        axes.hlines(rows, [t.low for t in test], [t.high for t in test], color=colours, lw=1.6)
-        axes.scatter([t.mean for t in test], rows, color=colours, s=24, zorder=3)
-        axes.scatter(train, rows, facecolor="white", edgecolor="#555555", s=16, lw=0.8, zorder=2)
-        base = scale * np.mean(comparison.figures(comparison.chosen[BASELINE, sparsity], "test")[measure])
+        drawn = OverSeeds(*(scale * part for part in test))
+        draw_bars(axes, "x", rows, drawn, colours, lw=1.6)
+        axes.scatter(drawn.mean, rows, color=colours, s=24, zorder=3)
+        axes.scatter(np.multiply(scale, train), rows, facecolor="white", edgecolor="#555555", s=16, lw=0.8, zorder=2)
         name = words.replace(", %", ", points")
         axes.set_title(f"{name.replace(', ', chr(10))} {'→ better' if more else '← better'}", fontsize=8.5)
-        axes.set_xlabel(f"naive: {base:.{1 if scale == 100 else 3}f}", fontsize=8.5)
+        axes.set_xlabel(f"naive: {QUANTITIES[measure].text(np.mean(naive))}", fontsize=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(rows, [comparison.titles[m] for m in methods])
@@ -87,12 +93,14 @@ def pareto(comparison: Comparison) -> Figure | None:
         order = [i for i in np.argsort(points[:, 0]) if best[i]]
         axes.plot(points[order, 0], points[order, 1], color=_GOOD, lw=1, alpha=0.5, drawstyle="steps-post", zorder=1)
         colours = [_GOOD if on else GREY for on in best]
-        axes.scatter(points[:, 0], points[:, 1], c=colours, s=30, zorder=3, edgecolor="#444444", lw=0.4)
+        axes.scatter(points[:, 0], points[:, 1], c=colours, s=30, zorder=3, edgecolor="#444444", lw=0.4, clip_on=False)
         naive = methods.index(BASELINE)
-        axes.scatter(*points[naive], marker="D", color="black", s=34, zorder=4)
+        axes.scatter(*points[naive], marker="D", color="black", s=34, zorder=4, clip_on=False)
         _number(axes, points, [naive, *order, *range(len(methods))])
         axes.set_xlabel(f"{MEASURES[measure][0]}, test split (← fairer)")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        keep_in_range(axes, "x", measure, scale=100)
+    keep_in_range(panels[0], "y", "accuracy", scale=100)
     panels[0].set_ylabel("accuracy, test split, % (higher is better)")
     names = [f"{i} {comparison.titles[m]}" for i, m in enumerate(methods)]
     handles = [Line2D([], [], lw=0, label=name) for name in names]
@@ -114,12 +122,17 @@ def generalisation(comparison: Comparison) -> Figure | None:
     axes = figure.subplots()
     marks = {"train": ("o", "white"), "validation": ("D", GREY), "test": ("o", _BAD)}
     for row, (method, trial) in enumerate(found.items()):
+        inequality = comparison.inequality[method]
         values = {
-            s: comparison.interval(np.max(v if comparison.inequality[method] else np.abs(v), -1))
+            s: over_seeds(
+                comparison,
+                np.max(v if inequality else np.abs(v), -1),
+                "violation" if inequality else "absolute_violation",
+            )
             for s, v in trial.violation.items()
         }
         axes.plot([values["train"].mean, values["test"].mean], [row, row], color="#BBBBBB", lw=1.2, zorder=1)
-        axes.hlines(row, values["test"].low, values["test"].high, color=_BAD, lw=1.2, alpha=0.6, zorder=2)
+        draw_bars(axes, "x", row, values["test"], _BAD, lw=1.2, alpha=0.6, zorder=2)
         for split, (marker, colour) in marks.items():
             label = split if row == 0 else None
             axes.scatter(
@@ -160,18 +173,20 @@ def trajectories(comparison: Comparison) -> Figure | None:
     for axes, method in zip(panels, there, strict=False):
         trial = comparison.chosen[method, comparison.headline]
         assert trial.multipliers is not None
-        mean, low, high = comparison.interval(trial.multipliers)
-        x = np.linspace(0, 100, len(mean))
-        groups, twice = len(comparison.group_names), mean.shape[1] > len(comparison.group_names)
+        quantity = multiplier_kind(trial.multipliers)
+        drawn = over_seeds(comparison, trial.multipliers, quantity)
+        x, count = np.linspace(0, 100, len(drawn.mean)), drawn.mean.shape[1]
+        groups, twice = len(comparison.group_names), count > len(comparison.group_names)
         for g, colour in shown.items():
-            for line, style in zip(range(g, mean.shape[1], groups), ("-", "--"), strict=False):
-                axes.fill_between(x, low[:, line], high[:, line], color=colour, alpha=0.13, lw=0)
+            for line, style in zip(range(g, count, groups), ("-", "--"), strict=False):
+                draw_trajectories(axes, x, drawn.at(line), colour)
                 label = comparison.group_names[g] if method == there[0] and line == g else None
-                axes.plot(x, mean[:, line], style, color=colour, lw=1.4, label=label)
+                axes.plot(x, drawn.mean[:, line], style, color=colour, lw=1.4, label=label)
         chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in trial.values.items())
         chosen += "; dashed: of λ(H)" if twice else ""
         axes.set_title(f"{comparison.titles[method]}\n", fontsize=9)
         axes.annotate(chosen, (0, 1.02), xycoords="axes fraction", fontsize=7.5, color="#555555")
+        keep_in_range(axes, "y", quantity)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     for axes in panels[len(there) :]:
@@ -200,6 +215,11 @@ def front(points: np.ndarray) -> np.ndarray:
     beaten = (unfair[None] <= unfair[:, None]) & (accurate[None] >= accurate[:, None])
     truly = (unfair[None] < unfair[:, None]) | (accurate[None] > accurate[:, None])
     return ~(beaten & truly).any(1)
+
+
+def _figures(comparison: Comparison, method: str, split: str, measure: str) -> np.ndarray:
+    """[R] a measure of the chosen trial of a method at the headline sparsity."""
+    return comparison.figures(comparison.chosen[method, comparison.headline], split)[measure]
 
 
 def _verdict(low: float, high: float, more: bool) -> str:

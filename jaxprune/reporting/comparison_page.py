@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from jaxprune.auditing import Interval
 from jaxprune.reporting import comparison_findings as findings
+from jaxprune.reporting.cells import cell
 from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison, figures_of
+from jaxprune.reporting.numbers import p_value, signed
 from jaxprune.reporting.page import image_of, templates, without_none
+from jaxprune.reporting.quantities import QUANTITIES, difference_interval
 
 _ALTERNATIVES = {
     "changes": "Each method's difference from plain fine-tuning in accuracy, worst group, spread, largest ψ and ξ",
@@ -74,10 +78,7 @@ def _dense(comparison: Comparison) -> dict[str, list[str]]:
     found = {}
     for split in ("train", "test"):
         figures = figures_of(comparison.dense[split], comparison.dense[split])
-        found[split] = [
-            f"{scale * float(np.mean(figures[name])):.{1 if scale == 100 else 3}f}"
-            for name, (_, _, scale) in MEASURES.items()
-        ]
+        found[split] = [QUANTITIES[name].text(np.mean(figures[name])) for name in MEASURES]
     return found
 
 
@@ -87,21 +88,22 @@ def _cell(
     """A mean with the half width of its interval, and how it compares with the baseline."""
     _, more, scale = MEASURES[measure]
     digits = 1 if scale == 100 else 3
-    found = comparison.interval(scale * comparison.figures(comparison.chosen[method, sparsity], split)[measure])
-    cell = {
-        "mean": f"{found.mean:.{digits}f}",
-        "half": "" if np.isnan(found.low) else f"{found.high - found.mean:.{digits}f}",
-        "verdict": "",
-        "note": "",
-    }
+    values = comparison.figures(comparison.chosen[method, sparsity], split)[measure]
+    written = cell(comparison, values, measure)
+    verdict, notes = "", [f"seeds: {written.seeds}"] if written.seeds else []
     if method != BASELINE:
-        change, p = comparison.difference(method, sparsity, split, measure)
+        base = comparison.figures(comparison.chosen[BASELINE, sparsity], split)[measure]
+        change = Interval(*(scale * float(part) for part in difference_interval(comparison, values, base, measure)))
+        p = comparison.difference(method, sparsity, split, measure).p
         if change.low > 0 or change.high < 0:
-            cell["verdict"] = "better" if (change.low > 0) == more else "worse"
-        mine = f", {corrected[method]:.2g} after Holm" if method in corrected else ""
-        ends = f"{change.low:+.{digits}f} to {change.high:+.{digits}f}"
-        cell["note"] = f"against naive: {change.mean:+.{digits}f} ({ends}), p = {p:.2g}{mine}"
-    return cell
+            verdict = "better" if (change.low > 0) == more else "worse"
+        ends = ""
+        if np.isfinite(change.low):
+            ends = f" ({signed(change.low, digits)} to {signed(change.high, digits)})"
+        corrected_p = f", {p_value(corrected[method])} after Holm" if method in corrected else ""
+        tested = f", {p_value(p)}{corrected_p}" if np.isfinite(p) else ""
+        notes.append(f"against naive: {signed(change.mean, digits)}{ends}{tested}")
+    return {"mean": written.mean, "spread": written.spread, "verdict": verdict, "note": "; ".join(notes)}
 
 
 def _tried(comparison: Comparison) -> list[dict[str, Any]]:
@@ -119,10 +121,7 @@ def _tried(comparison: Comparison) -> list[dict[str, Any]]:
         }
         if not trial.trouble:
             figures = comparison.figures(trial, "validation")
-            row["cells"] = [
-                f"{scale * float(np.mean(figures[name])):.{1 if scale == 100 else 3}f}"
-                for name, (_, _, scale) in MEASURES.items()
-            ]
+            row["cells"] = [QUANTITIES[name].text(np.mean(figures[name])) for name in MEASURES]
         rows.append(row)
     return rows
 

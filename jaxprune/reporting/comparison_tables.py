@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxprune.reporting.comparison import BASELINE, MEASURES, SPLITS, Comparison
+from jaxprune.reporting.quantities import quantity_interval
 
 
 def trial_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
@@ -25,7 +26,7 @@ def trial_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
             }
             figures = {} if trial.trouble else comparison.figures(trial, split)
             for name in MEASURES:
-                found = comparison.interval(figures[name]) if figures else None
+                found = quantity_interval(comparison, figures[name], name) if figures else None
                 against = None
                 if chosen and trial.method != BASELINE:
                     against = comparison.difference(trial.method, trial.sparsity, split, name)

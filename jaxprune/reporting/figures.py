@@ -1,6 +1,6 @@
 """The figures of the report: each is a function of the results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,21 @@ mpl.use("agg")
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from jaxprune.reporting.charts import (
+    draw_bars,
+    draw_trajectories,
+    keep_in_range,
+    over_seeds,
+    percent_axis,
+    share_pruned,
+)
 from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.laboratory_values import shares
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.panels import explain_marks, hatch
+from jaxprune.reporting.quantities import multiplier_kind
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.style import GREY, MODEL_COLOURS, group_colours, label_ends, save_figure
 from jaxprune.reporting.tables import overall_figures
@@ -69,12 +77,21 @@ def accuracy(results: Results) -> Figure:
         axes.hlines(rows, np.minimum(dense, np.min(means, 0)), np.maximum(dense, np.max(means, 0)), color=GREY, lw=1)
         for mean, s, shade in zip(means, results.sparsities, shades, strict=True):
             axes.scatter(
-                mean, rows, color=shade, s=34, zorder=3, edgecolor="#555555", lw=0.4, label=f"{100 * s:.4g}% pruned"
+                mean,
+                rows,
+                color=shade,
+                s=34,
+                zorder=3,
+                clip_on=False,
+                edgecolor="#555555",
+                lw=0.4,
+                label=share_pruned(s),
             )
-        axes.scatter(dense, rows, color="#0072B2", marker="D", s=34, zorder=4, label="dense")
+        axes.scatter(dense, rows, color="#0072B2", marker="D", s=34, zorder=4, label="dense", clip_on=False)
         axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained, no mitigation")
         axes.set_xlabel(f"accuracy, {split} split")
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
+    keep_in_range(panels[0], "x", "accuracy")
     sizes = results.group_sizes[split]
     panels[0].set_yticks(rows, [f"{n}\n(n = {k:,})" for n, k in zip(results.group_names, sizes, strict=True)])
     panels[0].invert_yaxis()
@@ -100,16 +117,17 @@ def mitigation(results: Results) -> Figure | None:
     for axes, (measure, title) in zip(panels, measures.items(), strict=True):
         for i, model in enumerate(models):
             values = np.stack([overall_figures(results, model, s, split)[measure] for s in results.sparsities])
-            mean, low, high = interval(results, values, axis=1)
+            drawn = over_seeds(results, values, measure, axis=1)
             at = positions + 0.16 * (i - (len(models) - 1) / 2)
             colour = MODEL_COLOURS[model]
-            axes.vlines(at, low, high, color=colour, lw=1.4, alpha=0.7)
-            axes.plot(at, mean, "o", color=colour, ms=5, label=MODEL_NAMES[model])
-        axes.set_xticks(positions, [f"{p:.4g}%" for p in _percent(results.sparsities)])
+            draw_bars(axes, "y", at, drawn, colour, lw=1.4, alpha=0.7)
+            axes.plot(at, drawn.mean, "o", color=colour, ms=5, label=MODEL_NAMES[model], clip_on=False)
+        keep_in_range(axes, "y", measure)
+        axes.set_xticks(positions, [percent(s) for s in results.sparsities])
         axes.set_xlabel("share of weights pruned")
         axes.set_title(title, fontsize=9.5)
-    _percent_axis(panels[0].yaxis)
-    _percent_axis(panels[1].yaxis)
+    percent_axis(panels[0].yaxis)
+    percent_axis(panels[1].yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(models))
     return figure
 
@@ -127,22 +145,24 @@ def causes(results: Results) -> Figure | None:
         "gradient norm ‖g‖": theory.gradient_norm,
         "top eigenvalue λ(H)": theory.eigenvalue,
         "closeness 1 − ‖p‖²": theory.closeness,
-        f"harm R at {sparsity:.0%}": theory.observed[s],
+        f"harm R at {percent(sparsity)}": theory.observed[s],
     }
     rows = np.arange(len(results.group_names))
     figure = Figure((_WIDTH, 1.2 + 0.34 * len(rows)))
     panels = figure.subplots(1, len(columns), sharey=True)
     colours = group_colours(results)
     for axes, (title, values) in zip(panels, columns.items(), strict=True):
-        mean, low, high = interval(results, shares(values))
-        axes.barh(rows, mean, color=colours, height=0.68)
+        quantity = "share" if np.all(values[np.isfinite(values)] >= 0) else "signed_share"
+        share = over_seeds(results, shares(values), quantity)
+        axes.barh(rows, share.mean, color=colours, height=0.68)
         if "λ" in title:
             hatch(axes, unfinished_groups(results))
         if title != "share of examples":
-            axes.hlines(rows, low, high, color="#222222", lw=1.1)
+            draw_bars(axes, "x", rows, share, "#222222", lw=1.1)
+        keep_in_range(axes, "x", quantity)
         axes.set_title(title, fontsize=9)
         axes.grid(axis="y", visible=False)
-        _percent_axis(axes.xaxis, 3)
+        percent_axis(axes.xaxis, 3)
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(rows, results.group_names)
     panels[0].invert_yaxis()
@@ -172,7 +192,7 @@ def bound(results: Results) -> Figure | None:
         mean = interval(results, values, axis=1).mean
         for i, s in enumerate(theory.sparsities):
             shown = positive[i] & (mean[i] > 0)
-            label = f"{100 * s:.4g}% pruned"
+            label = share_pruned(s)
             full, empty = shown & ~hollow, shown & hollow
             look: Any = {"color": shades[i], "edgecolor": "#555555", "lw": 0.4, "s": 34}
             axes.scatter(observed[i][full], mean[i][full], label=label, **look)
@@ -198,8 +218,8 @@ def multipliers(results: Results) -> Figure | None:
     _, sparsity = headline(results)
     wanted = {
         ("fair_dense", 0.0): "dense training",
-        ("fair_after", sparsity): f"retraining at {sparsity:.0%}: fair after",
-        ("fair_both", sparsity): f"retraining at {sparsity:.0%}: fair both",
+        ("fair_after", sparsity): f"retraining at {percent(sparsity)}: fair after",
+        ("fair_both", sparsity): f"retraining at {percent(sparsity)}: fair both",
     }
     shown = [key for key in wanted if key in results.multipliers]
     if not shown:
@@ -208,16 +228,19 @@ def multipliers(results: Results) -> Figure | None:
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     colours = group_colours(results)
     for axes, key in zip(panels, shown, strict=True):
-        mean, low, high = interval(results, results.multipliers[key])
-        x = np.linspace(0, 1, len(mean))
+        values = results.multipliers[key]
+        quantity = multiplier_kind(values)
+        drawn = over_seeds(results, values, quantity)
+        x = np.linspace(0, 1, len(drawn.mean))
         for g, colour in enumerate(colours):
             if colour != GREY:
-                axes.fill_between(x, low[:, g], high[:, g], color=colour, alpha=0.13, lw=0)
+                draw_trajectories(axes, x, drawn.at(g), colour)
             label = results.group_names[g] if colour != GREY else None if GREY in colours[:g] else "others"
-            axes.plot(x, mean[:, g], color=colour, lw=1.6 if colour != GREY else 1.0, label=label)
+            axes.plot(x, drawn.mean[:, g], color=colour, lw=1.6 if colour != GREY else 1.0, label=label)
+        keep_in_range(axes, "y", quantity)
         axes.set_title(wanted[key], fontsize=9.5)
         axes.set_xlabel("share of the training done")
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
     panels[0].set_ylabel("multiplier λ")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
@@ -240,14 +263,4 @@ def draw(name: str, results: Results, folder: Path) -> bool:
 
 def _sparsity_axis(axes: Axes, results: Results) -> None:
     axes.set_xlabel("share of weights pruned")
-    axes.set_xticks(range(len(results.sparsities) + 1), ["dense", *(f"{s:.4g}%" for s in _percent(results.sparsities))])
-
-
-def _percent(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]
-
-
-def _percent_axis(axis: Axis, ticks: int = 5) -> None:
-    """Few ticks at round places, without needless decimals."""
-    axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+    axes.set_xticks(range(len(results.sparsities) + 1), ["dense", *map(percent, results.sparsities)])

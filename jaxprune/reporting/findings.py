@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxprune.auditing import Interval, mean_interval
+from jaxprune.auditing import MINIMUM_SEEDS, Interval, mean_interval
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import empty_layers, overall_figures
 
@@ -54,8 +54,9 @@ def who_is_hurt(results: Results) -> str:
         f"{_with_interval(results, overall)} nats: most for {name} ({mean[worst]:+.3f}, {often}), least for {other} "
         f"({mean[least]:+.3f}). "
     )
-    if seeds == 1:
-        return text + "One seed gives no interval, so nothing can be said of how sure this is."
+    if seeds < MINIMUM_SEEDS:
+        few = "One seed gives" if seeds == 1 else f"{seeds} seeds give"
+        return text + f"{few} no interval, so nothing can be said of how sure this is."
     sure = f"{_ends(extra)} over seeds; ±{chance:.3f} for its {people:,} examples"
     text += f"{name} exceeds the average by {extra.mean:.3f} ({sure}), so the disparate impact is "
     if extra.low > 0 and extra.mean > chance:
@@ -94,8 +95,9 @@ def what_helps(results: Results) -> str:
         "accuracy_spread": "accuracy spread",
         "excessive_loss_spread": "spread ξ",
     }
-    if len(results.seeds) == 1:
-        return "With one seed, the constrained models cannot be told from no mitigation: see the table."
+    if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
+        few = "one seed" if seeds == 1 else f"{seeds} seeds"
+        return f"With {few}, the constrained models cannot be told from no mitigation: see the table."
     helped: dict[str, list[str]] = {}
     failed = []
     for measure, words in measures.items():
@@ -122,8 +124,6 @@ def what_helps(results: Results) -> str:
 def caveats(results: Results) -> list[str]:
     """What a careful reader must know of the audit; of the theory, `theory_findings.caveats` tells."""
     notes = [warning[0].upper() + warning[1:] + "." for warning in results.warnings]
-    if len(results.seeds) == 1:
-        notes.append("One seed was run, so there are no intervals: set seeds to 3 or more.")
     for model, sparsity in results.layers:
         for path in empty_layers(results, model, sparsity):
             notes.append(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from jaxprune.reporting.charts import keep_in_range, share_pruned
 from jaxprune.reporting.laboratory_values import (
     FACTOR,
     group_means,
@@ -106,7 +107,7 @@ def attribution(results: Results) -> Figure | None:
     axes.set_yticks(rows, results.group_names)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"contribution to R(a) at {theory_of(results).sparsities[s]:.0%} pruned (nats)")
+    axes.set_xlabel(f"contribution to R(a) at {share_pruned(theory_of(results).sparsities[s])} (nats)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
@@ -153,12 +154,14 @@ def scores(results: Results) -> Figure | None:
             values = getattr(score, part)
             known = np.isfinite(values).sum(1)
             mean = np.where(known > 0, np.nansum(values, 1) / np.maximum(known, 1), np.nan)
-            axes.plot(x, mean, "o-", ms=4, lw=1.4, color=colour, label=PREDICTORS[name])
+            axes.plot(x, mean, "o-", ms=4, lw=1.4, color=colour, label=PREDICTORS[name], clip_on=False)
         sparsity_axis(results, axes)
         axes.set_title(parts[part])
         if part == "spearman":
-            axes.set_ylim(-1.08, 1.08)
+            axes.set_ylim(-1, 1)
             axes.axhline(0, color="#666666", lw=0.8)
+        else:
+            keep_in_range(axes, "y", "regret")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

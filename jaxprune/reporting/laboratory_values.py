@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from jaxprune.reporting.cells import Cell
 from jaxprune.reporting.findings import headline
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import predictors, theory_of
@@ -25,7 +26,7 @@ class Section:
       caption: Of the figure.
       alternative: What the figure shows, for readers who cannot see it.
       headings: Of the table.
-      rows: Of the table; texts.
+      rows: Of the table.
       note: The caption of the table.
       summary: Of a table that is folded away until it is asked for; empty for one that is not.
       words: The columns of the table that hold words, not numbers.
@@ -37,7 +38,7 @@ class Section:
     caption: str = ""
     alternative: str = ""
     headings: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[tuple[str | Cell, ...], ...] = ()
     note: str = ""
     summary: str = ""
     words: tuple[int, ...] = (0,)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from jaxprune.reporting.cells import NONE, text
+from jaxprune.reporting.cells import Cell, cell, means_caption
 from jaxprune.reporting.laboratory_values import FACTOR, Section, group_means
+from jaxprune.reporting.numbers import NONE, percent, significant
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.statement_cases import Checked, checked
 from jaxprune.reporting.theory_findings import theory_of
@@ -29,7 +30,7 @@ def _counts(found: Checked) -> tuple[str, ...]:
     known = found.known
     hold, given = found.holds[known].astype(bool), found.assumed[known].astype(bool)
     positive = known & (found.left > 0)
-    ratio = f"{np.median(found.right[positive] / found.left[positive]):.3g}" if positive.any() else NONE
+    ratio = significant(np.median(found.right[positive] / found.left[positive])) if positive.any() else NONE
     wrong = int(np.sum(given & ~hold))
     verdict = f"in {int(given.sum())} it has to" if given.any() else "in none it has to"
     failed = f", and in {wrong} of them it does NOT" if wrong else ", and does" if given.any() else ""
@@ -57,9 +58,9 @@ def cases(results: Results) -> Section:
         "Every statement in every case",
         headings=("statement", "case", "left side", "right side", "ratio", "holds", "assumptions", "what follows"),
         rows=tuple(rows),
-        note="The left side is to be at most the right side, or equal to it where the statement says so. Means over "
-        "seeds with their intervals; what holds is counted over seeds. The ratio is of the means, where the left one "
-        "is above 0.",
+        note="The left side is to be at most the right side, or equal to it where the statement says so. "
+        f"{means_caption(len(results.seeds)).capitalize()}; what holds is counted over seeds. The ratio is of the "
+        "means, where the left one is above 0.",
         summary="Both sides of each, their ratio, the assumptions, and what follows",
         words=(0, 1, 6, 7),
     )
@@ -78,11 +79,11 @@ def _together(found: Checked) -> Checked:
     )  # fmt: skip
 
 
-def _sides(results: Results, found: Checked, case: int) -> tuple[str, ...]:
+def _sides(results: Results, found: Checked, case: int) -> tuple[str | Cell, ...]:
     known = found.known[case]
     left, right = found.left[case][known].mean(), found.right[case][known].mean()
-    sides = (text(results, side[case]) for side in (found.left, found.right))
-    return (*sides, f"{right / left:.3g}" if left > 0 else NONE)
+    sides = (cell(results, side[case], "side") for side in (found.left, found.right))
+    return (*sides, significant(right / left) if left > 0 else NONE)
 
 
 def _what_follows(found: Checked, case: int) -> tuple[str, str, str]:
@@ -105,7 +106,7 @@ def tightness(results: Results) -> Section:
         theory.sparsities[order], group_means(theory.bound[order]), group_means(theory.observed[order]), FACTOR
     )
     rows = tuple(
-        (name, "informative up to the highest" if np.isnan(s) else f"from {s:.0%} on")
+        (name, "informative up to the highest" if np.isnan(s) else f"from {percent(s)} on")
         for name, s in zip(results.group_names, found, strict=True)
     )
     return Section(

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from jaxprune.reporting.cells import text
+from jaxprune.reporting.cells import cell, means_caption
 from jaxprune.reporting.laboratory_values import Section, group_means, headline_index, measured
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import theory_of
 
@@ -26,9 +27,11 @@ def attribution(results: Results) -> Section:
     missed = np.nanmax(np.abs(observed - path.sum(-1)))
     by_size = [int(i) for i in np.argsort(-np.abs(mean)) if mean[i] != 0]
     parts = path[:, worst], first[:, worst], (first + second)[:, worst]
-    rows = tuple((leaves[i], *(text(results, part[:, i], "+.3f") for part in parts)) for i in by_size[:_MOST_LAYERS])
+    rows = tuple(
+        (leaves[i], *(cell(results, part[:, i], "layer_harm") for part in parts)) for i in by_size[:_MOST_LAYERS]
+    )
     said = (
-        f"At {sparsity:.0%}, {results.group_names[worst]} is hurt most ({harm[worst]:+.3f} nats); "
+        f"At {percent(sparsity)}, {results.group_names[worst]} is hurt most ({harm[worst]:+.3f} nats); "
         f"{leaves[layer]} contributes most of that ({mean[layer]:+.3f}). The parts sum to R(a) to within "
         f"{missed:.1g} nats."
     )
@@ -36,13 +39,13 @@ def attribution(results: Results) -> Section:
         title,
         (said,),
         "theory-attribution",
-        f"R(a) at {sparsity:.0%} split over the layers: the path integral of the gradient from the dense to the pruned "
-        "network, layer by layer. Parts above zero hurt; the diamond is R(a). Means over seeds.",
+        f"R(a) at {percent(sparsity)} split over the layers: the path integral of the gradient from the dense to the "
+        "pruned network, layer by layer. Parts above zero hurt; the diamond is R(a). Means over seeds.",
         "Stacked bars of the harm of each group by layer",
         ("layer", "its part of R(a)", "Δᵀg alone", "with ½ΔᵀHΔ"),
         rows,
-        f"{results.group_names[worst]} at {sparsity:.0%}: the part of each layer, exact and by Taylor’s first and "
-        "second order at the dense network, the largest first. Nats, means over seeds with their intervals.",
+        f"{results.group_names[worst]} at {percent(sparsity)}: the part of each layer, exact and by Taylor’s first and "
+        f"second order at the dense network, the largest first. Nats, {means_caption(len(results.seeds))}.",
     )
 
 
@@ -58,14 +61,14 @@ def sparing(results: Results) -> Section:
             continue
         better += after[g] < before[g]
         worse += np.nanmax(after) > np.nanmax(before)
-        levels = ", ".join(f"{n} {q:.0%}" for n, q in zip(found["layers"], found["allocation"][s], strict=True))
+        levels = ", ".join(f"{n} {percent(q, 3)}" for n, q in zip(found["layers"], found["allocation"][s], strict=True))
         cells = [harm[s][:, g], spared[s][:, g], _largest(harm[s]), _largest(spared[s])]
         rows.append(
             (
-                f"{sparsity:.0%}",
+                percent(sparsity),
                 results.group_names[g],
-                *(text(results, values, "+.3f") for values in cells),
-                f"{found['reached'][s]:.0%}",
+                *(cell(results, values, "excessive_loss") for values in cells),
+                percent(found["reached"][s]),
                 levels,
             )
         )
@@ -87,8 +90,8 @@ def sparing(results: Results) -> Section:
         headings=("pruned", "group", "its R", "its R, spared", "largest R", "largest R, spared", "reached", "layers"),
         rows=tuple(rows),
         words=(0, 1, 7),
-        note="Means over seeds with their intervals, on the theory’s split, without retraining. The largest R is that "
-        "of the group hurt most on average.",
+        note=f"{means_caption(len(results.seeds)).capitalize()}, on the theory’s split, without retraining. The "
+        "largest R is that of the group hurt most on average.",
     )
 
 

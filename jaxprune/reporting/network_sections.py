@@ -1,9 +1,12 @@
 """The sections of the theory's chapter on what the dense network is like: its gradients, spectra and members."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from jaxprune.reporting.cells import NONE, text
+from jaxprune.reporting.cells import Cell, cell, means_caption
 from jaxprune.reporting.laboratory_values import Section, group_means, measured
+from jaxprune.reporting.numbers import percent, significant
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import theory_of
 from jaxprune.reporting.theory_tables import convergence, worst
@@ -42,14 +45,15 @@ def spectra(results: Results) -> Section:
     """Both ends of every group's spectrum with their residuals, and the trace with its error."""
     rows = []
     for g, name in enumerate(results.group_names):
-        cells = [name]
-        for end in ("largest", "smallest", "gauss_newton"):
+        cells: list[str | Cell] = [name]
+        for end, quantity in _ENDS.items():
             values, residual, converged = (measured(results, "spectra", end, n) for n in _PARTS)
             word = convergence(results, values, converged, g)
             mark = {"NO": " (not converged)", "NOT FINITE": " (not finite)"}.get(word, "")
-            cells += [text(results, values[:, g]) + mark, worst(residual[:, g])]
+            number = cell(results, values[:, g], quantity)
+            cells += [replace(number, spread=f"{number.spread}{mark}".lstrip()), worst(residual[:, g])]
         trace, error = (measured(results, "spectra", part)[:, g] for part in ("trace", "trace_error"))
-        cells += [text(results, trace), f"{np.sqrt(np.mean(error**2)):.1g}" if np.isfinite(error).all() else NONE]
+        cells += [cell(results, trace, "trace"), significant(np.sqrt(np.mean(error**2)), 1)]
         rows.append(tuple(cells))
     lowest = group_means(measured(results, "spectra", "smallest", "value"))
     negative, known = int(np.sum(lowest < 0)), int(np.sum(np.isfinite(lowest)))
@@ -59,12 +63,13 @@ def spectra(results: Results) -> Section:
         (f"The Hessians of {negative} of {known} groups are indefinite (λ_min < 0, mean over seeds).",),
         headings=("group", *(h for end in ends for h in (end, "residual")), "tr(H)", "its standard error"),
         rows=tuple(rows),
-        note="Means over seeds with their intervals; residuals are the worst over seeds. Lanczos; XTrace with the same "
+        note=f"{_means(results)}; residuals are the worst over seeds. Lanczos; XTrace with the same "
         f"{int(measured(results, 'spectra', 'products'))} products for every group.",
     )
 
 
 _PARTS = ("value", "residual", "converged")
+_ENDS = {"largest": "eigenvalue", "smallest": "eigenvalue", "gauss_newton": "gauss_newton_eigenvalue"}  # -> quantity
 
 
 def density(results: Results) -> Section:
@@ -74,14 +79,13 @@ def density(results: Results) -> Section:
         return Section("Where the eigenvalues lie", ("No group has a Hessian with finite numbers.",))
     most = int(np.nanargmax(above))
     rows = tuple(
-        (name, *(f"{share[g]:.2%}" if np.isfinite(share[g]) else NONE for share in (above, below)))
-        for g, name in enumerate(results.group_names)
+        (name, *(percent(share[g], 3) for share in (above, below))) for g, name in enumerate(results.group_names)
     )
     return Section(
         "Where the eigenvalues lie",
         (
             "The share of the eigenvalues that are above a thousandth of the largest is greatest for "
-            f"{results.group_names[most]} ({above[most]:.1%}).",
+            f"{results.group_names[most]} ({percent(above[most], 3)}).",
         ),
         "theory-density",
         "Density of the eigenvalues of each group’s Hessian, stochastic Lanczos quadrature over all seeds, on "
@@ -99,16 +103,17 @@ def examples(results: Results) -> Section:
     """The mean of the norms of the examples' gradients beside the norm of their mean."""
     each, together = measured(results, "examples", "mean_of_norms"), theory_of(results).gradient_norm
     ratio = np.where(together > 0, each / np.where(together > 0, together, 1), np.nan)
+    columns = ((each, "norm"), (together, "gradient_norm"), (ratio, "ratio"))
     rows = tuple(
-        (name, text(results, each[:, g]), text(results, together[:, g]), text(results, ratio[:, g], ".1f"))
+        (name, *(cell(results, values[:, g], quantity) for values, quantity in columns))
         for g, name in enumerate(results.group_names)
     )
     return Section(
         "Do the members of a group pull the same way?",
         headings=("group", "mean of ‖∇ℓ‖", "‖g‖ = ‖mean of ∇ℓ‖", "ratio"),
         rows=rows,
-        note="Means over seeds with their intervals. A ratio of 1 means that all members pull the same way; a large "
-        "one, that they cancel out.",
+        note=f"{_means(results)}. A ratio of 1 means that all members pull the same way; a large one, that they cancel "
+        "out.",
     )
 
 
@@ -120,17 +125,21 @@ def distances(results: Results) -> Section:
         "radius": "Cohen’s radius",
         "distance": "linear distance",
     }
+    kinds = ("margin", "closeness", "distance", "distance")
     found = {name: measured(results, "distances", name) for name in columns}
     rows = tuple(
-        (name, *(text(results, found[measure][:, g], ".3f") for measure in columns))
+        (
+            name,
+            *(cell(results, found[measure][:, g], quantity) for measure, quantity in zip(columns, kinds, strict=True)),
+        )
         for g, name in enumerate(results.group_names)
     )
     return Section(
         "Four distances to the decision boundary",
         headings=("group", *columns.values()),
         rows=rows,
-        note="Means over members, and over seeds with their intervals; the last two in units of the normalised inputs. "
-        "The paper does not say which it used.",
+        note=f"Means over members; {means_caption(len(results.seeds))}; the last two in units of the normalised "
+        "inputs. The paper does not say which it used.",
     )
 
 
@@ -156,7 +165,11 @@ def outputs(results: Results) -> Section:
     if "logit" in found["statements"]:
         columns["limit in one logit"] = column("logit", "right")
     rows = tuple(
-        (name, f"{found['counts'][g]:,}", *(text(results, values[:, g]) for values in columns.values()))
+        (
+            name,
+            f"{found['counts'][g]:,}",
+            *(cell(results, values[:, g], _kind(title)) for title, values in columns.items()),
+        )
         for g, name in enumerate(results.group_names)
     )
     return Section(
@@ -164,6 +177,15 @@ def outputs(results: Results) -> Section:
         headings=("group", "n", *columns),
         rows=rows,
         note="Theorem 2, corrected: λ(H) is at most the mean of closeness × ‖∂z/∂θ‖₂² (the part “by closeness”) plus "
-        "that of the errors of the labels × ‖∇²z‖₂ (the part “by error”). Means over a few members of each group, and "
-        "over seeds with their intervals; ‖∇²z‖₂ is the largest of the logits’.",
+        "that of the errors of the labels × ‖∇²z‖₂ (the part “by error”). Means over a few members of each group; "
+        f"{means_caption(len(results.seeds))}; ‖∇²z‖₂ is the largest of the logits’.",
     )
+
+
+def _kind(column: str) -> str:
+    """The quantity in a column of the table of `outputs`: all but the eigenvalue are norms or sums of them."""
+    return "eigenvalue" if column.startswith("λ(H)") else "norm"
+
+
+def _means(results: Results) -> str:
+    return means_caption(len(results.seeds)).capitalize()

@@ -1,6 +1,7 @@
 """The report: one HTML page that needs no other file and no network."""
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import tomli_w
 
 from jaxprune.files import safe_name
 from jaxprune.reporting import findings, theory_findings
-from jaxprune.reporting.cells import cell
+from jaxprune.reporting.cells import cell, means_caption
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_values import Section
+from jaxprune.reporting.numbers import listing, percent, plural, points
+from jaxprune.reporting.quantities import few_seeds
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
 from jaxprune.reporting.theory_tables import theory_tables
@@ -101,9 +104,19 @@ def render_theory_page(results: Results, figures: Path, environment: Mapping[str
 
 
 def templates() -> jinja2.Environment:
-    """The templates of the pages."""
+    """The templates of the pages, with the formats of `numbers` as filters."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_close_up
+    )
+    environment.filters |= {"percent": percent, "points": points, "plural": plural, "listing": listing}
+    environment.globals |= {"few_seeds": few_seeds, "means_caption": means_caption}
+    return environment
+
+
+def _close_up(value: Any) -> Any:
+    """Keeps the percent sign on the line of its number, behind a narrow space."""
+    return re.sub(r"(?<=\d) %", "\u202f%", value) if type(value) is str else value
 
 
 def _figure(figures: Path, section: Section) -> str | None:
@@ -122,9 +135,7 @@ def _model_table(results: Results, split: str) -> list[dict[str, Any]]:
     keys = [(m, s) for m, s, at in results.metrics if at == split]
     for model, sparsity in sorted(keys, key=lambda k: (k[1], list(MODEL_NAMES).index(k[0]))):
         figures = overall_figures(results, model, sparsity, split)
-        cells = {name: cell(findings.interval(results, values)) for name, values in figures.items()}
-        for name in ("accuracy", "worst_group_accuracy", "accuracy_spread", "max_excess_accuracy_gap"):
-            cells[name] = cell(findings.interval(results, 100 * figures[name]), digits=1)
+        cells = {name: cell(results, values, name) for name, values in figures.items()}
         rows.append({"model": MODEL_NAMES[model], "sparsity": sparsity, "dense": sparsity == 0, **cells})
     return rows
 
@@ -137,19 +148,17 @@ def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any
         row: dict[str, Any] = {
             "group": name,
             "size": results.group_sizes[split][g],
-            "accuracy": cell(findings.interval(results, 100 * dense.accuracy[:, g]), digits=1),
-            "loss": cell(findings.interval(results, dense.loss[:, g])),
+            "accuracy": cell(results, dense.accuracy[:, g], "accuracy"),
+            "loss": cell(results, dense.loss[:, g], "loss"),
             "models": [],
         }
         for model in results.models:
             audit = results.audit(model, sparsity, split)
             row["models"].append(
                 {
-                    "harm": cell(findings.interval(results, audit.impact.excessive_loss[:, g]), sign=True),
+                    "harm": cell(results, audit.impact.excessive_loss[:, g], "excessive_loss"),
                     "people": f"{_NORMAL * np.nanmean(audit.sampling.excessive_loss[:, g]):.3f}",
-                    "gap": cell(
-                        findings.interval(results, 100 * audit.impact.excess_accuracy_gap[:, g]), digits=1, sign=True
-                    ),
+                    "gap": cell(results, audit.impact.excess_accuracy_gap[:, g], "excess_accuracy_gap"),
                 }
             )
         rows.append(row)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from jaxprune.reporting.findings import interval
+from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.style import GREY, PALETTE, group_colours
 from jaxprune.reporting.theory_findings import theory_of
@@ -33,13 +34,15 @@ def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
 
 
 def paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
-    """Two bars for each group."""
+    """Two bars for each group; all columns are shares of 1."""
     rows = np.arange(len(results.group_names))
     for shift, colour, (label, values) in zip((-0.19, 0.19), (GREY, PALETTE[0]), columns.items(), strict=True):
-        mean, low, high = interval(results, values)
-        axes.barh(rows + shift, mean, height=0.36, color=colour, label=label)
+        share = over_seeds(results, values, "share")
+        axes.barh(rows + shift, share.mean, height=0.36, color=colour, label=label)
         if np.any(np.ptp(values, 0) > 0):
-            axes.hlines(rows + shift, np.maximum(low, 0), high, color="#222222", lw=1.0)  # a share is not negative
+            draw_bars(axes, "x", rows + shift, share, "#222222", lw=1.0)
+    keep_in_range(axes, "x", "share")
+    percent_axis(axes.xaxis)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8.5)
 
 
@@ -74,5 +77,5 @@ def explain_marks(figure: Figure, unfinished: np.ndarray, *, bars: bool = False)
 def sparsity_axis(results: Results, axes: Axes) -> None:
     """The theory's sparsities below an axis, evenly spaced."""
     places = theory_of(results).sparsities
-    axes.set_xticks(range(len(places)), [f"{100 * s:.4g}%" for s in places])
+    axes.set_xticks(range(len(places)), [percent(s) for s in places])
     axes.set_xlabel("share of weights pruned")

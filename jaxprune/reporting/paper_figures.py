@@ -3,8 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxprune.reporting.findings import headline, interval
+from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
+from jaxprune.reporting.findings import headline
 from jaxprune.reporting.laboratory_values import correlations, group_means, measured, shares
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.panels import WIDTH, explain_marks, hatch, lines, paired, rows_of_panels
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.style import group_colours, label_offset
@@ -30,19 +32,22 @@ def causes(results: Results) -> Figure:
     """Figures 5, 12 and 13: gradient norm, eigenvalue, margin and accuracy of each group, unpruned."""
     theory = theory_of(results)
     columns = {
-        "share of ‖g‖": shares(theory.gradient_norm),
-        "share of λ(H)": shares(theory.eigenvalue),
-        "margin p₁ − p₂": theory.margin,
-        "accuracy": results.metrics["dense", 0.0, headline(results).split].accuracy,
+        "share of ‖g‖": ("share", shares(theory.gradient_norm)),
+        "share of λ(H)": ("signed_share", shares(theory.eigenvalue)),
+        "margin p₁ − p₂": ("margin", theory.margin),
+        "accuracy": ("accuracy", results.metrics["dense", 0.0, headline(results).split].accuracy),
     }
     figure, panels = rows_of_panels(results, len(columns))
     rows = np.arange(len(results.group_names))
-    for axes, (title, values) in zip(panels, columns.items(), strict=True):
-        mean, low, high = interval(results, values)
-        axes.barh(rows, mean, color=group_colours(results), height=0.66)
+    for axes, (title, (quantity, values)) in zip(panels, columns.items(), strict=True):
+        drawn = over_seeds(results, values, quantity)
+        axes.barh(rows, drawn.mean, color=group_colours(results), height=0.66)
         if "λ" in title:
             hatch(axes, unfinished_groups(results))
-        axes.hlines(rows, np.where(mean >= 0, np.maximum(low, 0), low), high, color="#222222", lw=1.1)
+        draw_bars(axes, "x", rows, drawn, "#222222", lw=1.1)
+        keep_in_range(axes, "x", quantity)
+        if quantity != "margin":
+            percent_axis(axes.xaxis, 3)
         axes.set_title(title)
     explain_marks(figure, unfinished_groups(results), bars=True)
     return figure
@@ -80,18 +85,23 @@ def pruned(results: Results) -> Figure | None:
         return None
     theory, split = theory_of(results), headline(results).split
     accuracy = [results.metrics[model, s, split].accuracy for model, s in [("dense", 0.0), *_cut(results)]]
+    norms = np.stack([theory.gradient_norm, *measured(results, "pruned", "gradient_norm")])
     columns = {
-        f"accuracy, {split} split": np.stack(accuracy),
-        f"‖g‖, {theory.split} split": np.stack([theory.gradient_norm, *measured(results, "pruned", "gradient_norm")]),
-        "λ(H)": np.stack([theory.eigenvalue, *measured(results, "pruned", "value")]),
+        f"accuracy, {split} split": ("accuracy", np.stack(accuracy)),
+        f"‖g‖, {theory.split} split": ("gradient_norm", norms),
+        "λ(H)": ("eigenvalue", np.stack([theory.eigenvalue, *measured(results, "pruned", "value")])),
     }
     figure = Figure((WIDTH, 3.3))
     panels = figure.subplots(1, 3)
     found = (measured(results, "pruned", name) for name in ("value", "converged"))
     unfinished = np.stack([unfinished_groups(results), *np.any(not_converged(results, *found), 1)])
-    for axes, (title, values) in zip(panels, columns.items(), strict=True):
-        lines(results, axes, interval(results, values, axis=1).mean, unfinished if "λ" in title else None)
-        axes.set_xticks(range(len(values)), ["0", *(f"{100 * s:.4g}" for s in theory.sparsities)])
+    for axes, (title, (quantity, values)) in zip(panels, columns.items(), strict=True):
+        mean = over_seeds(results, values, quantity, axis=1).mean
+        lines(results, axes, mean, unfinished if "λ" in title else None)
+        keep_in_range(axes, "y", quantity)
+        if quantity == "accuracy":
+            percent_axis(axes.yaxis)
+        axes.set_xticks(range(len(values)), ["0", *(percent(s).removesuffix(" %") for s in theory.sparsities)])
         axes.set_xlabel("% pruned")
         axes.set_title(title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)

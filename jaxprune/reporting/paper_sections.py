@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.reporting.findings import headline
 from jaxprune.reporting.laboratory_values import Section, correlations, group_means, measured, shares
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import not_converged, overflowed, theory_of
 
@@ -29,7 +31,8 @@ def sizes(results: Results) -> Section:
         ),
         "theory-sizes",
         "Left, the paper’s Figure 2: share of the examples beside share of the gradient norms. Right, its Figure 3: "
-        "accuracy of the dense network beside the share of the gradient norms. Lines are intervals over seeds.",
+        "accuracy of the dense network beside the share of the gradient norms."
+        f"{' Lines are intervals over seeds.' if len(results.seeds) >= MINIMUM_SEEDS else ''}",
         "Bars of group share, accuracy and gradient norm for each group",
     )
 
@@ -74,8 +77,8 @@ def pruned(results: Results) -> Section:
     rose, fell = int(np.sum(norm > before[0])), int(np.sum(eigenvalue < before[1]))
     groups = int(np.sum(np.isfinite(norm) & np.isfinite(eigenvalue)))
     sentences = [
-        f"From the dense network to {theory.sparsities[-1]:.0%} pruned, ‖g‖ rises for {rose} of {groups} groups and "
-        f"λ(H) falls for {fell}. Theorem 1 speaks of the dense network only."
+        f"From the dense network to {percent(theory.sparsities[-1])} pruned, ‖g‖ rises for {rose} of {groups} groups "
+        f"and λ(H) falls for {fell}. Theorem 1 speaks of the dense network only."
     ]
     if unfinished := int(np.sum(not_converged(results, values, converged))):
         total = int(np.sum(np.isfinite(values)))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxprune.reporting.laboratory_values import measured
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import theory_of
 from jaxprune.theory import Eigenvalue, Taylor
@@ -88,7 +89,7 @@ def _along_pruning(results: Results) -> list[Statement]:
 
 
 def _of_pruning(results: Results, statement: Statement) -> Checked:
-    levels = [f"{100 * s:.4g} %" for s in np.sort(theory_of(results).sparsities)]
+    levels = [percent(s) for s in np.sort(theory_of(results).sparsities)]
     if len(statement.left) < len(levels):
         levels = [f"{low} to {high}" for low, high in pairwise(levels)]
     labels = tuple(f"{level}, {group}" for level in levels for group in results.group_names)

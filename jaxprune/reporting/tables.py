@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.auditing import mean_interval
 from jaxprune.files import write_atomically
+from jaxprune.reporting.quantities import quantity_interval
 from jaxprune.reporting.results import Results
 
 Row = dict[str, Any]
@@ -68,18 +68,20 @@ def overall_figures(results: Results, model: str, sparsity: float, split: str) -
 
 
 def summary_rows(results: Results) -> Iterator[Row]:
-    """One row for each grouping, model, sparsity and split: means over seeds, with the ends of their intervals."""
+    """One row for each grouping, model, sparsity and split: means over seeds, with the ends of their intervals.
+
+    The ends are NaN where there are too few seeds for intervals.
+    """
     for grouping in results.groupings:
         for row in _summary_rows(results.by(grouping)):
             yield {"grouping": grouping} | row
 
 
 def _summary_rows(results: Results) -> Iterator[Row]:
-    confidence = results.settings["audit"]["confidence"]
     for model, sparsity, split in results.metrics:
         row: Row = {"model": model, "sparsity": sparsity, "split": split, "seeds": len(results.seeds)}
         for name, values in overall_figures(results, model, sparsity, split).items():
-            interval = mean_interval(values, confidence=confidence)
+            interval = quantity_interval(results, values, name)
             row |= {
                 name: float(interval.mean),
                 f"{name}_low": float(interval.low),

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.reporting.cells import NONE, cell, measured_cell
-from jaxprune.reporting.findings import interval
+from jaxprune.reporting.cells import cell
+from jaxprune.reporting.numbers import NONE, percent, significant
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import PREDICTORS, overflowed, present, rank_correlations
 
@@ -44,13 +44,13 @@ def _at_dense(results: Results) -> list[dict[str, Any]]:
         {
             "group": name,
             "size": results.group_sizes[theory.split][g],
-            "gradient_norm": measured_cell(results, theory.gradient_norm[:, g]),
-            "eigenvalue": measured_cell(results, theory.eigenvalue[:, g]),
+            "gradient_norm": cell(results, theory.gradient_norm[:, g], "gradient_norm"),
+            "eigenvalue": cell(results, theory.eigenvalue[:, g], "eigenvalue"),
             "residual": worst(theory.residual[:, g]),
             "converged": convergence(results, theory.eigenvalue, theory.converged, g),
             "matvecs": f"{np.mean(theory.matvecs[:, g]):.0f}",
-            "margin": cell(interval(results, theory.margin[:, g])),
-            "closeness": cell(interval(results, theory.closeness[:, g])),
+            "margin": cell(results, theory.margin[:, g], "margin"),
+            "closeness": cell(results, theory.closeness[:, g], "closeness"),
         }
         for g, name in enumerate(results.group_names)
     ]
@@ -58,7 +58,7 @@ def _at_dense(results: Results) -> list[dict[str, Any]]:
 
 def worst(residuals: np.ndarray) -> str:
     """The largest over seeds, to one digit."""
-    return f"{np.max(residuals):.1g}" if np.isfinite(residuals).all() else NONE
+    return significant(np.max(residuals), 1) if np.isfinite(residuals).all() else NONE
 
 
 def _bounds(results: Results) -> list[dict[str, Any]]:
@@ -74,10 +74,10 @@ def _bounds(results: Results) -> list[dict[str, Any]]:
                 {
                     "sparsity": sparsity,
                     "group": name,
-                    "observed": cell(interval(results, observed), sign=True),
-                    "first": cell(interval(results, theory.first_order[i, :, g]), sign=True),
-                    "second": cell(interval(results, theory.second_order[i, :, g]), sign=True),
-                    "bound": measured_cell(results, bound),
+                    "observed": cell(results, observed, "excessive_loss"),
+                    "first": cell(results, theory.first_order[i, :, g], "first_order"),
+                    "second": cell(results, theory.second_order[i, :, g], "second_order"),
+                    "bound": cell(results, bound, "bound"),
                     "ratio": f"{bound.mean() / observed.mean():,.3g}" if observed.mean() > 0 and known.all() else NONE,
                     "holds": f"{int(np.sum(known & (observed <= bound)))} of {int(known.sum())}",
                     "converged": convergence(results, theory.eigenvalue, theory.converged, g),
@@ -90,7 +90,7 @@ def _predictors(results: Results) -> dict[str, Any] | None:
     if results.theory is None or len(results.group_names) < 3:
         return None
     rows = [
-        {"name": PREDICTORS[name], "cells": [cell(interval(results, r), 2, sign=True) for r in rho]}
+        {"name": PREDICTORS[name], "cells": [cell(results, r, "correlation") for r in rho]}
         for name, rho in rank_correlations(results).items()
     ]
-    return {"sparsities": list(results.theory.sparsities), "rows": rows}
+    return {"sparsities": [percent(s) for s in results.theory.sparsities], "rows": rows}

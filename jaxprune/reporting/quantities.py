@@ -1,0 +1,165 @@
+"""The quantities that are reported: their ranges, units and digits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsFloat
+
+import numpy as np
+
+from jaxprune.auditing import MINIMUM_SEEDS, Interval, mean_interval
+from jaxprune.reporting.numbers import fixed, plural, signed, significant
+
+
+class Source(Protocol):
+    """Results of a run or of a comparison, whose settings tell the coverage of intervals."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings, with `audit.confidence`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a quantity is bounded and written.
+
+    Attributes:
+      lower: The least value that it can have, in the unit that it is stored in.
+      upper: The greatest.
+      scale: What is written is the stored value times this: 100 for shares.
+      digits: Decimals; None writes three significant digits.
+      unit: Of what is written.
+      sign: Whether a plus sign is written.
+    """
+
+    lower: float = -np.inf
+    upper: float = np.inf
+    scale: float = 1
+    digits: int | None = 3
+    unit: str = ""
+    sign: bool = False
+
+    def text(self, value: SupportsFloat) -> str:
+        """A stored value as text; percentages read 0 or 100 only if they are exactly so."""
+        number = self.scale * float(value)
+        if self.digits is None:
+            return significant(number)
+        landmarks = (-100, 0, 100) if self.scale == 100 else ()
+        return (signed if self.sign else fixed)(number, self.digits, landmarks=landmarks)
+
+    def half_text(self, half: float) -> str:
+        """Half the width of an interval as text."""
+        if self.digits is None:
+            return significant(float(half), 2)
+        return fixed(self.scale * float(half), self.digits, landmarks=(0,) if self.scale == 100 else ())
+
+    def end_text(self, value: float) -> str:
+        """The end of an interval as text; an end of the range itself goes without decimals."""
+        at_range = value in (self.lower, self.upper)
+        return f"{self.scale * float(value):g}" if at_range else self.text(value)
+
+
+_PERCENT = Quantity(0, 1, 100, 1, "%")
+_POINTS = Quantity(0, 1, 100, 1, "points")
+_CHANGE = Quantity(-1, 1, 100, 1, "points", sign=True)
+_NATS = Quantity(0, unit="nats")
+_HARM = Quantity(unit="nats", sign=True)
+_POSITIVE = Quantity(0, digits=None)
+_UNIT = Quantity(0, 1)
+
+# ψ is the drop of one group minus the overall drop, each within ±1, so it lies within ±2. Its largest is not below 0,
+# since the mean of ψ over the examples is 0.
+QUANTITIES: Mapping[str, Quantity] = {
+    "accuracy": _PERCENT,
+    "worst_group_accuracy": _PERCENT,
+    "best_group_accuracy": _PERCENT,
+    "share": _PERCENT,
+    "accuracy_spread": _POINTS,
+    "accuracy_drop": _CHANGE,
+    "excess_accuracy_gap": Quantity(-2, 2, 100, 1, "points", sign=True),
+    "max_excess_accuracy_gap": Quantity(0, 2, 100, 1, "points"),
+    "excess_accuracy_gap_spread": Quantity(0, 2, 100, 1, "points"),
+    "loss": _NATS,
+    "loss_gap": _NATS,
+    "excessive_loss": _HARM,
+    "max_excessive_loss": Quantity(unit="nats"),
+    "excessive_loss_spread": _NATS,
+    "signed_share": Quantity(-1, 1, 100, 1, "%", sign=True),
+    "layer_harm": _HARM,
+    "first_order": _HARM,
+    "second_order": _HARM,
+    "bound": Quantity(digits=None, unit="nats"),
+    "regret": _NATS,
+    "correlation": Quantity(-1, 1, digits=2, sign=True),
+    "gradient_norm": _POSITIVE,
+    "norm": _POSITIVE,
+    "eigenvalue": Quantity(digits=None),
+    "gauss_newton_eigenvalue": _POSITIVE,
+    "trace": Quantity(digits=None),
+    "ratio": Quantity(0, digits=1),
+    "margin": _UNIT,
+    "closeness": _UNIT,
+    "distance": Quantity(0),
+    "side": Quantity(digits=None),
+    "multiplier": _POSITIVE,
+    "signed_multiplier": Quantity(digits=None),
+    "violation": Quantity(digits=4, sign=True),
+    "absolute_violation": Quantity(0, digits=4),
+}
+
+
+def quantity_interval(source: Source, values: np.ndarray, quantity: str, axis: int = 0) -> Interval:
+    """The mean over seeds with its interval, within the range of the quantity.
+
+    Args:
+      source: Whose settings tell the coverage.
+      values: Numbers with a seed axis, in the unit that they are stored in; those not finite are left out.
+      quantity: A name in `QUANTITIES`.
+      axis: The seed axis.
+
+    Returns:
+      The interval, in the same unit.
+    """
+    values = np.asarray(values, np.float64)
+    range_ = QUANTITIES[quantity]
+    return mean_interval(
+        np.where(np.isfinite(values), values, np.nan), axis, source.settings["audit"]["confidence"],
+        lower=range_.lower, upper=range_.upper,
+    )  # fmt: skip
+
+
+def difference_interval(source: Source, mine: np.ndarray, other: np.ndarray, quantity: str) -> Interval:
+    """The mean over seeds of a paired difference with its interval, as far as the quantity can differ.
+
+    Args:
+      source: Whose settings tell the coverage.
+      mine: [R], in the unit that they are stored in.
+      other: [R] what is subtracted, seed by seed.
+      quantity: A name in `QUANTITIES`.
+
+    Returns:
+      The interval, in the same unit.
+    """
+    width = QUANTITIES[quantity].upper - QUANTITIES[quantity].lower
+    difference = np.asarray(mine, np.float64) - np.asarray(other, np.float64)
+    return mean_interval(difference, 0, source.settings["audit"]["confidence"], lower=-width, upper=width)
+
+
+def multiplier_kind(values: np.ndarray) -> str:
+    """The quantity that trajectories of multipliers are: of one sign, or of either.
+
+    Multipliers of inequalities, of absolute violations and of group DRO never fall below 0. Signed gaps have mean 0
+    over the examples, so under a signed equality some group's multiplier falls below 0 at the first step.
+    """
+    return "signed_multiplier" if np.any(values < 0) else "multiplier"
+
+
+def few_seeds(count: int) -> str:
+    """A sentence that says why there are no intervals over seeds; empty where there are enough seeds."""
+    if count >= MINIMUM_SEEDS:
+        return ""
+    verb = "is" if count == 1 else "are"
+    return (
+        f"{plural(count, 'seed')} {verb} too few for intervals over seeds ({MINIMUM_SEEDS} are needed): points show "
+        "each seed."
+    )
