@@ -146,7 +146,7 @@ def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any
             row["models"].append(
                 {
                     "harm": cell(findings.interval(results, audit.impact.excessive_loss[:, g]), sign=True),
-                    "people": f"{_NORMAL * np.nanmean(audit.sampling.excessive_loss[:, g]):.3f}",
+                    "people": cell(findings.interval(results, _NORMAL * audit.sampling.excessive_loss[:, g]))["mean"],
                     "gap": cell(
                         findings.interval(results, 100 * audit.impact.excess_accuracy_gap[:, g]), digits=1, sign=True
                     ),
