@@ -156,10 +156,12 @@ def test_another_sparsity_reuses_the_dense_training(copied, small) -> None:
     assert main(["run", str(small), "--out", str(copied), *sparsities, "--mitigation.methods", "none"]) == 0
     after = stages(copied)
     kept = [name for name in before if name.startswith(("dense", "pruned-0.5", "none-0.5"))]
+    assert sum(name.startswith(("outcomes-dense", "outcomes-pruned-0.5", "outcomes-none-0.5")) for name in before) == 3
     assert len(kept) == 3
     assert all(after[name] == before[name] for name in kept)
     made = {name.rsplit("-", 1)[0] for name in set(after) - set(before)}
-    assert made == {"pruned-0.7", "none-0.7", "audit", "theory", "report"}
+    measured = {"outcomes-pruned-0.7", "outcomes-none-0.7"}
+    assert made == {"pruned-0.7", "none-0.7", "audit", "theory", "report"} | measured
     with (copied / "groups.csv").open() as f:
         assert {row["sparsity"] for row in csv.DictReader(f)} == {"0.0", "0.5", "0.7"}
 
@@ -187,7 +189,8 @@ def test_train_and_theory_stop_where_they_say(small, tmp_path) -> None:
     assert main(["theory", *arguments, "--theory.measures", "cosines"]) == 0
     made = {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")}
     networks = {"dense", "pruned-0.5", "pruned-0.9"}
-    assert made == networks | {"theory", "theory-cosines", "theory-audit", "theory-page"}
+    measured = {f"outcomes-{name}" for name in networks}
+    assert made == networks | measured | {"theory", "theory-cosines", "theory-audit", "theory-page"}
     assert "The statements of the theory, checked" in (tmp_path / "run" / "theory.html").read_text()
 
 

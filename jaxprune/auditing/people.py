@@ -56,7 +56,7 @@ def sampling_error_of_people(before: Outcomes, after: Outcomes, group: Array, nu
 
     def error(leaf: Callable[[Outcomes], Array]) -> np.ndarray:
         pairs = zip(leaf(before), leaf(after), strict=True)
-        return np.stack([_standard_error(np.float64(new) - np.float64(old), group, size) for old, new in pairs])
+        return np.stack([_standard_error(old, new, group, size) for old, new in pairs])
 
     return SamplingError(excessive_loss=error(lambda o: o.loss), accuracy_drop=error(lambda o: o.wrong))
 
@@ -66,9 +66,10 @@ def _sums(values: Array, group: np.ndarray, num_groups: int) -> np.ndarray:
     return np.bincount(group, weights=np.asarray(values, np.float64), minlength=num_groups)
 
 
-def _standard_error(change: np.ndarray, group: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """[G] standard errors of the mean of a change [N]."""
+def _standard_error(old: Array, new: Array, group: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """[G] standard errors of the mean change from old to new [N]."""
     with np.errstate(invalid="ignore", divide="ignore"):  # empty groups, and losses that are infinite
+        change = np.asarray(new, np.float64) - np.asarray(old, np.float64)
         mean = _sums(change, group, len(size)) / size
         squares = _sums((change - mean[group]) ** 2, group, len(size))
         error = np.sqrt(squares / (size - 1) / size)

@@ -67,8 +67,7 @@ def load(
     table = read_table(name, options | {"stream": True} if stream else options)
     _check_names(table, label, group)
     label_by, group_by = label or next(iter(table.labels)), group or next(iter(table.attributes))
-    y, label_names = table.labels[label_by]
-    groups, group_names = intersect(table.attributes, group_by)
+    (y, label_names), (groups, group_names) = table.labels[label_by], intersect(table.attributes, group_by)
     where = f"data {name}"
     check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
     members, notes = _members(table, y, validation, where)

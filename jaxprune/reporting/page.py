@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import tomli_w
 
 from jaxprune.files import safe_name
@@ -15,7 +14,7 @@ from jaxprune.reporting import findings, theory_findings
 from jaxprune.reporting.cells import cell, means_caption
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.numbers import listing, percent, plural, points
+from jaxprune.reporting.numbers import fixed, listing, percent, plural, points
 from jaxprune.reporting.quantities import few_seeds
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
@@ -157,7 +156,7 @@ def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any
             row["models"].append(
                 {
                     "harm": cell(results, audit.impact.excessive_loss[:, g], "excessive_loss"),
-                    "people": f"{_NORMAL * np.nanmean(audit.sampling.excessive_loss[:, g]):.3f}",
+                    "people": fixed(_NORMAL * float(np.mean(audit.sampling.excessive_loss[:, g])), 3),
                     "gap": cell(results, audit.impact.excess_accuracy_gap[:, g], "excess_accuracy_gap"),
                 }
             )

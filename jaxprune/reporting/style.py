@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxprune.reporting.findings import headline
+from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.results import Results
 
 # Okabe and Ito's palette, without its yellow, which is too light for lines.
@@ -76,11 +76,11 @@ def group_colours(results: Results) -> list[str]:
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     split, sparsity = headline(results)
-    harm = np.nanmean(results.audit("pruned", sparsity, split).impact.excessive_loss, 0)
-    order = [int(g) for g in np.argsort(-harm)]
+    harm = interval(results, results.audit("pruned", sparsity, split).impact.excessive_loss).mean
+    order = [int(g) for g in np.argsort(-harm) if np.isfinite(harm[g])]  # of empty groups there is nothing to show
     marked = order[:2]
     if "none" in results.models:
-        after = np.nanmean(results.audit("none", sparsity, split).impact.excessive_loss, 0)
+        after = interval(results, results.audit("none", sparsity, split).impact.excessive_loss).mean
         marked += [int(g) for g in np.argsort(-after)[:2]]
     chosen = {order[-1]: PALETTE[0]} | {g: PALETTE[1 + i] for i, g in enumerate(dict.fromkeys(marked))}
     return [chosen.get(g, GREY) for g in range(count)]
@@ -90,7 +90,7 @@ def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[
     """Writes a label to the right of each line's end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.062
-    order = np.argsort(heights)
+    order = np.array([i for i in np.argsort(heights) if np.isfinite(heights[i])], int)
     placed = np.array(heights, float)[order]
     for _ in range(200):  # push neighbours apart, evenly, until none overlap
         moved = False
