@@ -20,6 +20,7 @@ from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory_stage
 from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
 from jaxprune.pipeline.outcomes import outcomes_stage
+from jaxprune.pipeline.publishing import place_of
 from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.theories import theory_stage
 from jaxprune.pipeline.trials import trial_stage
@@ -262,3 +263,15 @@ def test_names_of_files_are_safe_and_stay_apart() -> None:
     assert safe[:2] == ["race", "race-sex"]
     assert len(set(safe)) == len(names)
     assert all(re.fullmatch("[A-Za-z0-9_-]+", name) for name in safe)
+
+
+@pytest.mark.parametrize("file", ["results.json", "theory.json", "compare/comparison.json"])
+def test_any_report_keeps_its_place_from_those_by_other_groups(tmp_path, file) -> None:
+    assert place_of(tmp_path, "sex") == tmp_path
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps({"settings": {"data": {"group": "race*sex"}}}))
+    assert place_of(tmp_path, "race*sex") == tmp_path
+    assert place_of(tmp_path, "sex * race") == tmp_path, "the same groups"
+    assert place_of(tmp_path, "sex") == tmp_path / "by-sex"
+    (tmp_path / ".published").write_text("half a mark")
+    assert place_of(tmp_path, "sex") == tmp_path / "by-sex"

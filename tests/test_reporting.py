@@ -1,16 +1,20 @@
 """Tables, findings, figures and the page, on results made by hand, whose right reading is known."""
 
+import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
 from jaxprune.auditing import GroupMetrics, SamplingError
+from jaxprune.files import safe_name
 from jaxprune.reporting import findings, theory_findings
 from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.page import render_page
-from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.reporting.results import Audited, Results, TheoryResults
+from jaxprune.reporting.style import save_figure
 from jaxprune.reporting.tables import groups_rows, overall_figures, summary_rows, write_csv
 
 SETTINGS = {
@@ -113,6 +117,61 @@ def test_figures_that_speak_of_all_groups_follow_their_formulas() -> None:
         "max_excess_accuracy_gap": 0.3 * (0.5 - 0.8 / 3),
     }.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)  # float32
+
+
+def with_further(made: Results) -> Results:
+    """Adds a grouping of three groups, of which the last has no examples on the test split."""
+    other = results(harm=(0.2, 0.4, 0.0))
+    metrics = {}
+    for key, m in other.metrics.items():
+        hole = [np.where(np.arange(3) == 2, np.nan, leaf) for leaf in (m.loss, m.accuracy)]
+        metrics[key] = m._replace(size=np.where(np.arange(3) == 2, 0, m.size), loss=hole[0], accuracy=hole[1])
+    sampling = {key: SamplingError(*(leaf * [1, 1, np.nan] for leaf in s)) for key, s in other.sampling.items()}
+    sizes = {"train": [600, 200, 3], "validation": [70, 30, 1], "test": [100, 100, 0]}
+    further = Audited(["f", "m", "x"], sizes, metrics, sampling, ["the test split lacks x"])
+    return dataclasses.replace(made, further={"sex<>": further})
+
+
+def test_results_can_be_seen_by_each_of_their_groupings() -> None:
+    made = with_further(results())
+    assert made.groupings == ["town", "sex<>"]
+    assert made.by("town").group_names == made.group_names
+    view = made.by("sex<>")
+    assert (view.grouping, view.group_names, view.warnings) == ("sex<>", ["f", "m", "x"], ["the test split lacks x"])
+    assert (view.theory, view.laboratory, view.multipliers, view.further) == (None, None, {}, {})
+    assert view.layers == made.layers
+    assert made.grouping == "town", "the results themselves stay as they are"
+    with pytest.raises(KeyError):
+        made.by("age")
+
+
+def test_further_groupings_survive_json_and_are_in_every_table() -> None:
+    made = with_further(results())
+    again = Results.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))
+    assert again.groupings == made.groupings
+    for key, metrics in made.further["sex<>"].metrics.items():
+        jax.tree.map(np.testing.assert_array_equal, again.further["sex<>"].metrics[key], metrics)
+        jax.tree.map(
+            np.testing.assert_array_equal, again.further["sex<>"].sampling[key], made.further["sex<>"].sampling[key]
+        )
+    rows = list(groups_rows(made))
+    assert next(iter(rows[0])) == "grouping"
+    assert [(r["grouping"], r["group"]) for r in rows if (r["seed"], r["model"]) == (0, "dense")] == [
+        ("town", "town 0"), ("town", "town 1"), ("sex<>", "f"), ("sex<>", "m"), ("sex<>", "x"),
+    ]  # fmt: skip
+    assert [r["grouping"] for r in summary_rows(made)] == ["town"] * 7 + ["sex<>"] * 7
+
+
+def test_the_page_has_a_section_for_each_further_grouping(tmp_path) -> None:
+    made = with_further(results())
+    draw("harm", made, tmp_path)
+    save_figure(f"{safe_name('sex<>')}-harm", lambda: FIGURES["harm"](made.by("sex<>")), tmp_path)
+    page = render_page(made, tmp_path, {"jaxprune": "0", "time": "2026-01-01T00:00:00"})
+    assert ">By sex&lt;&gt;</h3>" in page
+    assert page.count("<img ") == 2
+    text = re.sub(r'src="data:[^"]*"', "", page)
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+    assert "the test split lacks x" in text
 
 
 def test_own_dense_is_the_network_that_was_pruned() -> None:

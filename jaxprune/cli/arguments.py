@@ -44,6 +44,7 @@ _EXAMPLES = """examples:
   jaxprune run                                   census income by race, five seeds
   jaxprune run digits                            images, groups are the classes
   jaxprune run --data.group 'race*sex'           intersections
+  jaxprune run --audit.groups race sex 'race*sex'    several groupings in one report
   jaxprune run --prune.sparsities 0.5 0.9 --train.epochs 3
   jaxprune run my.toml --out runs/mine           your own settings
   jaxprune compare compare_adult                 every way to repair the harm, on one protocol
