@@ -1,6 +1,7 @@
 """The table of quantities: whatever the seeds are, intervals and their texts stay within the range."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from jaxprune.reporting.quantities import (
     quantity_interval,
 )
 
-SOURCE = SimpleNamespace(settings={"audit": {"confidence": 0.95}})
+
+@dataclass
+class Settings:
+    """Results with nothing but their coverage."""
+
+    settings: dict[str, Any] = field(default_factory=lambda: {"audit": {"confidence": 0.95}})
+
+
+SOURCE = Settings()
 BOUNDED = sorted(name for name, q in QUANTITIES.items() if np.isfinite([q.lower, q.upper]).any())
 
 
