@@ -209,7 +209,63 @@ def test_one_seed_claims_nothing() -> None:
     made = results(seeds=1)
     assert "One seed gives no interval" in findings.who_is_hurt(made)
     assert "With one seed" in findings.what_helps(made)
-    assert any("no intervals" in note for note in findings.caveats(made))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "line"),
+    [
+        (1, "1 seed is too few for intervals over seeds (4 are needed)"),
+        (2, "2 seeds are too few for intervals over seeds (4 are needed): points show each seed."),
+        (3, "3 seeds are too few"),
+        (4, ""),
+    ],
+)
+def test_few_seeds_have_no_intervals_and_one_line_says_why(seeds, line, tmp_path) -> None:
+    page = render_page(results(seeds=seeds), tmp_path, {"jaxprune": "0", "time": "0"})
+    assert page.count("too few for intervals") == bool(line)
+    assert line in page
+    assert ('class="half"' in page) == (not line)
+    assert ('title="seeds: ' in page) == (seeds in (2, 3))
+    assert "their 95" not in page if line else "their 95\u202f% intervals" in page
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
+def test_shares_of_weights_are_never_rounded_to_all_of_them(tmp_path) -> None:
+    made = results(sparsities=(0.5, 0.995, 0.9996))
+    page = render_page(made, tmp_path, {"jaxprune": "0", "time": "0"})
+    for share in ("50", "99.5", "99.96"):
+        assert f"{share}\u202f% pruned</summary>" in page
+    assert "trained for 1 epoch with" in page
+    assert "retrained for 2 epochs with" in page
+
+
+def seed_points(axes) -> int:
+    """The small points that show seeds."""
+    return sum(
+        len(points.get_offsets()) for points in axes.collections if hasattr(points, "get_sizes")
+        and len(points.get_sizes()) and points.get_sizes()[0] == 11
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("seeds", "points"), [(1, 0), (2, 2), (3, 3), (4, 0)])
+def test_few_seeds_are_points_in_the_figures(seeds, points) -> None:
+    """Two sparsities of two retrained models, and two groups in each panel of the causes but the first."""
+    made = results(seeds=seeds)
+    assert [seed_points(axes) for axes in FIGURES["mitigation"](made).axes] == [points * 2 * 2] * 3
+    assert [seed_points(axes) for axes in FIGURES["causes"](made).axes] == [0] + [points * 2] * 4
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_axes_of_accuracies_stay_within_0_and_100_percent(seeds) -> None:
+    """Accuracies of 90 % and, in one seed, 0 %: Student's interval alone would reach from below 0 to above 1."""
+    made = results(seeds=seeds, noise=0.0)
+    for metrics in made.metrics.values():
+        metrics.accuracy[:] = 1
+        metrics.overall_accuracy[:] = 1
+        metrics.accuracy[0, 0] = metrics.overall_accuracy[0] = 0
+    across, (overall, spread, _) = FIGURES["accuracy"](made).axes[0], FIGURES["mitigation"](made).axes
+    for limits in (across.get_xlim(), overall.get_ylim(), spread.get_ylim()):
+        assert 0 <= min(limits) < max(limits) <= 1
 
 
 def test_what_helps_is_said_only_where_it_helps() -> None:

@@ -5,14 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
+from test_reporting import results
 from test_theory_pipeline import by_hand, section
 
 from jaxprune.reporting import theory_findings
+from jaxprune.reporting.cells import Cell
 from jaxprune.reporting.figures import draw
 from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.theory_rows import theory_rows
+from jaxprune.reporting.theory_tables import theory_tables
 
 MADE_BY = {"jaxprune": "0", "time": "2026-01-01T00:00:00"}
 
@@ -49,14 +52,13 @@ def test_the_theory_page_has_what_was_measured_and_what_it_bounds(tmp_path) -> N
     assert page.count('class="bad">NO<') == 1 + 2, "in the first table, and at each of two sparsities in the second"
 
 
-def test_every_mean_of_the_two_tables_has_its_interval() -> None:
-    from jaxprune.reporting.theory_tables import theory_tables
-
-    tables = theory_tables(by_hand())
+@pytest.mark.parametrize(("made", "part"), [(by_hand(), "seeds"), (results(), "spread")], ids=["2 seeds", "5 seeds"])
+def test_every_mean_of_the_two_tables_has_its_interval_or_its_seeds(made, part) -> None:
+    tables = theory_tables(made)
     for row in tables["theory"]:
-        assert all(row[name]["half"] for name in ("gradient_norm", "eigenvalue", "margin", "closeness"))
+        assert all(getattr(row[name], part) for name in ("gradient_norm", "eigenvalue", "margin", "closeness"))
     for row in tables["bounds"]:
-        assert all(row[name]["half"] for name in ("observed", "first", "second", "bound"))
+        assert all(getattr(row[name], part) for name in ("observed", "first", "second", "bound"))
 
 
 def hatches(figure) -> int:
@@ -147,10 +149,10 @@ def test_why_the_bound_fails_is_what_was_measured(converged, third, said) -> Non
     assert said in " ".join(theory_findings.why(made))
 
 
-def test_tables_of_the_chapter_have_intervals() -> None:
+def test_tables_of_the_chapter_show_the_seeds() -> None:
     for title in ("Both ends", "pull the same way", "Four distances", "Which layers", "spare"):
         for row in section(by_hand(), title).rows:
-            assert any("±" in cell for cell in row[1:]), title
+            assert any(isinstance(cell, Cell) and cell.seeds for cell in row[1:]), title
 
 
 def test_each_predictor_names_an_order_beside_the_observed_one() -> None:
@@ -163,14 +165,14 @@ def test_each_predictor_names_an_order_beside_the_observed_one() -> None:
     assert at["observed harm R(a)"]["the whole order"] == at["gradient norm ‖g‖"]["the whole order"] == rising
     falling = at["largest eigenvalue λ(H)"]
     assert (falling["first"], falling["in seeds"]) == ("town 0", "2 of 2")
-    assert (falling["Kendall"], falling["regret (nats)"].split()[0]) == ("-1.00 ±0.00", "0.501")
-    assert at["gradient norm ‖g‖"]["regret (nats)"] == "0.000 ±0.000"
+    assert (falling["Kendall"], falling["regret (nats)"].mean) == (Cell("-1.00", seeds="-1.00, -1.00"), "0.501")
+    assert at["gradient norm ‖g‖"]["regret (nats)"] == Cell("0.000", seeds="0.000, 0.000")
     assert at["small size of the group"]["the whole order"] == "all alike"
 
 
-def test_scores_of_predictors_have_intervals_over_seeds() -> None:
+def test_scores_of_predictors_show_the_seeds() -> None:
     row = section(by_hand(), "Who will be hurt").rows[0]
-    assert row[1:3] == ("+1.00 ±0.00", "+1.00 ±0.00")
+    assert row[1:3] == (Cell("+1.00", seeds="+1.00, +1.00"),) * 2
 
 
 def test_the_csv_has_a_row_for_each_seed_group_sparsity_and_quantity() -> None:

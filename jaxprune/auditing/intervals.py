@@ -31,7 +31,7 @@ def mean_interval(
 
     The interval describes the seeds (initialisation and order), given the data; it does not cover the sampling of the
     people. It is cut off at the range of the quantity: the true mean lies inside of the range, so this loses no
-    coverage.
+    coverage. Student's interval itself covers somewhat less where the values are skewed, near an end of the range.
 
     Args:
       values: Numbers with a seed axis.

@@ -20,7 +20,7 @@ def percent(share: float, digits: int = 4) -> str:
     Returns:
       The percentage, with a plain space.
     """
-    value = 100 * float(share)
+    value = 100 * float(share) + 0.0  # without the sign of -0.0
     if not math.isfinite(value):
         return NONE
     least = 10.0**-_MOST_DECIMALS

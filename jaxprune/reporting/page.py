@@ -114,7 +114,7 @@ def templates() -> jinja2.Environment:
 
 
 def _close_up(value: Any) -> Any:
-    """Keeps the percent sign on the line of its number, behind a narrow space."""
+    """Keeps the percent sign on the line of its number, behind a narrow space; text that was escaped is left alone."""
     return re.sub(r"(?<=\d) %", "\u202f%", value) if type(value) is str else value
 
 

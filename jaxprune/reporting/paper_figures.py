@@ -47,7 +47,7 @@ def causes(results: Results) -> Figure:
         draw_bars(axes, "x", rows, drawn, "#222222", lw=1.1)
         keep_in_range(axes, "x", quantity)
         if quantity != "margin":
-            percent_axis(axes.xaxis, 3)
+            percent_axis(axes.xaxis, 4)
         axes.set_title(title)
     explain_marks(figure, unfinished_groups(results), bars=True)
     return figure
