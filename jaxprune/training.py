@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprune.batches import check_batch, check_key, check_stats, with_weights
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
@@ -38,7 +39,13 @@ Objective = Callable[[Array, Batch, PyTree], tuple[Array, Logs, dict[str, Any]]]
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, stats: Stats = ()) -> TrainState:
-    """The state before the first step; vmap it for replicas."""
+    """The state before the first step; vmap it for replicas.
+
+    Args:
+      params: The parameters.
+      tx: The optax transformation.
+      stats: The network's statistics, as `network.init(key)` gives them; the first step raises where they are missing.
+    """
     return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
 
 
@@ -51,7 +58,8 @@ def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTra
       tx: The optax transformation.
 
     Returns:
-      The step; it logs `loss`, the weighted mean over the batch.
+      The step; it logs `loss`, the weighted mean over the batch. It raises a `UserError` where the fields of a batch
+      differ in length, or the state lacks the network's statistics.
     """
 
     def objective(logits: Array, batch: Batch, opt_state: PyTree) -> tuple[Array, Logs, dict[str, Any]]:
@@ -76,8 +84,11 @@ def make_objective_step(network: Network | Apply, objective: Objective, tx: opta
     tx = optax.with_extra_args_support(tx)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
+        batch = with_weights(batch)
+
         def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
             logits, stats = network.train(params, state.stats, batch)
+            check_stats(state.stats, stats)
             scalar, logs, extra = objective(logits, batch, state.opt_state)
             return scalar, (stats, logs, extra)
 
@@ -111,7 +122,8 @@ def fit(
     Args:
       step: `(state, batch) -> (state, logs)`.
       state: The state to begin with; the caller's arrays are left intact.
-      data: [N] examples that fit on the device.
+      data: [N] examples that fit on the device; weights of None are 1. Labels need not be classes where the loss is not
+        for classes, but whole numbers must not be negative.
       key: One key; or R keys for R replicas, in which case every leaf of `state` has a leading axis R, every replica
         draws its own order, and all train as one program.
       epochs: The number of epochs to end with.
@@ -129,8 +141,11 @@ def fit(
     Raises:
       TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
         infinite; `on_epoch` was not called for that epoch.
+      UserError: The key is none, or the fields of the data differ in length, or a known label or group is negative, or
+        a weight is negative or not finite.
     """
-    key = typed_key(key)
+    check_key(key)
+    key, data = typed_key(key), check_batch(data)
     replicated = key.ndim == 1
     state, data, key = placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it

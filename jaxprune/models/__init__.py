@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxprune.batches import check_key
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
@@ -126,6 +127,7 @@ def create(
     """
     network = build(name, sample, num_classes, **options)
     assert network.init is not None
+    check_key(key)
     key = typed_key(key)
     params, stats = jax.jit(jax.vmap(network.init) if key.ndim else network.init)(key)
     return network, params, stats
