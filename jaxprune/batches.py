@@ -187,6 +187,23 @@ def check_key(key: Any) -> None:
         raise UserError(f"key: an array of {dtype} of shape {np.shape(key)} is no random key; {_KEY}")
 
 
+def check_has_stats(stats: Stats, expected: Stats) -> None:
+    """Raise where a network with statistics is given none.
+
+    Args:
+      stats: Those that the network is given.
+      expected: Of the structure that it needs.
+
+    Raises:
+      UserError: None are given, and some are needed.
+    """
+    if expected and not stats:
+        raise UserError(
+            "stats: the network needs its statistics, and has none; give those of params, stats = network.init(key) to "
+            "training.init_state(params, tx, stats) and network.freeze(stats)"
+        )
+
+
 def check_stats(before: Stats, after: Stats) -> None:
     """Raise where a network returns statistics of another structure than it was given.
 
@@ -245,24 +262,18 @@ def _check_values(
             "1 for an example that counts once"
         )
     if code >= 0:
-        value = _at(group, code)
-        remedy = "give num_groups, or recode" if num_groups is None else f"num_groups = {num_groups} takes"
-        hint = " (codes that start at 1? subtract 1)" if value == num_groups else ""
-        raise UserError(
-            f"{where}group: group {value} of example {code} is out of range; "
-            + (f"{remedy} {_codes(num_groups)}{hint}" if num_groups is not None else "groups start at 0")
-        )
+        allowed = "groups start at 0" if num_groups is None else f"num_groups = {num_groups} takes {_codes(num_groups)}"
+        raise _out_of_range(f"{where}group: group", _at(group, code), code, num_groups, allowed)
     if label >= 0:
-        allowed = (
-            "labels start at 0 (for a loss of your own give floats)"
-            if num_classes is None
-            else f"{num_classes} logits take {_codes(num_classes)}"
-        )
-        hint = " (labels that start at 1? subtract 1)" if _at(y, label) == num_classes else ""
-        raise UserError(
-            f"{where}y: label {_at(y, label)} of example {label} is out of range; {allowed}{hint}; give an example "
-            "without a label weight 0"
-        )
+        allowed = "labels start at 0 (for a loss of your own give floats)"
+        allowed = allowed if num_classes is None else f"{num_classes} logits take {_codes(num_classes)}"
+        unlabelled = "; give an example without a label weight 0" if _at(y, label) < 0 else ""
+        raise _out_of_range(f"{where}y: label", _at(y, label), label, num_classes, allowed + unlabelled)
+
+
+def _out_of_range(what: str, value: int, example: int, count: int | None, allowed: str) -> UserError:
+    hint = " (codes that start at 1? subtract 1)" if value == count else ""
+    return UserError(f"{what} {value} of example {example} is out of range; {allowed}{hint}")
 
 
 def _first_faults(y: Any, group: Any, weight: Any, limits: tuple[int, int], xp: Any) -> Any:

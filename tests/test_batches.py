@@ -238,7 +238,12 @@ def test_cross_entropy_refuses_shapes_and_labels_that_have_no_value():
 
 KEYED = {
     "fit": lambda key: training.fit(
-        lambda state, batch: (state, {}), training.init_state(PARAMS, optax.sgd(0.1)), PEOPLE, key=key, epochs=0, batch_size=6
+        lambda state, batch: (state, {}),
+        training.init_state(PARAMS, optax.sgd(0.1)),
+        PEOPLE,
+        key=key,
+        epochs=0,
+        batch_size=6,
     ),
     "create": lambda key: models.create("mlp", key, PEOPLE.x[0], num_classes=C, hidden=(2,)),
     "random": lambda key: pruning.random(PARAMS, key),
@@ -273,6 +278,18 @@ def test_statistics_that_were_forgotten_are_named():
     assert fit(PEOPLE, step=step, state=state)[0].stats["mean"].shape == (4,)
 
 
+def test_modules_take_no_statistics_only_where_they_need_none():
+    tx = optax.sgd(0.1)
+    network, params, _ = models.create("mlp", jax.random.key(0), PEOPLE.x[0], num_classes=C, hidden=(2,))
+    step = training.make_step(network, losses.cross_entropy, tx)
+    assert fit(PEOPLE, step=step, state=training.init_state(params, tx))[0].stats == ()
+    images = PEOPLE._replace(x=np.ones((12, 8, 8, 1), np.float32))
+    network, params, _ = models.create("resnet18", jax.random.key(0), images.x[0], num_classes=C, width=1)
+    step = training.make_step(network, losses.cross_entropy, tx)
+    text = message(fit, images, step=step, state=training.init_state(params, tx))
+    assert "training.init_state(params, tx, stats)" in text
+
+
 def test_a_mesh_of_other_axes_is_refused():
     mesh = jax.make_mesh((1,), ("rows",))
     assert "'data' is not among them" in message(sharding.batch_sharding, mesh)
@@ -280,3 +297,23 @@ def test_a_mesh_of_other_axes_is_refused():
     state, key = training.init_state(PARAMS, optax.sgd(0.1)), jax.random.key(0)
     options = {"key": key, "epochs": 1, "batch_size": 6, "mesh": mesh}
     assert message(streaming.fit, step, state, PEOPLE, **options).startswith("mesh: its axes are rows")
+
+
+def test_other_tasks_are_audited_in_the_form_that_the_manual_gives():
+    """Segmentation by pixel, each of several labels on its own, and the errors of a regression, against numpy."""
+    logits, y, group = RNG.normal(size=(4, 2, 3, C)), RNG.integers(0, C, (4, 2, 3)), np.array([0, 1, 1, 0])
+    by_pixel = Batch(logits.reshape(-1, C).astype(np.float32), y.reshape(-1), np.repeat(group, 6))
+    right = logits.argmax(-1) == y
+    accuracy = auditing.evaluate(lambda params, z: z, {}, by_pixel, num_groups=G).accuracy
+    np.testing.assert_allclose(accuracy, [right[group == a].mean() for a in range(G)], rtol=1e-6)
+
+    scores, several = RNG.normal(size=(12, 3)).astype(np.float32), RNG.integers(0, 2, (12, 3))
+    for k in range(3):
+        batch = Batch(scores, several[:, k], PEOPLE.group)
+        metrics = auditing.evaluate(lambda _, z, k=k: jnp.stack([0 * z[:, k], z[:, k]], -1), {}, batch, num_groups=G)
+        right = (scores[:, k] > 0) == several[:, k]
+        np.testing.assert_allclose(metrics.accuracy, [right[PEOPLE.group == a].mean() for a in range(G)], rtol=1e-6)
+
+    errors = scores[:, 0] ** 2
+    means = group_mean(errors, PEOPLE.group, G)[0]
+    np.testing.assert_allclose(means, [np.mean(errors[PEOPLE.group == a]) for a in range(G)], rtol=1e-6)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
-from jaxprune.batches import check_classification, check_groups, with_weights
+from jaxprune.batches import check_batch, check_classification
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
@@ -90,9 +90,8 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
     Raises:
       UserError: The batch is of another length, or a known group is out of range.
     """
-    batch = with_weights(batch)
+    batch = check_batch(batch, num_groups=num_groups)
     check_length(found, batch)
-    check_groups(batch.group, num_groups, batch.weight)
     return _evaluation_sums(found, batch.group, batch.weight, num_groups=num_groups)
 
 

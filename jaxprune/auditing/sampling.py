@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
-from jaxprune.batches import check_classification, check_groups, check_logits, logits_shape, with_weights
+from jaxprune.batches import check_batch, check_classification, check_logits, logits_shape
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
@@ -81,10 +81,9 @@ def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int
     Raises:
       UserError: The batch is of another length, or a known group is out of range.
     """
-    batch = with_weights(batch)
+    batch = check_batch(batch, num_groups=num_groups)
     for results in (before, after):
         check_length(results, batch)
-    check_groups(batch.group, num_groups, batch.weight)
     return _change_sums(before, after, batch.group, batch.weight, num_groups=num_groups)
 
 
