@@ -1,4 +1,4 @@
-"""Checks of examples, labels, groups, weights, logits and keys.
+"""Checks of examples, labels, groups, weights and logits.
 
 Every public function that takes examples calls these before it computes. Shapes and types are checked everywhere.
 Values are checked where they are known: outside of `jax.jit`, or for constants of a compiled function while it is
@@ -13,9 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, Stats, as_pytree
-
-_KEY = "give jax.random.key(0), or jax.random.split(jax.random.key(0), R) for R replicas"
+from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
 
 
 def with_weights(batch: Any) -> Any:
@@ -171,52 +169,6 @@ def check_classification(
     return check_batch(batch, num_groups=num_groups, num_classes=shape[-1])
 
 
-def check_key(key: Any) -> None:
-    """Raise unless `key` is a random key of either kind, or an array of them.
-
-    Raises:
-      UserError: It is an integer, None or another array; the message says how keys are made.
-    """
-    dtype = getattr(key, "dtype", None)
-    if dtype is None:
-        raise UserError(f"key: {key!r} is no random key; {_KEY}")
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return
-    words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
-    if dtype != jnp.uint32 or np.shape(key)[-1:] != words:
-        raise UserError(f"key: an array of {dtype} of shape {np.shape(key)} is no random key; {_KEY}")
-
-
-def check_has_stats(stats: Stats, expected: Stats) -> None:
-    """Raise where a network with statistics is given none.
-
-    Args:
-      stats: Those that the network is given.
-      expected: Of the structure that it needs.
-
-    Raises:
-      UserError: None are given, and some are needed.
-    """
-    if expected and not stats:
-        raise UserError(
-            "stats: the network needs its statistics, and has none; give those of params, stats = network.init(key) to "
-            "training.init_state(params, tx, stats) and network.freeze(stats)"
-        )
-
-
-def check_stats(before: Stats, after: Stats) -> None:
-    """Raise where a network returns statistics of another structure than it was given.
-
-    Raises:
-      UserError: The state was made without the network's statistics, or with others.
-    """
-    if jax.tree.structure(before) != jax.tree.structure(after):
-        raise UserError(
-            "state.stats: the network returns other statistics than the state has; give those of params, stats = "
-            "network.init(key) to training.init_state(params, tx, stats)"
-        )
-
-
 def _array(leaf: Any) -> Any:
     return leaf if leaf is None or hasattr(leaf, "dtype") else np.asarray(leaf)
 
@@ -249,7 +201,8 @@ def _check_values(
     """Raise for the first known value that cannot be used; one transfer from the device."""
     if any(isinstance(leaf, Tracer) for leaf in (y, group, weight)):
         return
-    limits = tuple(np.iinfo(np.int32).max if n is None else n for n in (num_classes, num_groups))
+    most = int(np.iinfo(np.int32).max)
+    limits = (most if num_classes is None else num_classes, most if num_groups is None else num_groups)
     if any(isinstance(leaf, jax.Array) for leaf in (y, group, weight)):
         with jax.ensure_compile_time_eval():
             first = np.asarray(_first_faults_on_device(y, group, weight, limits))

@@ -12,11 +12,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
 from jaxprune.auditing.outcomes import outcomes_of_checked
-from jaxprune.batches import check_batch, check_classification, check_key
+from jaxprune.batches import check_batch, check_classification
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
+from jaxprune.states import check_key
 from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
 
 __all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
@@ -76,8 +77,7 @@ def fit(
     if mesh is None:
         state, key = training.placed_alike((state, key))
     state = jax.tree.map(jnp.copy, state)
-    length = steps_in_block(data, batch_size, key.size, block_bytes)
-    steps = training.num_steps(data, batch_size)
+    length, steps = steps_in_block(data, batch_size, key.size, block_bytes), training.num_steps(data, batch_size)
     layout = _Layout(mesh, key.ndim == 1, key.size, batch_size)
     stretches = list(_stretches(start, epochs * steps, steps, length))
     read = training_blocks(

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxprune.batches import check_batch, check_key, check_stats, with_weights
+from jaxprune.batches import check_batch, with_weights
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
 from jaxprune.sharding import fetch
+from jaxprune.states import check_key, check_stats
 from jaxprune.types import (
     Apply,
     Array,
@@ -122,8 +123,7 @@ def fit(
     Args:
       step: `(state, batch) -> (state, logs)`.
       state: The state to begin with; the caller's arrays are left intact.
-      data: [N] examples that fit on the device; weights of None are 1. Labels need not be classes where the loss is not
-        for classes, but whole numbers must not be negative.
+      data: [N] examples that fit on the device; weights of None are 1, and labels are of the kind that the loss takes.
       key: One key; or R keys for R replicas, in which case every leaf of `state` has a leading axis R, every replica
         draws its own order, and all train as one program.
       epochs: The number of epochs to end with.
@@ -141,13 +141,11 @@ def fit(
     Raises:
       TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
         infinite; `on_epoch` was not called for that epoch.
-      UserError: The key is none, or the fields of the data differ in length, or a known label or group is negative, or
-        a weight is negative or not finite.
+      UserError: The key is none, lengths differ, or a label (where whole), group or weight is negative.
     """
     check_key(key)
-    key, data = typed_key(key), check_batch(data)
+    state, data, key = placed_alike((state, check_batch(data), typed_key(key)))
     replicated = key.ndim == 1
-    state, data, key = placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
     collected: list[Logs] = []
     for epoch in range(start, epochs):

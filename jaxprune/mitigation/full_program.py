@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.batches import check_key, check_stats, with_weights
+from jaxprune.batches import with_weights
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.constraints import Constraint, GroupStatistics
@@ -17,6 +17,7 @@ from jaxprune.mitigation.holding import held, hold
 from jaxprune.mitigation.lagrangian import lagrangian
 from jaxprune.mitigation.step import saddle_update
 from jaxprune.replicas import where_due
+from jaxprune.states import check_key, check_stats
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
 
 

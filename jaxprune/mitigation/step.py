@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune.batches import check_stats, with_weights
+from jaxprune.batches import with_weights
 from jaxprune.data import Companions
 from jaxprune.errors import UserError, unknown
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.holding import dense_of, held_of
 from jaxprune.mitigation.lagrangian import LagrangianState, only_lagrangian_state
 from jaxprune.mitigation.measuring import dense_logits_of, examine, recall, remember, statistics_of
+from jaxprune.states import check_stats
 from jaxprune.types import (
     Apply,
     Array,

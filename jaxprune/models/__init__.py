@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from jaxprune.batches import check_key
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
@@ -18,6 +17,7 @@ from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, to_state_dict
 from jaxprune.options import fill
+from jaxprune.states import check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 _CHOICES = {

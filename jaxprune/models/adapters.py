@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxprune.batches import check_has_stats, check_key
 from jaxprune.errors import UserError
+from jaxprune.states import check_has_stats, check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 

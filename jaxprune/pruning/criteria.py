@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxprune.batches import check_key
+from jaxprune.states import check_key
 from jaxprune.types import Params, Scores
 
 

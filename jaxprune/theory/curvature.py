@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxprune.batches import check_key
 from jaxprune.losses import cross_entropy
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_network, check_width
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit

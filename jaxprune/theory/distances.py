@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.batches import check_key
 from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError
 from jaxprune.groups import group_mean
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 

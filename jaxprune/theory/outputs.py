@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.batches import check_key
 from jaxprune.data.batching import chunked
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples, check_width
 from jaxprune.theory.lanczos import Extremes, extreme_eigenvalues
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.batches import check_key
 from jaxprune.errors import UserError, unknown
+from jaxprune.states import check_key
 from jaxprune.theory.operators import GroupOperator, everywhere
 from jaxprune.types import Array
 

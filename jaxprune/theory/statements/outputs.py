@@ -175,8 +175,7 @@ def theorem2(
         apply, params, batch, key,
         outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
     )  # fmt: skip
-    parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend)
-    parts |= _factors(form, p, jacobian, bend)
+    parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend) | _factors(form, p, jacobian, bend)
     terms = {name: _mean(values, batch, num_groups) for name, values in parts.items()}
     right = terms["closeness"] + terms["error"]
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
