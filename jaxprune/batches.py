@@ -81,10 +81,10 @@ def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> 
       UserError: A group is out of range.
     """
     blank = np.zeros(np.shape(group), np.int32)
-    weight = np.ones(blank.shape, np.float32) if weight is None else weight
-    if np.shape(weight) != blank.shape:
-        raise UserError(f"weight: shape {np.shape(weight)} for groups of shape {blank.shape}; give one weight each")
-    _check_values(blank, _array(group), _array(weight), num_groups, None, where="")
+    weight = _array(np.ones(blank.shape, np.float32) if weight is None else weight)
+    if jnp.shape(weight) != blank.shape:
+        raise UserError(f"weight: shape {jnp.shape(weight)} for groups of shape {blank.shape}; give one weight each")
+    _check_values(blank, _array(group), weight, num_groups, None, where="")
 
 
 def check_labels(y: Array, num_classes: int, weight: Array | None = None) -> None:
@@ -170,6 +170,7 @@ def check_classification(
 
 
 def _array(leaf: Any) -> Any:
+    """An array or None from itself, or from a list."""
     return leaf if leaf is None or hasattr(leaf, "dtype") else np.asarray(leaf)
 
 

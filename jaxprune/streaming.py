@@ -73,7 +73,6 @@ def fit(
         raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
     check_key(key)
     key, data = typed_key(key), check_batch(data)
-    sharding.check_mesh(mesh, replicated=key.ndim == 1)
     if mesh is None:
         state, key = training.placed_alike((state, key))
     state = jax.tree.map(jnp.copy, state)
@@ -176,6 +175,7 @@ class _Layout:
     """Where a block lies, and what of each batch this host must read for it."""
 
     def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
+        sharding.check_mesh(mesh, replicated=replicated)
         self.of_batch, self.part = sharding.batch_sharding(mesh), Part()
         self.of_block: NamedSharding | None = None
         self.replicated, self.axis = replicated, int(replicated)  # the axis of the steps

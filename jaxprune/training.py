@@ -149,9 +149,8 @@ def fit(
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
     collected: list[Logs] = []
     for epoch in range(start, epochs):
-        at = jnp.int32(epoch)
         state, logs = _epoch(
-            step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding,
+            step, state, data, key, jnp.int32(epoch), batch_size=batch_size, replicated=replicated, sharding=data_sharding,
             augment=augment,
         )  # fmt: skip
         logs = fetch(logs)
@@ -159,7 +158,7 @@ def fit(
         collected.append(logs)
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
-    axis = 1 if replicated else 0
+    axis = int(replicated)  # of the steps
     joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
     return state, joined
 
