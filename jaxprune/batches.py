@@ -81,10 +81,10 @@ def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> 
       UserError: A group is out of range.
     """
     blank = np.zeros(np.shape(group), np.int32)
-    weight = _array(np.ones(blank.shape, np.float32) if weight is None else weight)
-    if jnp.shape(weight) != blank.shape:
-        raise UserError(f"weight: shape {jnp.shape(weight)} for groups of shape {blank.shape}; give one weight each")
-    _check_values(blank, _array(group), weight, num_groups, None, where="")
+    weights: Any = np.ones(blank.shape, np.float32) if weight is None else _array(weight)
+    if np.shape(weights) != blank.shape:
+        raise UserError(f"weight: shape {np.shape(weights)} for groups of shape {blank.shape}; give one weight each")
+    _check_values(blank, _array(group), weights, num_groups, None, where="")
 
 
 def check_labels(y: Array, num_classes: int, weight: Array | None = None) -> None:

@@ -150,8 +150,8 @@ def fit(
     collected: list[Logs] = []
     for epoch in range(start, epochs):
         state, logs = _epoch(
-            step, state, data, key, jnp.int32(epoch), batch_size=batch_size, replicated=replicated, sharding=data_sharding,
-            augment=augment,
+            step, state, data, key, jnp.int32(epoch),
+            batch_size=batch_size, replicated=replicated, sharding=data_sharding, augment=augment,
         )  # fmt: skip
         logs = fetch(logs)
         check_finite(logged_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
