@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.batches import check_groups
 from jaxprune.errors import UserError, unknown
 from jaxprune.types import Array
 
@@ -30,7 +31,15 @@ def group_sum(values: Array, group: Array, num_groups: int, weight: Array | None
 
     Returns:
       [G, ...] sums.
+
+    Raises:
+      UserError: Lengths differ; or a group of an example of weight other than 0 is out of range (outside of `jax.jit`).
     """
+    check_groups(group, num_groups, weight)
+    return _sum(values, group, num_groups, weight)
+
+
+def _sum(values: Array, group: Array, num_groups: int, weight: Array | None) -> Array:
     values, group = jnp.asarray(values), jnp.asarray(group)
     values = values.astype(jnp.int32) if values.dtype == bool else values
     if weight is not None:
@@ -49,8 +58,13 @@ def group_sum(values: Array, group: Array, num_groups: int, weight: Array | None
 
 def group_count(group: Array, num_groups: int, weight: Array | None = None) -> Array:
     """The total weight of each group, [G]; without weights, the number of its examples."""
-    ones = jnp.ones(group.shape, jnp.float32)
-    return group_sum(ones if weight is None else jnp.ones_like(weight), group, num_groups, weight)
+    check_groups(group, num_groups, weight)
+    return _count(group, num_groups, weight)
+
+
+def _count(group: Array, num_groups: int, weight: Array | None) -> Array:
+    ones = jnp.ones(jnp.shape(group), jnp.float32)
+    return _sum(ones if weight is None else jnp.ones_like(weight), group, num_groups, weight)
 
 
 def group_mean(
@@ -67,9 +81,12 @@ def group_mean(
 
     Returns:
       Means [G, ...] and total weights [G].
+
+    Raises:
+      UserError: As `group_sum` does.
     """
-    total = group_sum(values, group, num_groups, weight)
-    count = group_count(group, num_groups, weight)
+    check_groups(group, num_groups, weight)
+    total, count = _sum(values, group, num_groups, weight), _count(group, num_groups, weight)
     present = _expand(count > 0, total.ndim)
     # The inner where keeps the division finite, so that gradients through it are too.
     mean = total / _expand(jnp.where(count > 0, count, 1), total.ndim)

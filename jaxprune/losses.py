@@ -2,7 +2,10 @@
 
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
+from jaxprune.batches import check_labels
+from jaxprune.errors import UserError
 from jaxprune.types import Array
 
 
@@ -10,12 +13,25 @@ def cross_entropy(logits: Array, y: Array) -> Array:
     """Cross-entropy of the softmax of the logits, in nats.
 
     Args:
-      logits: [B, C].
-      y: [B] int in [0, C).
+      logits: [B, C], or with more axes in front, such as those of pixels.
+      y: [B] int in [0, C), of the axes of the logits but the last.
 
     Returns:
       [B] losses.
+
+    Raises:
+      UserError: The shapes do not fit, there is one logit alone, or a label is out of range (outside of `jax.jit`).
     """
+    shape = jnp.shape(logits)
+    if not shape or shape[-1] < 2:
+        raise UserError(
+            f"logits: shape {shape}; the softmax of one logit is always 1, so give two, "
+            "jnp.concatenate([jnp.zeros_like(z), z], -1), where z [B, 1] is the logit of class 1"
+        )
+    if jnp.shape(y) != shape[:-1]:
+        raise UserError(f"y: shape {jnp.shape(y)} for logits of shape {shape}; give one class number for each row")
+    if not isinstance(logits, Tracer):
+        check_labels(y, shape[-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxprune.errors import UserError
 from jaxprune.types import Array, PyTree
 
 
@@ -97,8 +98,23 @@ def on_host(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(fetch(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
 
+def check_mesh(mesh: Mesh | None, *, replicated: bool = False) -> None:
+    """Raise where a mesh lacks the axis "data", or "replica" for replicas."""
+    for axis in ("data", "replica") if replicated else ("data",):
+        if mesh is not None and axis not in mesh.shape:
+            raise UserError(
+                f"mesh: its axes are {', '.join(map(str, mesh.axis_names)) or 'none'}, and {axis!r} is not among them; "
+                "give sharding.make_mesh(R), whose axes are replica and data"
+            )
+
+
 def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
-    """How `training.fit` splits a batch: over the data axis."""
+    """How `training.fit` splits a batch: over the data axis.
+
+    Raises:
+      UserError: The mesh has no axis "data".
+    """
+    check_mesh(mesh)
     return None if mesh is None or mesh.shape["data"] == 1 else NamedSharding(mesh, PartitionSpec("data"))
 
 

@@ -11,9 +11,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
+from jaxprune.auditing.outcomes import outcomes_of_checked
+from jaxprune.batches import check_batch, check_classification
+from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
+from jaxprune.states import check_key
 from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
 
 __all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
@@ -63,16 +67,16 @@ def fit(
 
     Raises:
       TrainingDiverged: As `training.fit`, for a block.
-      UserError: grain is not installed, or the data is more than a `Batch`.
+      UserError: grain is not installed, the data is more than a `Batch`, the mesh lacks an axis, or as `training.fit`.
     """
     if type(data) is not Batch:
         raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
-    key = typed_key(key)
+    check_key(key)
+    key, data = typed_key(key), check_batch(data)
     if mesh is None:
         state, key = training.placed_alike((state, key))
     state = jax.tree.map(jnp.copy, state)
-    length = steps_in_block(data, batch_size, key.size, block_bytes)
-    steps = training.num_steps(data, batch_size)
+    length, steps = steps_in_block(data, batch_size, key.size, block_bytes), training.num_steps(data, batch_size)
     layout = _Layout(mesh, key.ndim == 1, key.size, batch_size)
     stretches = list(_stretches(start, epochs * steps, steps, length))
     read = training_blocks(
@@ -145,11 +149,16 @@ def evaluate(
 
     Returns:
       The metrics.
+
+    Raises:
+      UserError: As `auditing.evaluate` does.
     """
+    size = chunk_size_for(data.x, chunk_size)
+    data = check_classification(apply, params, data, num_groups=num_groups, size=size)
     total = np.zeros((num_groups, 3))
     for block in blocks(data, block_bytes=block_bytes, threads=threads):
-        found = auditing.outcomes(apply, params, block, loss=loss, chunk_size=chunk_size)
-        total += np.asarray(auditing.evaluation_sums(found, block, num_groups), np.float64)
+        results = outcomes_of_checked(apply, params, block, loss=loss, chunk_size=chunk_size)
+        total += np.asarray(auditing.evaluation_sums(results, block, num_groups), np.float64)
     return auditing.metrics_of(total)
 
 
@@ -166,6 +175,7 @@ class _Layout:
     """Where a block lies, and what of each batch this host must read for it."""
 
     def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
+        sharding.check_mesh(mesh, replicated=replicated)
         self.of_batch, self.part = sharding.batch_sharding(mesh), Part()
         self.of_block: NamedSharding | None = None
         self.replicated, self.axis = replicated, int(replicated)  # the axis of the steps

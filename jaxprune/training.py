@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprune.batches import check_batch, with_weights
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
 from jaxprune.sharding import fetch
+from jaxprune.states import check_key, check_stats
 from jaxprune.types import (
     Apply,
     Array,
@@ -38,7 +40,13 @@ Objective = Callable[[Array, Batch, PyTree], tuple[Array, Logs, dict[str, Any]]]
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, stats: Stats = ()) -> TrainState:
-    """The state before the first step; vmap it for replicas."""
+    """The state before the first step; vmap it for replicas.
+
+    Args:
+      params: The parameters.
+      tx: The optax transformation.
+      stats: The network's statistics, as `network.init(key)` gives them; the first step raises where they are missing.
+    """
     return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
 
 
@@ -51,7 +59,8 @@ def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTra
       tx: The optax transformation.
 
     Returns:
-      The step; it logs `loss`, the weighted mean over the batch.
+      The step; it logs `loss`, the weighted mean over the batch. It raises a `UserError` where the fields of a batch
+      differ in length, or the state lacks the network's statistics.
     """
 
     def objective(logits: Array, batch: Batch, opt_state: PyTree) -> tuple[Array, Logs, dict[str, Any]]:
@@ -76,8 +85,11 @@ def make_objective_step(network: Network | Apply, objective: Objective, tx: opta
     tx = optax.with_extra_args_support(tx)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
+        batch = with_weights(batch)
+
         def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
             logits, stats = network.train(params, state.stats, batch)
+            check_stats(state.stats, stats)
             scalar, logs, extra = objective(logits, batch, state.opt_state)
             return scalar, (stats, logs, extra)
 
@@ -111,7 +123,7 @@ def fit(
     Args:
       step: `(state, batch) -> (state, logs)`.
       state: The state to begin with; the caller's arrays are left intact.
-      data: [N] examples that fit on the device.
+      data: [N] examples that fit on the device; weights of None are 1, and labels are of the kind that the loss takes.
       key: One key; or R keys for R replicas, in which case every leaf of `state` has a leading axis R, every replica
         draws its own order, and all train as one program.
       epochs: The number of epochs to end with.
@@ -129,24 +141,24 @@ def fit(
     Raises:
       TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
         infinite; `on_epoch` was not called for that epoch.
+      UserError: The key is none, lengths differ, or a label (where whole), group or weight is negative.
     """
-    key = typed_key(key)
+    check_key(key)
+    state, data, key = placed_alike((state, check_batch(data), typed_key(key)))
     replicated = key.ndim == 1
-    state, data, key = placed_alike((state, data, key))
     state = jax.tree.map(jnp.copy, state)  # donated below, and must not take the caller's arrays with it
     collected: list[Logs] = []
     for epoch in range(start, epochs):
-        at = jnp.int32(epoch)
         state, logs = _epoch(
-            step, state, data, key, at, batch_size=batch_size, replicated=replicated, sharding=data_sharding,
-            augment=augment,
+            step, state, data, key, jnp.int32(epoch),
+            batch_size=batch_size, replicated=replicated, sharding=data_sharding, augment=augment,
         )  # fmt: skip
         logs = fetch(logs)
         check_finite(logged_losses(state, logs), first_step=epoch * num_steps(data, batch_size))
         collected.append(logs)
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
-    axis = 1 if replicated else 0
+    axis = int(replicated)  # of the steps
     joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
     return state, joined
 

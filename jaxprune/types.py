@@ -31,13 +31,13 @@ class Batch(NamedTuple):
       x: [B, ...] inputs.
       y: [B] int, labels in [0, C).
       group: [B] int, groups in [0, G).
-      weight: [B] float, 0 marks padding; every mean is weighted by it.
+      weight: [B] float, 0 marks padding; every mean is weighted by it. None, for public functions alone, means ones.
     """
 
     x: Array
     y: Array
     group: Array
-    weight: Array
+    weight: Array = None
 
 
 @dataclass(frozen=True)

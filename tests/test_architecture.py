@@ -15,7 +15,8 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "groups", "config", "files", "options", "replicas", "sharding"},
+    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states"},
+    {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},

@@ -84,7 +84,8 @@ def test_no_examples_are_refused(name) -> None:
 @pytest.mark.parametrize("name", GROUPED)
 def test_a_group_that_there_is_not_is_refused(name) -> None:
     said = refused(GROUPED[name], linear, linear_weights(), people((3, 3, 2)))
-    assert said == "groups run from 0 to 2; num_groups is 2"
+    expected = "batch.group: group 2 of example 6 is out of range; num_groups = 2 takes 0 and 1"
+    assert said == f"{expected} (codes that start at 1? subtract 1)"
 
 
 @pytest.mark.parametrize("name", ["group_operator", "group_top_eigenvalues", "group_hvp", "example_jacobian_norms"])

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, outcomes, sums_by_group
+from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.batches import check_batch, check_classification
+from jaxprune.data.batching import chunk_size_for
 from jaxprune.groups import spread_over_groups
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
@@ -57,16 +59,22 @@ def evaluate(
     Args:
       apply: `(params, x) -> logits [B, C]`.
       params: The parameters.
-      batch: [N] examples.
+      batch: [N] examples; weights of None are 1. Those of weight 0 are padding, whose label and group may be anything.
       num_groups: G.
-      loss: Per-example loss.
+      loss: Per-example loss of the logits and the classes.
       chunk_size: Examples evaluated at a time, which bounds the memory; None for as many as a byte budget allows.
 
     Returns:
       The metrics.
+
+    Raises:
+      UserError: The logits are not [B, C] with two classes or more, the labels not one class per example, a length
+        differs, or, outside of `jax.jit`, a group, label or weight is out of range.
     """
-    found = outcomes(apply, params, batch, loss=loss, chunk_size=chunk_size)
-    return metrics_of(evaluation_sums(found, batch, num_groups))
+    size = chunk_size_for(batch.x, chunk_size)
+    batch = check_classification(apply, params, batch, num_groups=num_groups, size=size)
+    results = outcomes_of_checked(apply, params, batch, loss=loss, chunk_size=chunk_size)
+    return metrics_of(_evaluation_sums(results, batch.group, batch.weight, num_groups=num_groups))
 
 
 def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
@@ -79,7 +87,12 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
 
     Returns:
       [G, 3]: total weight, loss and right predictions of each group.
+
+    Raises:
+      UserError: The batch is of another length, or a known group is out of range.
     """
+    batch = check_batch(batch, num_groups=num_groups)
+    check_length(found, batch)
     return _evaluation_sums(found, batch.group, batch.weight, num_groups=num_groups)
 
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprune.batches import check_classification
 from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.errors import UserError
 from jaxprune.groups import group_sum
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -47,9 +49,28 @@ def outcomes(
 
     Returns:
       The outcomes.
+
+    Raises:
+      UserError: As `batches.check_classification`, where values are known.
     """
+    batch = check_classification(apply, params, batch, size=chunk_size_for(batch.x, chunk_size))
+    return outcomes_of_checked(apply, params, batch, loss=loss, chunk_size=chunk_size)
+
+
+def outcomes_of_checked(
+    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int | None
+) -> Outcomes:
+    """`outcomes` of examples that have been checked."""
     size = chunk_size_for(batch.x, chunk_size)
     return _outcomes(as_pytree(apply), params, batch, loss=loss, chunk_size=size)
+
+
+def check_length(results: Outcomes, batch: Batch) -> None:
+    """Raise where outcomes are not of as many examples as a batch has."""
+    if results.loss.shape != batch.y.shape:
+        raise UserError(
+            f"batch: {batch.y.shape[0]} examples for outcomes of shape {results.loss.shape}; give those examples"
+        )
 
 
 def sums_by_group(values: Array, group: Array, num_groups: int, weight: Array) -> Array:

@@ -1,12 +1,14 @@
 """How much of a group's harm could be the luck of which people are in the sample."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, outcomes, sums_by_group
+from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.batches import check_batch, check_classification, check_logits, logits_shape
+from jaxprune.data.batching import chunk_size_for
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
@@ -51,11 +53,17 @@ def sampling_error(
 
     Returns:
       The standard errors.
+
+    Raises:
+      UserError: As `evaluate` does.
     """
-    options: dict[str, Any] = {"loss": loss, "chunk_size": chunk_size}
-    before = outcomes(dense_apply or apply, dense, batch, **options)
-    after = outcomes(apply, pruned, batch, **options)
-    return sampling_error_of(change_sums(before, after, batch, num_groups))
+    size = chunk_size_for(batch.x, chunk_size)
+    batch = check_classification(apply, pruned, batch, num_groups=num_groups, size=size)
+    if dense_apply is not None:
+        check_logits(logits_shape(dense_apply, dense, batch.x, size), batch)
+    before = outcomes_of_checked(dense_apply or apply, dense, batch, loss=loss, chunk_size=chunk_size)
+    after = outcomes_of_checked(apply, pruned, batch, loss=loss, chunk_size=chunk_size)
+    return sampling_error_of(_change_sums(before, after, batch.group, batch.weight, num_groups=num_groups))
 
 
 def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int) -> Array:
@@ -69,7 +77,13 @@ def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int
 
     Returns:
       [G, 5]: people, changes of loss and of error, and the squares of both.
+
+    Raises:
+      UserError: The batch is of another length, or a known group is out of range.
     """
+    batch = check_batch(batch, num_groups=num_groups)
+    for results in (before, after):
+        check_length(results, batch)
     return _change_sums(before, after, batch.group, batch.weight, num_groups=num_groups)
 
 

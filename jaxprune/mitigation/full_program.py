@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxprune.batches import with_weights
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.constraints import Constraint, GroupStatistics
@@ -16,6 +17,7 @@ from jaxprune.mitigation.holding import held, hold
 from jaxprune.mitigation.lagrangian import lagrangian
 from jaxprune.mitigation.step import saddle_update
 from jaxprune.replicas import where_due
+from jaxprune.states import check_key, check_stats
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
 
 
@@ -44,6 +46,7 @@ def full_program(
     Returns:
       The transformation, for `make_full_program_step`.
     """
+    check_key(key)
     size = ravel_pytree(params)[0].size
     directions = jax.random.normal(key, (num_groups + 1, size))
     constraint = equal_gradients_and_curvature(num_groups)
@@ -84,6 +87,7 @@ def make_full_program_step(
     refreshed = _refresher(network, loss, num_groups, products)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
+        batch = with_weights(batch)
         group_losses = partial(_group_losses, network, loss, state, batch, num_groups)
         present = jnp.tile(group_count(batch.group, num_groups, batch.weight) > 0, 2)
         due, start = state.step % refresh == 0, held(state.opt_state, "directions")
@@ -92,6 +96,7 @@ def make_full_program_step(
         def measure(params: Params, choose: Callable[[dict[str, Any]], Array]) -> Any:
             def value(params: Params) -> tuple[Array, tuple[Stats, Logs, dict[str, Any]]]:
                 logits, stats = network.train(params, state.stats, batch)
+                check_stats(state.stats, stats)
                 overall = weighted_mean(loss(logits, batch.y), batch.weight)
                 gaps = jnp.where(present, _gaps(group_losses, ravel_pytree(params)[0], directions), 0)
                 violation = jax.lax.stop_gradient(gaps)

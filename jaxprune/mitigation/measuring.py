@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprune.batches import check_classification
 from jaxprune.data.batching import chunked
 from jaxprune.data.companions import Companions
 from jaxprune.errors import UserError
@@ -52,9 +53,15 @@ def dense_reference(
 
     Returns:
       The reference; 0 for a group without examples.
+
+    Raises:
+      UserError: As `auditing.evaluate` does, of the data or of the held-out examples.
     """
+    data = check_classification(apply, params, data, num_groups=num_groups, size=chunk_size)
+    if held_out is not None:
+        held_out = check_classification(apply, params, held_out, num_groups=num_groups, size=chunk_size)
     logits = logits_of(apply, params, data, chunk_size)
-    known = (cross_entropy(logits, data.y), (jnp.argmax(logits, -1) == data.y).astype(logits.dtype))
+    known = (jax.jit(cross_entropy)(logits, data.y), (jnp.argmax(logits, -1) == data.y).astype(logits.dtype))
     loss, accuracy = (group_mean(value, data.group, num_groups, data.weight)[0] for value in known)
     outputs = None if held_out is None else logits_of(apply, params, held_out, chunk_size)
     return DenseReference(loss, accuracy, logits, outputs)

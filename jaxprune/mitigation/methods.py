@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprune.batches import check_batch
 from jaxprune.data import Companions, companions
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
@@ -181,8 +182,9 @@ def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: 
 
     Raises:
       UserError: A group has no training examples, and the method constrains, weighs or draws by group; or no
-        validation examples, and the method measures its violation there.
+        validation examples, and the method measures its violation there; or as `batches.check_batch`.
     """
+    train, validation = (check_batch(split, num_groups=num_groups) for split in (train, validation))
     by_group = method.constrained or method.group_dro or method.balanced or method.objective is objectives.reweighted
     empty = np.flatnonzero(np.bincount(np.asarray(train.group), np.asarray(train.weight), num_groups) == 0)
     if by_group and len(empty):

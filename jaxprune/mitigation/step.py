@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxprune.batches import with_weights
 from jaxprune.data import Companions
 from jaxprune.errors import UserError, unknown
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.holding import dense_of, held_of
 from jaxprune.mitigation.lagrangian import LagrangianState, only_lagrangian_state
 from jaxprune.mitigation.measuring import dense_logits_of, examine, recall, remember, statistics_of
+from jaxprune.states import check_stats
 from jaxprune.types import (
     Apply,
     Array,
@@ -118,12 +120,13 @@ def make_lagrangian_step(
     network, extended = as_network(network), optax.with_extra_args_support(tx)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
-        multipliers = only_lagrangian_state(state.opt_state)
+        batch, multipliers = with_weights(batch), only_lagrangian_state(state.opt_state)
         _check_dense(multipliers, state.opt_state)
 
         def measure(params: Params, choose: Choose) -> tuple[Params, Extra, tuple[Stats, Logs]]:
             def value(params: Params) -> tuple[Array, tuple[Stats, Logs, Extra]]:
                 logits, stats = network.train(params, state.stats, batch)
+                check_stats(state.stats, stats)
                 overall, surrogate, extra = _measure(network, loss, objective, state, batch, params, logits)
                 weights = jax.lax.stop_gradient(choose(extra))
                 logs = {"loss": overall, "violation": extra["violation"], "multipliers": weights}

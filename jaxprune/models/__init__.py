@@ -17,6 +17,7 @@ from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, to_state_dict
 from jaxprune.options import fill
+from jaxprune.states import check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 _CHOICES = {
@@ -126,6 +127,7 @@ def create(
     """
     network = build(name, sample, num_classes, **options)
     assert network.init is not None
+    check_key(key)
     key = typed_key(key)
     params, stats = jax.jit(jax.vmap(network.init) if key.ndim else network.init)(key)
     return network, params, stats

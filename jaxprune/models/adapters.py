@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jaxprune.errors import UserError
+from jaxprune.states import check_has_stats, check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
 
 
@@ -34,6 +35,7 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """A network from a function that constructs its module; nothing is computed until `init`."""
     module = nnx.eval_shape(lambda: construct(nnx.Rngs(0)))
     takes_weight = "weight" in inspect.signature(module).parameters
+    expected = _pure(module)[1]
     graphs = {}
     for train, mode in ((True, module.train), (False, module.eval)):
         mode()
@@ -43,9 +45,10 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         return _pure(construct(nnx.Rngs(key)))
 
     def apply(params: Params, stats: Stats, x: Array, train: bool, weight: Array | None = None) -> tuple[Array, Stats]:
+        check_has_stats(stats, expected)
         called: Any = nnx.merge(graphs[train], params, stats or {})  # () as well: flax takes it for a leaf
         logits = called(x, weight=weight) if takes_weight else called(x)
-        return logits, _pure(called)[1] if train else stats
+        return logits, _pure(called)[1] if train and expected else stats
 
     return Network(init=init, apply=apply, takes_weight=takes_weight)
 
@@ -86,15 +89,19 @@ def from_linen(
     params = variables["params"]
     stats = {name: collection for name, collection in variables.items() if name != "params"}
     mutable = list(stats)
+    for key in (rngs or {}).values():
+        check_key(key)
     if rngs:
         stats = stats | {_KEYS: {name: jax.random.key_data(typed_key(key)) for name, key in rngs.items()}}
+    expected = stats
     taken = inspect.signature(type(module).__call__).parameters
     argument = next((name for name in _TRAINING if name in taken), None)
 
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
+        check_has_stats(stats, expected)
         collections = {name: collection for name, collection in (stats or {}).items() if name != _KEYS}
         told = {} if argument is None else {argument: train == _TRAINING[argument]}
-        if not train:
+        if not train or not expected:
             return module.apply({"params": params, **collections}, x, **told), stats
         keys = stats[_KEYS] if rngs else {}
         pairs = {name: jax.random.split(jax.random.wrap_key_data(data)) for name, data in keys.items()}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
+from jaxprune.states import check_key
 from jaxprune.types import Params, Scores
 
 
@@ -31,7 +32,8 @@ def random(params: Params, key: jax.Array | None) -> Scores:
     Returns:
       Scores with the structure of `params`, float32.
     """
-    assert key is not None, "random scores need a key"
+    check_key(key)
+    assert key is not None
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     scores = [jax.random.uniform(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]

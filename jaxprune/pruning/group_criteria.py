@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxprune.batches import check_classification
 from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import cross_entropy
@@ -29,7 +30,11 @@ def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: 
 
     Returns:
       The structure of `params`, leaves [G, ...].
+
+    Raises:
+      UserError: As `auditing.evaluate` does.
     """
+    batch = check_classification(apply, params, batch, num_groups=num_groups, size=chunk_size)
 
     def group_losses(params: Params, chunk: Batch) -> Array:
         return group_mean(cross_entropy(apply(params, chunk.x), chunk.y), chunk.group, num_groups, chunk.weight)[0]
@@ -127,7 +132,16 @@ def group_curvature(apply: Apply, params: Params, batch: Batch, *, num_groups: i
 
     Returns:
       The structure of `params`, leaves [G, ...]; 0 for a group without examples.
+
+    Raises:
+      UserError: As `auditing.evaluate` does.
     """
+    batch = check_classification(apply, params, batch, num_groups=num_groups, size=chunk_size)
+    return _group_curvature(apply, params, batch, num_groups=num_groups, chunk_size=chunk_size)
+
+
+def _group_curvature(apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int = 16) -> PyTree:
+    """`group_curvature` of examples that have been checked."""
 
     def add(sums: PyTree, chunk: Batch) -> tuple[PyTree, None]:
         def log_probability(params: Params, x: Array, c: Array) -> Array:
@@ -183,10 +197,12 @@ def fairprune(apply: Apply, params: Params, batch: Batch, *, num_groups: int, be
 
     The method is made for two groups; with more of them the others do not count.
     """
-    logits = jax.lax.map(lambda x: apply(params, x), chunked(batch, chunk_size_for(batch.x, None)).x)
+    size = chunk_size_for(batch.x, None)
+    batch = check_classification(apply, params, batch, num_groups=num_groups, size=size)
+    logits = jax.lax.map(lambda x: apply(params, x), chunked(batch, size).x)
     logits = logits.reshape(-1, logits.shape[-1])[: len(batch.y)]
-    losses, count = group_mean(cross_entropy(logits, batch.y), batch.group, num_groups, batch.weight)
-    curvature = group_curvature(apply, params, batch, num_groups=num_groups)
+    losses, count = group_mean(jax.jit(cross_entropy)(logits, batch.y), batch.group, num_groups, batch.weight)
+    curvature = _group_curvature(apply, params, batch, num_groups=num_groups)
     privileged = jnp.argmin(jnp.where(count > 0, losses, jnp.inf))
     unprivileged = jnp.argmax(jnp.where(count > 0, losses, -jnp.inf))
     return fairprune_scores(params, curvature, privileged, unprivileged, beta=beta)

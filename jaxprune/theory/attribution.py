@@ -78,8 +78,8 @@ def attribution(
     """
     if nodes < 1 or segments < 1:
         raise UserError(f"theory: a path integral of {segments} segments with {nodes} nodes is empty; take 1 or more")
-    check_network(apply, dense, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    check_network(apply, dense, chunks)
     places, weights = np.polynomial.legendre.leggauss(nodes)
     starts = np.arange(segments)[:, None]
     dtype = jnp.result_type(*jax.tree.leaves(dense))

@@ -44,7 +44,7 @@ def boundary_distance(
     Raises:
       UserError: There are no examples, or one is of a group that there is not.
     """
-    check_examples(batch, num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
     size = chunk_size_for(batch.x, chunk_size)
     return _boundary_distance(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=size)
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxprune import batches
+from jaxprune.batches import check_batch, logits_shape
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Params, PyTree, as_pytree
+from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
 
 _NOTHING = "theory: there are no examples; give one or more"
 _FEW = 4  # examples that tell whether a network mixes them
@@ -69,53 +71,75 @@ def _mixing(apply: Apply, params: Params, few: Array) -> tuple[Array, Array]:
     return jnp.max(jnp.abs(together - apart)), jnp.max(jnp.abs(together))
 
 
-def check_network(apply: Apply, params: Params, x: Array, weight: Array) -> None:
-    """Refuses no examples, and by `check_frozen`, outside of compiled functions, a network that mixes them.
+def check_network(apply: Apply, params: Params, chunks: Any) -> None:
+    """Raise where there are no examples, or a network mixes them, or a label is out of range.
 
-    The first examples that count are taken, where there are two.
+    The first examples that count are taken for `check_frozen`, where there are two. Inside of compiled functions only
+    the number of examples is checked.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
       params: The parameters.
-      x: [N, ...] inputs, or [K, B, ...] those of chunks.
-      weight: [N] or [K, B].
+      chunks: `Chunks` of inputs `x` [K, B, ...], labels `y` [K, B] and weights [K, B].
 
     Raises:
-      UserError: There are no examples, or the outputs depend on the batch.
+      UserError: There are no examples, the outputs depend on the batch, or a label is out of range.
     """
+    x, weight = chunks.x, chunks.weight
     if not np.size(weight):
         raise UserError(_NOTHING)
-    if _traced((as_pytree(apply), params, x, weight)):
+    if _traced((as_pytree(apply), params, chunks)):
         return
+    check_labels(apply, params, x[0], np.reshape(chunks.y, (-1, *np.shape(chunks.y)[2:])), np.reshape(weight, -1))
     index = np.flatnonzero(np.asarray(weight).ravel() != 0)[:_FEW]
     if len(index) > 1:
         few = np.stack([np.asarray(x[np.unravel_index(i, np.shape(weight))]) for i in index])
         check_frozen(apply, params, few)
 
 
-def check_examples(batch: Any, *, num_groups: int | None = None) -> None:
-    """Raises a `UserError` where there are no examples, or one is of a group that there is not.
+def check_examples(batch: Batch, *, num_groups: int | None = None) -> Batch:
+    """Raise where there are no examples, or `batches.check_batch` does.
 
     Args:
-      batch: A `Batch` of [N] examples.
+      batch: [N] examples; weights of None are 1.
       num_groups: G, or None where groups do not matter.
+
+    Returns:
+      The batch with weights [N].
+
+    Raises:
+      UserError: There are no examples, lengths differ, or a known group or weight is out of range.
     """
     if not len(batch.y):
         raise UserError(_NOTHING)
-    if num_groups is not None and not _traced(batch.group):
-        check_groups(np.asarray(batch.group), num_groups)
+    return check_batch(batch, num_groups=num_groups)
+
+
+def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array) -> None:
+    """Raise where a known label is no class of a network of two or more outputs.
+
+    Labels that are not whole numbers are those of a loss of the user's own, and are let through.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      x: [B, ...] inputs of some examples or of all.
+      y: [N] labels.
+      weight: [N].
+
+    Raises:
+      UserError: A label is out of range.
+    """
+    if jnp.issubdtype(jnp.result_type(y), jnp.integer) and len(np.shape(y)) == 1:
+        shape = logits_shape(apply, params, x, _FEW)
+        if len(shape) == 2 and shape[1] > 1:
+            batches.check_labels(y, shape[1], weight)
 
 
 def check_products(max_iterations: int) -> None:
     """Raises a `UserError` where a search may take no products."""
     if max_iterations < 1:
         raise UserError(f"theory: max_iterations is {max_iterations}; give 1 or more products")
-
-
-def check_groups(group: np.ndarray, num_groups: int) -> None:
-    """Raises a `UserError` where a group [N] is out of range."""
-    if len(group) and not 0 <= group.min() <= group.max() < num_groups:
-        raise UserError(f"groups run from {group.min()} to {group.max()}; num_groups is {num_groups}")
 
 
 def _traced(tree: PyTree) -> bool:

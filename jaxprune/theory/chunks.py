@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxprune.batches import check_batch
 from jaxprune.data.batching import chunk_size_for
-from jaxprune.theory.checks import check_groups
 from jaxprune.types import Array, Batch
 
 
@@ -47,10 +47,10 @@ def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, re
       The chunks, numpy arrays. A group without examples has none.
 
     Raises:
-      UserError: A group is out of range.
+      UserError: A group, a label below 0 or a weight is out of range, or lengths differ.
     """
-    x, y, group, weight = (np.asarray(a) for a in batch)
-    check_groups(group, num_groups)
+    x, y, group, weight = (np.asarray(a) for a in check_batch(batch, num_groups=num_groups))
+    group = np.where(weight != 0, group, 0)  # padding may hold any
     of_group = [np.flatnonzero((group == a) & (weight != 0)) for a in range(num_groups)]
     counts = np.array([len(members) for members in of_group])
     most = min(512, chunk_size_for(x, None, replicas=replicas, budget=_BYTES))

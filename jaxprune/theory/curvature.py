@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_network, check_width
 from jaxprune.theory.chunks import Chunks, by_group
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
@@ -45,7 +46,7 @@ def group_hvp(
         the others (checked outside of compiled functions).
     """
     check_width(params)
-    check_network(apply, params, chunks.x, chunks.weight)
+    check_network(apply, params, chunks)
     return GroupOperator(as_pytree(apply), params, chunks, None, loss, "hessian")(vectors)
 
 
@@ -76,6 +77,7 @@ def group_extreme_eigenvalues(
     Raises:
       UserError: `max_iterations` is below 1.
     """
+    check_key(key)
     held = vectors_within(memory, operator.num_groups, operator.num_params, operator.dtype.itemsize)
     return _group_extreme_eigenvalues(
         operator,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.errors import UserError
+from jaxprune.states import check_key
 from jaxprune.theory.lanczos import Krylov, empty_krylov, extend
 from jaxprune.theory.operators import GroupOperator, everywhere
 from jaxprune.types import Array
@@ -87,6 +88,7 @@ def group_spectral_densities(
     """
     if steps < 1 or starts < 1:
         raise UserError(f"theory: a spectral density of {steps} steps from {starts} starts is empty; take 1 or more")
+    check_key(key)
     return _group_spectral_densities(operator, key, steps=min(steps, operator.num_params), starts=starts)
 
 

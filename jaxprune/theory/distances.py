@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError
 from jaxprune.groups import group_mean
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
@@ -62,7 +63,8 @@ def example_boundary_distances(
     Raises:
       UserError: There are no examples, or the inputs are integers, such as the bytes of images.
     """
-    check_examples(batch)
+    batch = check_examples(batch)
+    check_key(key)
     if not jnp.issubdtype(jnp.result_type(batch.x), jnp.floating):
         raise UserError(
             f"theory: distances to the boundary are in units of the inputs, which are {jnp.result_type(batch.x).name}; "
@@ -75,7 +77,7 @@ def group_boundary_distances(
     apply: Apply, params: Params, batch: Batch, key: jax.Array, *, num_groups: int, **options: float
 ) -> BoundaryDistances:
     """The means of `example_boundary_distances` over each group, [G]; `options` are that function's own."""
-    check_examples(batch, num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
     found = example_boundary_distances(apply, params, batch, key, **options)  # pyright: ignore[reportArgumentType]
     means = (group_mean(values, batch.group, num_groups, batch.weight, empty=jnp.nan)[0] for values in found)
     return BoundaryDistances(*means)

@@ -9,7 +9,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxprune.data.batching import chunked
 from jaxprune.losses import cross_entropy
-from jaxprune.theory.checks import check_examples
+from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.taps import Product, find_products, run_tapped, squared_norm
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -39,7 +39,8 @@ def example_gradient_norms(
     Raises:
       UserError: There are no examples.
     """
-    check_examples(batch)
+    batch = check_examples(batch)
+    check_labels(apply, params, batch.x, batch.y, batch.weight)
     return _example_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
 
 
@@ -47,13 +48,14 @@ def reference_gradient_norms(
     apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 32
 ) -> Array:
     """The same as `example_gradient_norms` by forming every gradient, a chunk at a time: slow, and what to check by."""
-    check_examples(batch)
+    batch = check_examples(batch)
+    check_labels(apply, params, batch.x, batch.y, batch.weight)
     return _reference_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
 
 
 def formed_per_example(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy) -> list[str]:
     """The paths of the parameters whose gradients `example_gradient_norms` forms for each example of a chunk."""
-    check_examples(batch)
+    batch = check_examples(batch)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     one = Batch(*(jnp.asarray(a)[0] for a in batch))
     tapped = {p.leaf for p in _tappable(apply, loss, [leaf for _, leaf in leaves], params, one)[1].values()}

@@ -33,8 +33,8 @@ def group_gradients(
       UserError: There are no examples, a group is out of range, or the outputs for one example depend on the others
         (live batch statistics; checked outside of compiled functions).
     """
-    check_network(apply, params, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    check_network(apply, params, chunks)
     return _group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss)
 
 

@@ -162,8 +162,8 @@ def group_operator(
         raise unknown("curvature", curvature, CURVATURES)
     check_width(params)
     check_params(params)
-    check_network(apply, params, batch.x, batch.weight)
     chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
+    check_network(apply, params, chunks)
     if mesh is not None:
         chunks = _spread(chunks, mesh)
     operator = GroupOperator(as_pytree(apply), params, chunks, None, loss, curvature, mesh)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.data.batching import chunked
+from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples, check_width
 from jaxprune.theory.lanczos import Extremes, extreme_eigenvalues
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
@@ -62,7 +63,8 @@ def example_output_eigenvalues(
     Raises:
       UserError: There are no examples, a parameter is narrower than float32, or `max_iterations` is below 1.
     """
-    check_examples(batch)
+    batch = check_examples(batch)
+    check_key(key)
     check_width(params)
     return _eigenvalues(
         as_pytree(apply), params, batch, key, tolerance,
@@ -91,7 +93,7 @@ def example_jacobian_norms(
     Raises:
       UserError: There are no examples, or a parameter is narrower than float32.
     """
-    check_examples(batch)
+    batch = check_examples(batch)
     check_width(params)
     return _jacobian_norms(as_pytree(apply), params, batch, outputs=outputs, chunk_size=chunk_size)
 

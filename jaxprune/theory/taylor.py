@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_sum
 from jaxprune.losses import cross_entropy
-from jaxprune.theory.checks import check_examples
+from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -68,7 +68,8 @@ def taylor(
     Raises:
       UserError: There are no examples, or one is of a group that there is not.
     """
-    check_examples(batch, num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
+    check_labels(apply, dense, batch.x, batch.y, batch.weight)
     size = chunk_size_for(batch.x, chunk_size)
     return _taylor(as_pytree(apply), dense, pruned, batch, num_groups=num_groups, loss=loss, chunk_size=size)
 

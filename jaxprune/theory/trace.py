@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.errors import UserError, unknown
+from jaxprune.states import check_key
 from jaxprune.theory.operators import GroupOperator, everywhere
 from jaxprune.types import Array
 
@@ -113,6 +114,7 @@ def group_traces(operator: GroupOperator, key: jax.Array, *, products: int = 30,
     least = {"hutchinson": 2, "hutch++": 6, "xtrace": 4}[estimator]
     if products < least:
         raise UserError(f"theory: {products} products are too few for {estimator}; take {least} or more")
+    check_key(key)
     return _group_traces(operator, key, products=products, estimator=estimator)
 
 

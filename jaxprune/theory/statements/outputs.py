@@ -9,7 +9,7 @@ from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
-from jaxprune.theory.checks import check_examples
+from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.gradients import group_gradient_norms
 from jaxprune.theory.lanczos import Eigenvalue, Extremes
 from jaxprune.theory.outputs import (
@@ -79,7 +79,8 @@ def proposition2(
     Raises:
       UserError: There are no examples, or one is of a group that there is not.
     """
-    check_examples(batch, num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
+    check_labels(apply, params, batch.x, batch.y, batch.weight)
     jacobian = example_jacobian_norms(apply, params, batch, chunk_size=chunk_size)
     logits = _all_logits(apply, params, batch)
     slope = jax.grad(lambda z: jnp.sum(loss(z, jnp.asarray(batch.y))))(logits)
@@ -164,7 +165,8 @@ def theorem2(
     Raises:
       UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
     """
-    check_examples(batch, num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
+    check_labels(apply, params, batch.x, batch.y, batch.weight)
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
@@ -173,8 +175,7 @@ def theorem2(
         apply, params, batch, key,
         outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
     )  # fmt: skip
-    parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend)
-    parts |= _factors(form, p, jacobian, bend)
+    parts = _parts(form, p, jnp.asarray(batch.y), jacobian, bend) | _factors(form, p, jacobian, bend)
     terms = {name: _mean(values, batch, num_groups) for name, values in parts.items()}
     right = terms["closeness"] + terms["error"]
     left = jnp.where(jnp.isfinite(right), eigenvalue.value, jnp.nan)
