@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
+from jaxprune.reporting.comparison_verdicts import Outcome
 from jaxprune.reporting.style import GREY, PALETTE, save_figure
 
 _WIDTH = 9.2  # inches
@@ -40,7 +41,7 @@ def changes(comparison: Comparison) -> Figure | None:
         words, more, scale = MEASURES[measure]
         test = [comparison.difference(m, sparsity, "test", measure).change for m in methods]
         train = [comparison.difference(m, sparsity, "train", measure).change.mean for m in methods]
-        colours = [_verdict(found.low, found.high, more) for found in test]
+        colours = [_verdict(comparison, method, measure) for method in methods]
         axes.axvline(0, color="#444444", lw=0.9)
         axes.hlines(rows, [t.low for t in test], [t.high for t in test], color=colours, lw=1.6)
         axes.scatter([t.mean for t in test], rows, color=colours, s=24, zorder=3)
@@ -202,10 +203,11 @@ def front(points: np.ndarray) -> np.ndarray:
     return ~(beaten & truly).any(1)
 
 
-def _verdict(low: float, high: float, more: bool) -> str:
-    if not np.isfinite(low) or low <= 0 <= high:
-        return _NONE
-    return _GOOD if (low > 0) == more else _BAD
+def _verdict(comparison: Comparison, method: str, measure: str) -> str:
+    """The colour of a change on the test split, by its p adjusted for all comparisons."""
+    verdict = comparison.verdicts.get((comparison.headline, method, measure))
+    colours = {Outcome.BETTER: _GOOD, Outcome.WORSE: _BAD, Outcome.CHANCE: _NONE}
+    return colours[verdict.outcome if verdict else Outcome.CHANCE]
 
 
 def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import tomli_w
 
 from jaxprune.reporting import comparison_findings as findings
-from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison, figures_of
+from jaxprune.reporting.comparison import BASELINE, BY_LOSS, MEASURES, Comparison, figures_of
+from jaxprune.reporting.comparison_constraints import constraint_words, constraints_hold
 from jaxprune.reporting.page import image_of, templates, without_none
 
 _ALTERNATIVES = {
@@ -38,11 +39,12 @@ def render_comparison(comparison: Comparison, figures: Path, environment: Mappin
         sparsity=comparison.headline,
         answer=findings.answer(comparison),
         caveats=findings.caveats(comparison),
-        constraints=findings.constraints_hold(comparison),
-        constraint_words=findings.constraint_words(comparison) if comparison.inequality else "",
+        constraints=constraints_hold(comparison),
+        constraint_words=constraint_words(comparison) if comparison.inequality else "",
         images={name: image_of(path) for name, path in there.items() if path.exists()},
         alternatives=_ALTERNATIVES,
-        chosen_by=MEASURES[comparison.settings["compare"]["choose_by"]][0].partition(",")[0],
+        chosen_by=_with_kind(comparison.settings["compare"]["choose_by"]),
+        tests=findings.what_is_tested(comparison),
         dense=_dense(comparison),
         measures=[words for words, _, _ in MEASURES.values()],
         tables=[_table(comparison, sparsity) for sparsity in reversed(comparison.sparsities)],
@@ -61,10 +63,7 @@ def _table(comparison: Comparison, sparsity: float) -> dict[str, Any]:
             continue
         row: dict[str, Any] = {"title": comparison.titles[method], "values": _values(trial.values), "splits": {}}
         for split in ("train", "test"):
-            corrected = {m: comparison.adjusted(sparsity, split, m) for m in MEASURES} if split == "test" else {}
-            row["splits"][split] = [
-                _cell(comparison, method, sparsity, split, measure, corrected.get(measure, {})) for measure in MEASURES
-            ]
+            row["splits"][split] = [_cell(comparison, method, sparsity, split, measure) for measure in MEASURES]
         rows.append(row)
     return {"sparsity": sparsity, "rows": rows}
 
@@ -81,11 +80,9 @@ def _dense(comparison: Comparison) -> dict[str, list[str]]:
     return found
 
 
-def _cell(
-    comparison: Comparison, method: str, sparsity: float, split: str, measure: str, corrected: Mapping[str, float]
-) -> dict[str, str]:
+def _cell(comparison: Comparison, method: str, sparsity: float, split: str, measure: str) -> dict[str, str]:
     """A mean with the half width of its interval, and how it compares with the baseline."""
-    _, more, scale = MEASURES[measure]
+    scale = MEASURES[measure][2]
     digits = 1 if scale == 100 else 3
     found = comparison.interval(scale * comparison.figures(comparison.chosen[method, sparsity], split)[measure])
     cell = {
@@ -95,12 +92,11 @@ def _cell(
         "note": "",
     }
     if method != BASELINE:
-        change, p = comparison.difference(method, sparsity, split, measure)
-        if change.low > 0 or change.high < 0:
-            cell["verdict"] = "better" if (change.low > 0) == more else "worse"
-        mine = f", {corrected[method]:.2g} after Holm" if method in corrected else ""
-        ends = f"{change.low:+.{digits}f} to {change.high:+.{digits}f}"
-        cell["note"] = f"against naive: {change.mean:+.{digits}f} ({ends}), p = {p:.2g}{mine}"
+        verdict = comparison.verdicts.get((sparsity, method, measure)) if split == "test" else None
+        change = verdict.change if verdict else comparison.difference(method, sparsity, split, measure).change
+        cell["verdict"] = verdict.outcome.value if verdict else ""
+        ends = "" if np.isnan(change.low) else f" ({change.low:+.{digits}f} to {change.high:+.{digits}f})"
+        cell["note"] = f"against naive: {change.mean:+.{digits}f}{ends}; {verdict.tested if verdict else 'not tested'}"
     return cell
 
 
@@ -125,6 +121,11 @@ def _tried(comparison: Comparison) -> list[dict[str, Any]]:
             ]
         rows.append(row)
     return rows
+
+
+def _with_kind(measure: str) -> str:
+    """A measure and whether it is of losses or of decisions, such as "by accuracy: largest ψ"."""
+    return f"by {'loss' if measure in BY_LOSS else 'accuracy'}: {MEASURES[measure][0].partition(',')[0]}"
 
 
 def _values(values: Mapping[str, float]) -> str:
