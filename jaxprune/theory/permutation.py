@@ -61,7 +61,7 @@ def permutation_test(predictors: Array, observed: Array, *, draws: int = 5000, s
     groups = int(known.sum())
     x, y = _standard_ranks(predictors[..., known]), _standard_ranks(observed[..., known])
     valid = np.isfinite(x).all(-1) & np.isfinite(y).all(-1)  # [K, R]
-    judged = valid.any(1)
+    judged = valid.any(-1)
     if groups < 3 or not judged.any():
         nothing = np.full(len(predictors), np.nan)
         return PredictorTest(nothing, nothing, nothing, float("nan"), groups, 0)
