@@ -234,7 +234,7 @@ def test_lifting_reaches_the_aim_and_levelling_down_is_called_by_its_name():
     best = comparison([trial("best", NAIVE + np.where(NAIVE.max(-1, keepdims=True) == NAIVE, 0.04, 0.01))])
     assert "it lifts the best more than the worst" in findings.levelling(best, "best")
     worse = comparison([trial("worse", NAIVE - [0, 0, 0.05])])
-    assert "the best mean of the largest ψ is that of plain fine-tuning" in findings.winner(worse, FAIRNESS[0])
+    assert "a better mean of the largest ψ than plain fine-tuning" in findings.winner(worse, FAIRNESS[0])
     fields = {name: vars(lifted)[name] for name in Comparison.__dataclass_fields__}
     assert "One seed" in findings.answer(Comparison(**fields | {"seeds": [0]}))[0]
 

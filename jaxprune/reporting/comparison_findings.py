@@ -64,7 +64,10 @@ def winner(comparison: Comparison, measure: str) -> str:
     title, verdict = f"“{comparison.titles[best]}”", verdicts[best]
     reached = f"{base + float(verdict.change.mean):.{digits}f} {level_unit}"
     if gains[best] <= 0:
-        return f"{kind}: the best mean of {words} is that of plain fine-tuning itself, {base:.{digits}f} {level_unit}."
+        return (
+            f"{kind}: no method that costs at most one point of accuracy has a better mean of {words} than plain "
+            f"fine-tuning ({base:.{digits}f} {level_unit})."
+        )
     clear = [method for method in gains if verdicts[method].outcome is Outcome.BETTER]
     if best in clear:
         others = len(clear) - 1

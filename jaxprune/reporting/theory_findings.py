@@ -107,7 +107,7 @@ def _prediction(results: Results) -> str:
     if not test.judged:
         reason = "with finite numbers " if len(results.group_names) >= 3 else ""
         return f"There are too few groups {reason}(fewer than three) for rank correlations."
-    sentence = f"At {sparsity:.0%} on the {theory.split} split: {ranking_words(test, 'harm R(a), by loss')}"
+    sentence = f"At {sparsity:.0%} on the {theory.split} split: {ranking_words(test, 'harm (R(a), by loss)')}"
     key = ("pruned", float(theory.sparsities[s]), theory.split)
     if key not in results.metrics:
         return sentence
