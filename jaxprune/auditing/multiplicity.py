@@ -1,5 +1,7 @@
 """Paired tests and intervals over seeds, adjusted for the number of comparisons."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -27,7 +29,8 @@ def paired_p_value(differences: Array, resolution: float = 0.0) -> float:
     differences = np.asarray(differences, float)
     if len(differences) < FEWEST_SEEDS or not np.isfinite(differences).all() or constant(differences, resolution):
         return float("nan")
-    return float(stats.ttest_1samp(differences, 0)[1])
+    test: Any = stats.ttest_1samp(differences, 0)
+    return float(test.pvalue)
 
 
 def constant(differences: Array, resolution: float = 0.0) -> bool:
