@@ -214,6 +214,15 @@ def test_scores_agree_with_scipy_and_leave_out_what_is_not_known():
     assert np.isnan(score_predictor(np.ones(3), np.arange(3)).regret)
 
 
+def test_tied_predictions_do_not_depend_on_the_order_of_the_groups():
+    predictor, observed = np.array([2.0, 2.0, 1.0, 2.0]), np.array([0.1, 0.7, 0.9, 0.4])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
+        found = score_predictor(predictor[order], observed[order])
+        assert found.regret == pytest.approx(0.9 - (0.1 + 0.7 + 0.4) / 3)
+        assert found.hit == 0
+    assert score_predictor(np.array([1.0, 1, 0]), np.array([0.5, 0.2, 0.1])).hit == 0.5
+
+
 def test_where_a_bound_stops_being_informative():
     sparsities = np.array([0.3, 0.5, 0.7])
     bound = np.array([[2.0, 2.0, 50.0, 2.0], [2.0, 30.0, 2.0, 0.5], [2.0, 40.0, 2.0, 2.0]])

@@ -16,6 +16,7 @@ from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.theory_rows import theory_rows
 from jaxprune.reporting.theory_tables import theory_tables
+from jaxprune.theory import permutation_test
 
 MADE_BY = {"jaxprune": "0", "time": "2026-01-01T00:00:00"}
 
@@ -203,3 +204,38 @@ def test_a_split_over_layers_that_is_nowhere_finite_is_passed_over(lost, tmp_pat
         said = section(made, "Which layers").sentences[0]
         draw_theory(made, tmp_path)
     assert said == "No group has a finite harm to split." if len(lost) == 4 else "town 3 is hurt" not in said
+
+
+def ranked(groups, noise, seed=0):
+    """A test of three predictors of which the first is the harm itself, with noise."""
+    rng = np.random.default_rng(seed)
+    observed = np.arange(float(groups)) + np.zeros((4, 1))
+    predictors = np.stack([observed + noise * rng.normal(size=(4, groups)), *rng.normal(size=(2, 4, groups))])
+    return permutation_test(predictors, observed)
+
+
+def test_a_predictor_predicts_only_where_the_adjusted_test_says_so() -> None:
+    sure = ranked(6, 0.1)
+    assert sure.adjusted_p[0] < 0.05
+    assert "gradient norm ‖g‖ predicts the order of the groups" in theory_findings.ranking_words(sure, "harm")
+    assert "over groups" not in theory_findings.ranking_words(sure, "harm"), "six groups have no interval"
+    assert "over groups)" in theory_findings.ranking_words(ranked(12, 0.5), "harm")
+    four = ranked(4, 0.0)
+    assert (four.correlation[0], four.chance) == (pytest.approx(1), pytest.approx(1, abs=0.3))
+    weak = ranked(5, 100)
+    assert weak.adjusted_p.min() > 0.05
+    words = theory_findings.ranking_words(weak, "harm")
+    assert words.startswith("None of the 3 predictors")
+    assert f"{np.nanmax(weak.correlation):.2f}" in words
+    assert f"chance alone reaches {weak.chance:.2f}" in words
+
+
+def test_predictors_are_tested_by_loss_and_where_audited_by_accuracy() -> None:
+    made = by_hand()
+    s = int(np.argmax(made.theory.sparsities))
+    drop = made.audit("pruned", float(made.theory.sparsities[s]), "test").impact.accuracy_drop
+    on_test = changed(made, split="test")
+    sentences = " ".join(theory_findings.why(on_test))
+    by_accuracy = theory_findings.predictor_test(on_test, s, drop)
+    assert theory_findings.ranking_words(by_accuracy, "the drop in accuracy") in sentences
+    assert "the drop in accuracy" not in " ".join(theory_findings.why(made)), "the training split was not audited"

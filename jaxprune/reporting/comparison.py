@@ -1,4 +1,4 @@
-"""The results of a comparison of methods as plain arrays, their JSON form, and what is read off them."""
+"""The results of a comparison of methods, their JSON form, and the verdicts on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from jaxprune.auditing import GroupMetrics, Impact, Interval, impact, mean_interval
+from jaxprune.auditing import GroupMetrics, Interval, impact, mean_interval
+from jaxprune.auditing.multiplicity import paired_p_value
+from jaxprune.reporting.comparison_verdicts import Change, Verdict, judge
 from jaxprune.reporting.results import to_arrays, to_plain
 
 BASELINE = "naive"
@@ -24,6 +25,11 @@ MEASURES: Mapping[str, tuple[str, bool, float]] = {
     "excess_accuracy_gap_spread": ("spread of ψ, points", False, 100),
     "excessive_loss_spread": ("spread ξ of R, nats", False, 1),
 }
+BY_LOSS = ("excessive_loss_spread",)  # the other measures count right decisions
+# The measures that claims are made of: with every method, one family of tests.
+FAIRNESS = ("max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy")
+# Changes that are this close count as the same: of shares, rounding in float64; of losses, in float32.
+_RESOLUTION = {measure: 1e-6 if measure in BY_LOSS else 1e-10 for measure in MEASURES}
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Difference(NamedTuple):
 
     Attributes:
       change: Mean over seeds of the difference, with its interval.
-      p: Of the paired t-test, two-sided; NaN for fewer than two seeds.
+      p: Of the paired t-test, two-sided, by itself; NaN without a test.
     """
 
     change: Interval
@@ -145,19 +151,39 @@ class Comparison:
         return mean_interval(values, axis, self.settings["audit"]["confidence"])
 
     def difference(self, method: str, sparsity: float, split: str, measure: str) -> Difference:
-        """A method against the baseline, in the unit of the measure (points, nats)."""
-        scale = MEASURES[measure][2]
-        mine, base = (scale * self.figures(self.chosen[name, sparsity], split)[measure] for name in (method, BASELINE))
-        change = mine - base
-        # A t-test of differences without any spread divides by 0; there is nothing to test.
-        p = float(stats.ttest_rel(mine, base).pvalue) if len(change) > 1 and np.ptp(change) > 0 else np.nan
-        return Difference(self.interval(change), p)
+        """A method against the baseline, in the unit of the measure (points, nats), not adjusted for others."""
+        changes = self._change(method, sparsity, split, measure)
+        p = paired_p_value(changes.differences, changes.resolution)
+        return Difference(change=self.interval(changes.differences), p=p)
 
-    def adjusted(self, sparsity: float, split: str, measure: str) -> dict[str, float]:
-        """Method -> p of its difference, corrected for the number of methods (Holm 1979)."""
-        there = [name for name in self.methods[1:] if (name, sparsity) in self.chosen]
-        p = {name: self.difference(name, sparsity, split, measure).p for name in there}
-        return holm({name: value for name, value in p.items() if np.isfinite(value)})
+    @cached_property
+    def verdicts(self) -> dict[tuple[float, str, str], Verdict]:
+        """(sparsity, method, measure) -> the verdict on the test split, adjusted for its family.
+
+        At each sparsity there are two families: all methods by the measures of `FAIRNESS`, and all methods by their
+        accuracy, which is the price. Methods that diverged count in both.
+        """
+        found = {}
+        for sparsity in self.sparsities:
+            methods = [m for m in self.methods[1:] if {(m, sparsity), (BASELINE, sparsity)} <= set(self.chosen)]
+            for family in (FAIRNESS, ("accuracy",)):
+                changes = {
+                    (sparsity, method, measure): self._change(method, sparsity, "test", measure)
+                    for method in methods
+                    for measure in family
+                }
+                found |= judge(changes, len(family) * (len(self.methods) - 1))
+        return found
+
+    @property
+    def comparisons(self) -> int:
+        """The size of the family of fairness claims at one sparsity."""
+        return len(FAIRNESS) * (len(self.methods) - 1)
+
+    def _change(self, method: str, sparsity: float, split: str, measure: str) -> Change:
+        _, more, scale = MEASURES[measure]
+        mine, base = (scale * self.figures(self.chosen[name, sparsity], split)[measure] for name in (method, BASELINE))
+        return Change(differences=mine - base, more_is_better=more, resolution=scale * _RESOLUTION[measure])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; numbers that are not finite become null."""
@@ -207,22 +233,40 @@ def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarr
       metrics: Of the network, leaves [R, G] and [R].
       dense: Of the dense network, on the same people.
     """
-    harm = Impact(*(np.asarray(leaf) for leaf in impact(dense, metrics)))
+    metrics, dense = counted(metrics), counted(dense)
+    harm = impact(dense, metrics)
+    # ψ in float64: `impact` itself gives it in the precision of JAX.
+    gaps, losses = harm.accuracy_drop - harm.overall_accuracy_drop[..., None], harm.excessive_loss
+    worst, best = np.nanmin(metrics.accuracy, -1), np.nanmax(metrics.accuracy, -1)
     return {
         "accuracy": np.asarray(metrics.overall_accuracy),
-        "worst_group_accuracy": np.nanmin(metrics.accuracy, -1),
-        "best_group_accuracy": np.nanmax(metrics.accuracy, -1),
-        "accuracy_spread": np.asarray(metrics.accuracy_spread),
-        "max_excess_accuracy_gap": np.asarray(harm.max_excess_accuracy_gap),
-        "excess_accuracy_gap_spread": np.nanmax(harm.excess_accuracy_gap, -1) - np.nanmin(harm.excess_accuracy_gap, -1),
-        "excessive_loss_spread": np.asarray(harm.excessive_loss_spread),
+        "worst_group_accuracy": worst,
+        "best_group_accuracy": best,
+        "accuracy_spread": best - worst,
+        "max_excess_accuracy_gap": np.nanmax(gaps, -1),
+        "excess_accuracy_gap_spread": np.nanmax(gaps, -1) - np.nanmin(gaps, -1),
+        "excessive_loss_spread": np.nanmax(losses, -1) - np.nanmin(losses, -1),
     }
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction: no hypothesis is refused that a larger p of the same family would not be."""
-    found, least = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        least = max(least, min(1.0, (len(p) - rank) * p[name]))
-        found[name] = least
-    return found
+def counted(metrics: GroupMetrics) -> GroupMetrics:
+    """The metrics in float64, accuracies as whole numbers of people over the size of their group.
+
+    float32 makes equal changes of two seeds differ in the last digit; numbers of people do not. Accuracies that are not
+    those of whole people, as with weights other than 1, stay as they are.
+    """
+    size, loss, accuracy, overall_loss, overall_accuracy = (np.asarray(leaf, np.float64) for leaf in metrics)
+    return GroupMetrics(
+        size=size,
+        loss=loss,
+        accuracy=_exact_share(accuracy, size),
+        overall_loss=overall_loss,
+        overall_accuracy=_exact_share(overall_accuracy, np.sum(size, -1)),
+    )
+
+
+def _exact_share(share: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Shares of people as ratios of whole numbers, where they are that up to float32."""
+    people = np.rint(share * size)
+    whole = (size > 0) & (np.abs(share * size - people) <= 1e-3 + 2e-7 * size) & (np.rint(size) == size)
+    return np.where(whole, people / np.where(size > 0, size, 1), share)

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from jaxprune.auditing import Interval
 from jaxprune.reporting.charts import OverSeeds, draw_bars, draw_trajectories, keep_in_range, over_seeds, with_seeds
 from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
+from jaxprune.reporting.comparison_verdicts import Outcome
 from jaxprune.reporting.quantities import QUANTITIES, difference_interval, multiplier_kind
 from jaxprune.reporting.style import GREY, PALETTE, save_figure
 
@@ -46,7 +47,7 @@ def changes(comparison: Comparison) -> Figure | None:
         train = [np.mean(_figures(comparison, m, "train", measure) - train_naive) for m in methods]
         intervals = [difference_interval(comparison, values, naive, measure) for values in mine]
         test = with_seeds(Interval(*np.transpose(intervals)), np.transpose(mine) - naive[:, None])
-        colours = [_verdict(low, high, more) for low, high in zip(test.low, test.high, strict=True)]
+        colours = [_verdict(comparison, method, measure) for method in methods]
         axes.axvline(0, color="#444444", lw=0.9)
         drawn = OverSeeds(*(scale * part for part in test))
         draw_bars(axes, "x", rows, drawn, colours, lw=1.6)
@@ -222,10 +223,11 @@ def _figures(comparison: Comparison, method: str, split: str, measure: str) -> n
     return comparison.figures(comparison.chosen[method, comparison.headline], split)[measure]
 
 
-def _verdict(low: float, high: float, more: bool) -> str:
-    if not np.isfinite(low) or low <= 0 <= high:
-        return _NONE
-    return _GOOD if (low > 0) == more else _BAD
+def _verdict(comparison: Comparison, method: str, measure: str) -> str:
+    """The colour of a change on the test split, by its p adjusted for all comparisons."""
+    verdict = comparison.verdicts.get((comparison.headline, method, measure))
+    colours = {Outcome.BETTER: _GOOD, Outcome.WORSE: _BAD, Outcome.CHANCE: _NONE}
+    return colours[verdict.outcome if verdict else Outcome.CHANCE]
 
 
 def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:

@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison
+from jaxprune.auditing import MINIMUM_SEEDS
+from jaxprune.auditing.multiplicity import LEVEL
+from jaxprune.reporting.comparison import BASELINE, BY_LOSS, FAIRNESS, MEASURES, Comparison
+from jaxprune.reporting.comparison_verdicts import Outcome, Verdict
+from jaxprune.reporting.numbers import listing, p_value, percent, plural
 
-FAIRNESS = ("max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy")
 _WORDS = {
     "max_excess_accuracy_gap": "the largest ψ",
     "accuracy_spread": "the accuracy spread",
@@ -12,84 +15,136 @@ _WORDS = {
     "worst_group_accuracy": "the accuracy of the worst group",
 }
 _AIM = 1 / 3  # of the largest ψ and of the accuracy spread
+_AIMED = ("max_excess_accuracy_gap", "accuracy_spread")
 _COST = 1.0  # point of accuracy
 _FEW = 200  # test examples of a group
 _HUGE = 100.0  # a multiplier beside which the loss itself, of weight 1, is nothing
 
 
 def answer(comparison: Comparison) -> list[str]:
-    """The answer, a paragraph each: who wins by which measure, the aim, and whether it holds on new people."""
+    """The answer, a paragraph each: each measure, the aim, new people, and what was tested."""
     if len(comparison.seeds) < 2:
-        return [
-            "One seed was run: there are no intervals and no tests, so no method can be said to help. Set seeds to 3 "
-            "or more."
-        ]
+        return ["One seed was run: no method can be said to help. Set seeds to 4 or more."]
     if not _rivals(comparison):
         return ["Plain fine-tuning alone was run: name other methods in compare.methods."]
-    won = [winner(comparison, measure) for measure in FAIRNESS]
-    return [" ".join(won[:2]), " ".join(won[2:]), aim(comparison), new_people(comparison)]
+    claims = [winner(comparison, measure) for measure in FAIRNESS]
+    if len(comparison.seeds) >= MINIMUM_SEEDS:
+        claims.append(aim(comparison))
+    return [*claims, new_people(comparison), what_is_tested(comparison)]
+
+
+def what_is_tested(comparison: Comparison) -> str:
+    """How many comparisons the tests are adjusted for, and what they speak of."""
+    seeds, methods = len(comparison.seeds), len(comparison.methods) - 1
+    if seeds < MINIMUM_SEEDS:
+        return (
+            f"With {plural(seeds, 'seed')} there are no tests and no intervals, so no method can be said to help: set "
+            f"seeds to {MINIMUM_SEEDS} or more. Means are given as a description of these networks."
+        )
+    return (
+        f"A change counts as told from chance where its paired t-test over {seeds} seeds stays below {LEVEL:g} after "
+        f"Holm's correction for all {comparison.comparisons} comparisons at this sparsity: "
+        f"{plural(methods, 'method')}, each by {len(FAIRNESS)} measures. All seeds share the same test people: these "
+        "tests speak of other initialisations and orders of the examples, not of other people."
+    )
 
 
 def winner(comparison: Comparison, measure: str) -> str:
-    """The affordable method that improves a measure most on the test split, or that none does."""
-    sparsity, words = comparison.headline, _WORDS[measure]
-    _, more, scale = MEASURES[measure]
-    unit = "nats" if scale == 1 else "points"
-    base = float(np.mean(comparison.figures(comparison.chosen[BASELINE, sparsity], "test")[measure])) * scale
-    changes = {m: comparison.difference(m, sparsity, "test", measure) for m in affordable(comparison)}
-    sign = 1 if more else -1
-    clear = {m: d for m, d in changes.items() if sign * (d.change.low if more else d.change.high) > 0}
-    digits = 1 if scale == 100 else 3
-    if not clear:
-        return f"Nothing clearly improves {words} ({base:.{digits}f} {unit} with plain fine-tuning)."
-    best = max(clear, key=lambda m: sign * float(clear[m].change.mean))
-    change, corrected = clear[best].change, comparison.adjusted(sparsity, "test", measure).get(best, np.nan)
-    cost = comparison.difference(best, sparsity, "test", "accuracy").change
-    low, high = sorted((abs(change.low), abs(change.high)))
-    verb = "raises" if more else "cuts"
-    others = len(clear) - 1
-    also = f"; {others} other{'s' * (others > 1)} also clearly help{'s' * (others == 1)}" if others else ""
-    doubt = "" if corrected < 0.05 else ", which could be chance among so many methods"
+    """The affordable method that improves a measure most on the test split, if it can be told from chance."""
+    words, (_, more, scale) = _WORDS[measure], MEASURES[measure]
+    kind = "By loss" if measure in BY_LOSS else "By accuracy"
+    sign, digits, unit = (1 if more else -1), (1 if scale == 100 else 3), ("points" if scale == 100 else "nats")
+    level_unit = "%" if measure == "worst_group_accuracy" else unit
+    base = _baseline(comparison, measure)
+    verdicts = {method: _verdict(comparison, method, measure) for method in affordable(comparison)}
+    gains = {method: sign * float(verdict.change.mean) for method, verdict in verdicts.items()}
+    start = f"{base:.{digits}f} {level_unit} with plain fine-tuning"
+    if not gains:
+        return f"{kind}: every method costs more than one point of accuracy, so none is named for {words} ({start})."
+    best = max(gains, key=gains.__getitem__)
+    title, verdict = f"“{comparison.titles[best]}”", verdicts[best]
+    reached = f"{base + float(verdict.change.mean):.{digits}f} {level_unit}"
+    if gains[best] <= 0:
+        return (
+            f"{kind}: no method that costs at most one point of accuracy has a better mean of {words} than plain "
+            f"fine-tuning ({base:.{digits}f} {level_unit})."
+        )
+    clear = [method for method in gains if verdicts[method].outcome is Outcome.BETTER]
+    if best in clear:
+        others = len(clear) - 1
+        return (
+            f"{kind}: {title} {'raises' if more else 'cuts'} {words} most, to {reached} ({start}). "
+            f"{_size_of(verdict, digits, unit)} {_cost(comparison, best)}"
+            + (f" {plural(others, 'other method')} also improve{'s' * (others == 1)} it." if others else "")
+        )
+    said = f"{kind}: {title} has the best mean of {words}, {reached} ({start}). {_doubt(verdict, digits, unit)}"
+    if clear:
+        also = listing([f"“{comparison.titles[method]}”" for method in clear])
+        said += f" The smaller change by {also} is steadier and can be told from chance."
+    return said
+
+
+def _size_of(verdict: Verdict, digits: int, unit: str) -> str:
+    """A change that can be told from chance, with the interval of its whole family."""
+    low, high = (f"{float(end):+.{digits}f}" for end in (verdict.change.low, verdict.change.high))
     return (
-        f"“{comparison.titles[best]}” {verb} {words} most, from {base:.{digits}f} to "
-        f"{base + float(change.mean):.{digits}f} {unit} (by {low:.{digits}f} to {high:.{digits}f}; "
-        f"p = {corrected:.2g} after Holm's correction{doubt}), while accuracy changes by {cost.mean:+.2f} points "
-        f"({cost.low:+.2f} to {cost.high:+.2f}){also}."
+        f"It changes by {low} to {high} {unit}, an interval for all {verdict.comparisons} comparisons at once "
+        f"(Holm's {p_value(verdict.adjusted_p)})."
     )
+
+
+def _doubt(verdict: Verdict, digits: int, unit: str) -> str:
+    """Why a change is not claimed, and which would have been seen."""
+    if verdict.same:
+        return "The change is the same in every seed: no test."
+    if not np.isfinite(verdict.adjusted_p):
+        return "There are too few seeds for a test."
+    return (
+        f"After adjusting for {verdict.comparisons} comparisons this cannot be told from chance "
+        f"({p_value(verdict.adjusted_p)}); the smallest change that could have been seen is "
+        f"{verdict.smallest_visible:.{digits}f} {unit}."
+    )
+
+
+def _cost(comparison: Comparison, method: str) -> str:
+    """What a method does to the accuracy of all."""
+    cost = _verdict(comparison, method, "accuracy")
+    return f"Accuracy over all people changes by {float(cost.change.mean):+.2f} points ({_short(cost)})."
+
+
+def _short(verdict: Verdict) -> str:
+    return f"Holm's {p_value(verdict.adjusted_p)}" if np.isfinite(verdict.adjusted_p) else verdict.tested
 
 
 def aim(comparison: Comparison) -> str:
     """Whether a method cuts both the largest ψ and the accuracy spread by a third for at most a point of accuracy."""
-    sparsity = comparison.headline
-    reached = []
+    reached = {}
     for method in affordable(comparison):
-        cuts = [_cut(comparison, method, measure) for measure in ("max_excess_accuracy_gap", "accuracy_spread")]
-        if all(share >= _AIM and clear for share, clear in cuts):
-            reached.append((method, cuts))
+        outcomes = [_verdict(comparison, method, measure).outcome for measure in _AIMED]
+        cuts = _both(comparison, method)
+        if min(cuts) >= _AIM and set(outcomes) == {Outcome.BETTER}:
+            reached[method] = cuts
+    where = f"At {percent(comparison.headline)}, on the test split and by accuracy"
+    cost = "at a mean cost of at most one point of accuracy"
+    test = f"each change below {LEVEL:g} after Holm's correction for {comparison.comparisons} comparisons"
     if reached:
-        reached.sort(key=lambda pair: -min(share for share, _ in pair[1]))
-        named = [f"“{comparison.titles[m]}” (by {psi[0]:.0%} and {spread[0]:.0%})" for m, (psi, spread) in reached]
-        listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+        best = max(reached, key=lambda method: min(reached[method]))
+        named = listing([f"“{comparison.titles[method]}”" for method in reached])
+        psi, spread = reached[best]
+        most = f"“{comparison.titles[best]}” cuts both furthest: the largest ψ by {percent(psi, 2)}, the spread by {percent(spread, 2)}."
         return (
-            f"At {sparsity:.0%}, the largest ψ and the accuracy spread of plain fine-tuning on the test split are both "
-            f"cut by a third or more, at a cost of at most one point of accuracy, by {listed}. "
-            f"{levelling(comparison, reached[0][0])}"
+            f"{where}, the largest ψ and the accuracy spread of plain fine-tuning are both cut by a third or more, "
+            f"{cost}, by {named} ({test}). {most} {levelling(comparison, best)}"
         )
-    best = max(affordable(comparison) or _rivals(comparison), key=lambda m: min(_both(comparison, m)))
+    best = max(affordable(comparison) or _rivals(comparison), key=lambda method: min(_both(comparison, method)))
     psi, spread = _both(comparison, best)
-    dense, base = (
-        100 * float(np.mean(metrics.accuracy_spread))
-        for metrics in (comparison.dense["test"], comparison.chosen[BASELINE, sparsity].metrics["test"])
-    )
-    own = (
-        f" The dense networks themselves have an accuracy spread of {dense:.1f} points, of the {base:.1f} with plain "
-        "fine-tuning: so much is not the pruning's doing."
-    )
+    dense = 100 * float(np.mean(comparison.dense["test"].accuracy_spread))
     return (
-        f"No method cuts both the largest ψ and the accuracy spread of plain fine-tuning by a third at "
-        f"{sparsity:.0%} for "
-        f"at most one point of accuracy, clear of zero. The one that comes nearest is “{comparison.titles[best]}” "
-        f"({_percent(psi)} and {_percent(spread)}). {levelling(comparison, best)}{own}"
+        f"{where}, no method is shown to cut both the largest ψ and the accuracy spread of plain fine-tuning by a "
+        f"third {cost} ({test}). By its means “{comparison.titles[best]}” comes nearest: {_percent(psi)} of ψ and "
+        f"{_percent(spread)} of the spread. {levelling(comparison, best)} The dense networks themselves have an "
+        f"accuracy spread of {dense:.1f} points, of the {_baseline(comparison, 'accuracy_spread'):.1f} with plain "
+        "fine-tuning: so much comes from elsewhere than pruning."
     )
 
 
@@ -113,78 +168,34 @@ def levelling(comparison: Comparison, method: str) -> str:
         how = "neither end gains"
     return (
         f"With “{comparison.titles[method]}”, the worst group's accuracy changes by {low:+.1f} points and "
-        f"the best group's by {high:+.1f}: {how}."
+        f"the best group's by {high:+.1f}, in the mean: {how}."
     )
 
 
 def new_people(comparison: Comparison) -> str:
-    """What is left on the test split of what the methods reach on the training split."""
-    sparsity = comparison.headline
+    """What is left on the test split of what the methods reach on the training split: a description, no test."""
     there = _rivals(comparison)
     cuts = np.array(
-        [[_cut(comparison, m, "max_excess_accuracy_gap", split)[0] for split in ("train", "test")] for m in there]
+        [[_cut(comparison, m, "max_excess_accuracy_gap", split) for split in ("train", "test")] for m in there]
     )
     if not np.isfinite(cuts).all() or cuts[:, 0].max() <= 0:
-        return f"On the training split, too, no method cuts the largest ψ at {sparsity:.0%}."
+        return (
+            f"On the training split, too, no method cuts the largest ψ at {percent(comparison.headline)} in the mean."
+        )
     best = int(cuts[:, 0].argmax())
+    fitted, fresh = (int(np.sum(cuts[:, split] > 0)) for split in (0, 1))
     return (
-        f"On the training split, “{comparison.titles[there[best]]}” does best on the largest ψ "
-        f"({_percent(cuts[best, 0])}); on the test split, its change is {_percent(cuts[best, 1])}. Of "
-        f"{len(there)} methods, "
-        f"{int(np.sum(cuts[:, 0] > 0))} cut it on the training split and {int(np.sum(cuts[:, 1] > 0))} on the "
-        f"test split, "
-        "in the mean."
-    )
-
-
-def constraints_hold(comparison: Comparison) -> list[dict[str, str]]:
-    """For each constrained method at the headline sparsity: the largest violation on each split, and where it held."""
-    rows = []
-    for method, inequality in comparison.inequality.items():
-        trial = comparison.chosen.get((method, comparison.headline))
-        if trial is None or not trial.violation:
-            continue
-        # An equality is missed on either side.
-        worst = {s: np.max(v if inequality else np.abs(v), -1) for s, v in trial.violation.items()}
-        row = {"title": comparison.titles[method], "kind": "inequality" if inequality else "equality"}
-        for split, values in worst.items():
-            found = comparison.interval(values)
-            row[split] = f"{found.mean:+.4f}" if inequality else f"{found.mean:.4f}"
-            row[f"{split}_held"] = f"{int(np.sum(values <= 0))} of {len(values)}" if inequality else "–"
-        rows.append(row)
-    return rows
-
-
-def constraint_words(comparison: Comparison) -> str:
-    """Whether the inequalities that held on the training split hold on the test split; "" without any."""
-    if not any(comparison.inequality.values()):
-        return ""
-    held = missed = 0
-    by: list[float] = []
-    for method, inequality in comparison.inequality.items():
-        trial = comparison.chosen.get((method, comparison.headline))
-        if trial is None or not trial.violation or not inequality:
-            continue
-        worst = {split: np.max(values, -1) for split, values in trial.violation.items()}
-        on_train = worst["train"] <= 0
-        held += int(on_train.sum())
-        missed += int((on_train & (worst["test"] > 0)).sum())
-        by += worst["test"][on_train & (worst["test"] > 0)].tolist()
-    if not held:
-        return "In no seed did an inequality constraint hold on the whole training split."
-    if not missed:
-        return f"In all {held} cases (method, seed) where an inequality held on the training split, it does on test."
-    return (
-        f"Of {held} cases (method, seed) where an inequality held on the whole training split, it is broken on "
-        f"the test "
-        f"split in {missed}, by {np.median(by):.4f} in the median."
+        f"On the people trained on, “{comparison.titles[there[best]]}” does best on the largest ψ in the mean "
+        f"({_percent(cuts[best, 0])}), a figure that gains from being the best of {len(there)}. On the test split, "
+        f"which had no part in that choice, it is {_percent(cuts[best, 1])}. Of the methods, {fitted} cut it in the "
+        f"mean on the training split and {fresh} on the test split: a description, not a test."
     )
 
 
 def caveats(comparison: Comparison) -> list[str]:
     """What a careful reader must know."""
     notes = [
-        f"{comparison.titles[t.method]} at {t.sparsity:.0%} with "
+        f"{comparison.titles[t.method]} at {percent(t.sparsity)} with "
         f"{', '.join(f'{name} {value:g}' for name, value in t.values.items()) or 'its only setting'} diverged and is "
         f"left out: {t.trouble}"
         for t in comparison.trials
@@ -194,7 +205,7 @@ def caveats(comparison: Comparison) -> list[str]:
         largest = 0 if t.multipliers is None else float(np.max(np.abs(t.multipliers)))
         if not largest <= _HUGE:
             notes.append(
-                f"{comparison.titles[t.method]} at {t.sparsity:.0%} with dual rate {t.values.get('dual_rate', 0):g}: a "
+                f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate {t.values.get('dual_rate', 0):g}: a "
                 f"multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
                 f"compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
             )
@@ -224,26 +235,34 @@ def caveats(comparison: Comparison) -> list[str]:
 
 def affordable(comparison: Comparison) -> list[str]:
     """Methods that cost at most a point of test accuracy in the mean."""
-    at = comparison.headline
-    return [m for m in _rivals(comparison) if comparison.difference(m, at, "test", "accuracy").change.mean >= -_COST]
+    return [m for m in _rivals(comparison) if _verdict(comparison, m, "accuracy").change.mean >= -_COST]
 
 
 def _rivals(comparison: Comparison) -> list[str]:
     return [m for m in comparison.methods[1:] if (m, comparison.headline) in comparison.chosen]
 
 
-def _cut(comparison: Comparison, method: str, measure: str, split: str = "test") -> tuple[float, bool]:
-    """The share of the baseline's figure that a method takes away, and whether its interval is clear of zero."""
-    base = comparison.figures(comparison.chosen[BASELINE, comparison.headline], split)[measure]
+def _verdict(comparison: Comparison, method: str, measure: str) -> Verdict:
+    return comparison.verdicts[comparison.headline, method, measure]
+
+
+def _baseline(comparison: Comparison, measure: str, split: str = "test") -> float:
+    """The mean of plain fine-tuning, in the unit of the measure."""
+    figures = comparison.figures(comparison.chosen[BASELINE, comparison.headline], split)
+    return MEASURES[measure][2] * float(np.mean(figures[measure]))
+
+
+def _cut(comparison: Comparison, method: str, measure: str, split: str = "test") -> float:
+    """The share of the baseline's figure that a method takes away, by means; NaN where there is none to take."""
+    base = _baseline(comparison, measure, split)
     change = comparison.difference(method, comparison.headline, split, measure).change
-    mean = float(np.mean(base)) * MEASURES[measure][2]
-    return (-float(change.mean) / mean if mean > 0 else np.nan), bool(change.high < 0)
+    return -float(change.mean) / base if base > 0 else float("nan")
 
 
 def _both(comparison: Comparison, method: str) -> tuple[float, float]:
-    psi, spread = (_cut(comparison, method, m)[0] for m in ("max_excess_accuracy_gap", "accuracy_spread"))
+    psi, spread = (_cut(comparison, method, measure) for measure in _AIMED)
     return psi, spread
 
 
 def _percent(share: float) -> str:
-    return f"a cut of {share:.0%}" if share >= 0 else f"a rise of {-share:.0%}"
+    return f"a cut of {percent(share, 2)}" if share >= 0 else f"a rise of {percent(-share, 2)}"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from jaxprune.auditing import Interval
 from jaxprune.reporting import comparison_findings as findings
 from jaxprune.reporting.cells import cell
-from jaxprune.reporting.comparison import BASELINE, MEASURES, Comparison, figures_of
-from jaxprune.reporting.numbers import p_value, signed
+from jaxprune.reporting.comparison import BASELINE, BY_LOSS, MEASURES, Comparison, figures_of
+from jaxprune.reporting.comparison_constraints import constraint_words, constraints_hold
+from jaxprune.reporting.numbers import signed
 from jaxprune.reporting.page import image_of, templates, without_none
-from jaxprune.reporting.quantities import QUANTITIES, difference_interval
+from jaxprune.reporting.quantities import QUANTITIES
 
 _ALTERNATIVES = {
     "changes": "Each method's difference from plain fine-tuning in accuracy, worst group, spread, largest ψ and ξ",
@@ -42,11 +42,12 @@ def render_comparison(comparison: Comparison, figures: Path, environment: Mappin
         sparsity=comparison.headline,
         answer=findings.answer(comparison),
         caveats=findings.caveats(comparison),
-        constraints=findings.constraints_hold(comparison),
-        constraint_words=findings.constraint_words(comparison) if comparison.inequality else "",
+        constraints=constraints_hold(comparison),
+        constraint_words=constraint_words(comparison) if comparison.inequality else "",
         images={name: image_of(path) for name, path in there.items() if path.exists()},
         alternatives=_ALTERNATIVES,
-        chosen_by=MEASURES[comparison.settings["compare"]["choose_by"]][0].partition(",")[0],
+        chosen_by=_with_kind(comparison.settings["compare"]["choose_by"]),
+        tests=findings.what_is_tested(comparison),
         dense=_dense(comparison),
         measures=[words for words, _, _ in MEASURES.values()],
         tables=[_table(comparison, sparsity) for sparsity in reversed(comparison.sparsities)],
@@ -65,10 +66,7 @@ def _table(comparison: Comparison, sparsity: float) -> dict[str, Any]:
             continue
         row: dict[str, Any] = {"title": comparison.titles[method], "values": _values(trial.values), "splits": {}}
         for split in ("train", "test"):
-            corrected = {m: comparison.adjusted(sparsity, split, m) for m in MEASURES} if split == "test" else {}
-            row["splits"][split] = [
-                _cell(comparison, method, sparsity, split, measure, corrected.get(measure, {})) for measure in MEASURES
-            ]
+            row["splits"][split] = [_cell(comparison, method, sparsity, split, measure) for measure in MEASURES]
         rows.append(row)
     return {"sparsity": sparsity, "rows": rows}
 
@@ -82,27 +80,22 @@ def _dense(comparison: Comparison) -> dict[str, list[str]]:
     return found
 
 
-def _cell(
-    comparison: Comparison, method: str, sparsity: float, split: str, measure: str, corrected: Mapping[str, float]
-) -> dict[str, str]:
+def _cell(comparison: Comparison, method: str, sparsity: float, split: str, measure: str) -> dict[str, str]:
     """A mean with the half width of its interval, and how it compares with the baseline."""
-    _, more, scale = MEASURES[measure]
+    scale = MEASURES[measure][2]
     digits = 1 if scale == 100 else 3
     values = comparison.figures(comparison.chosen[method, sparsity], split)[measure]
     written = cell(comparison, values, measure)
     verdict, notes = "", [f"seeds: {written.seeds}"] if written.seeds else []
     if method != BASELINE:
-        base = comparison.figures(comparison.chosen[BASELINE, sparsity], split)[measure]
-        change = Interval(*(scale * float(part) for part in difference_interval(comparison, values, base, measure)))
-        p = comparison.difference(method, sparsity, split, measure).p
-        if change.low > 0 or change.high < 0:
-            verdict = "better" if (change.low > 0) == more else "worse"
+        adjusted = comparison.verdicts.get((sparsity, method, measure)) if split == "test" else None
+        change = adjusted.change if adjusted else comparison.difference(method, sparsity, split, measure).change
+        verdict = adjusted.outcome.value if adjusted else ""
         ends = ""
         if np.isfinite(change.low):
-            ends = f" ({signed(change.low, digits)} to {signed(change.high, digits)})"
-        corrected_p = f", {p_value(corrected[method])} after Holm" if method in corrected else ""
-        tested = f", {p_value(p)}{corrected_p}" if np.isfinite(p) else ""
-        notes.append(f"against naive: {signed(change.mean, digits)}{ends}{tested}")
+            ends = f" ({signed(float(change.low), digits)} to {signed(float(change.high), digits)})"
+        tested = adjusted.tested if adjusted else "not tested"
+        notes.append(f"against naive: {signed(float(change.mean), digits)}{ends}; {tested}")
     return {"mean": written.mean, "spread": written.spread, "verdict": verdict, "note": "; ".join(notes)}
 
 
@@ -124,6 +117,11 @@ def _tried(comparison: Comparison) -> list[dict[str, Any]]:
             row["cells"] = [QUANTITIES[name].text(np.mean(figures[name])) for name in MEASURES]
         rows.append(row)
     return rows
+
+
+def _with_kind(measure: str) -> str:
+    """A measure and whether it is of losses or of decisions, such as "by accuracy: largest ψ"."""
+    return f"by {'loss' if measure in BY_LOSS else 'accuracy'}: {MEASURES[measure][0].partition(',')[0]}"
 
 
 def _values(values: Mapping[str, float]) -> str:

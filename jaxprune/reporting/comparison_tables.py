@@ -10,7 +10,8 @@ from jaxprune.reporting.quantities import quantity_interval
 def trial_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """One row for each trial and split: means over seeds with their intervals, and what was chosen.
 
-    `..._change` is the mean difference from plain fine-tuning, seed by seed, of the chosen trials.
+    `..._change` is the mean difference from plain fine-tuning, seed by seed, of the chosen trials, `..._p` its p by
+    itself, and `..._p_adjusted`, on the test split, after Holm's correction over its family.
     """
     for trial in comparison.trials:
         chosen = comparison.chosen.get((trial.method, trial.sparsity)) is trial
@@ -30,6 +31,8 @@ def trial_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
                 against = None
                 if chosen and trial.method != BASELINE:
                     against = comparison.difference(trial.method, trial.sparsity, split, name)
+                key = (trial.sparsity, trial.method, name)
+                verdict = comparison.verdicts.get(key) if against and split == "test" else None
                 scale = MEASURES[name][2]
                 row |= {
                     name: float(found.mean) if found else float("nan"),
@@ -37,5 +40,6 @@ def trial_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
                     f"{name}_high": float(found.high) if found else float("nan"),
                     f"{name}_change": float(against.change.mean) / scale if against else float("nan"),
                     f"{name}_p": against.p if against else float("nan"),
+                    f"{name}_p_adjusted": verdict.adjusted_p if verdict else float("nan"),
                 }
             yield row

@@ -31,9 +31,10 @@ def attribution(results: Results) -> Section:
         (leaves[i], *(cell(results, part[:, i], "layer_harm") for part in parts)) for i in by_size[:_MOST_LAYERS]
     )
     said = (
-        f"At {percent(sparsity)}, {results.group_names[worst]} is hurt most ({harm[worst]:+.3f} nats); "
-        f"{leaves[layer]} contributes most of that ({mean[layer]:+.3f}). The parts sum to R(a) to within "
-        f"{missed:.1g} nats."
+        f"By loss and in the mean over these networks, {results.group_names[worst]} is hurt most at "
+        f"{percent(sparsity)} ({harm[worst]:+.3f} nats); {leaves[layer]} contributes most of that ({mean[layer]:+.3f} nats). This "
+        "describes these networks: neither the group nor the layer is tested against the others. The parts sum to R(a) "
+        f"to within {missed:.1g} nats."
     )
     return Section(
         title,
@@ -76,8 +77,9 @@ def sparing(results: Results) -> Section:
         return Section(title, ("No group has a finite harm to spare it.",))
     said = (
         "For the group hurt most at each sparsity, a sparsity for each layer was chosen by the harm of pruning the "
-        "layers one at a time, and tried: the group is hurt less than by the run’s own pruning at "
-        f"{better} of {len(rows)} sparsities. "
+        "layers one at a time, and tried: by mean loss, the group is hurt less than by the run’s own pruning at "
+        f"{better} of {len(rows)} sparsities. Group and layers were chosen on the same people that it is tried on, so "
+        "new people may gain less. "
         + (
             f"At {worse} of them the largest harm of any group is greater instead."
             if worse

@@ -21,12 +21,13 @@ def cosines(results: Results) -> Section:
     if known:
         opposed, (lowest, one, other) = sum(c < 0 for c, *_ in known), known[0]
         said = (
-            f"No two groups’ gradients point away from each other; {one} and {other} are least alike ({lowest:+.2f})."
+            f"In the mean over these networks, the gradients of all groups point the same way; those of {one} and "
+            f"{other} are least alike (cosine {lowest:+.2f})."
         )
         if opposed:
             said = (
-                f"The gradients of {opposed} of {len(known)} pairs of groups point away from each other (cosine below "
-                f"0); {one} and {other} the most ({lowest:+.2f})."
+                f"In the mean over these networks, the gradients of {opposed} of {len(known)} pairs of groups point "
+                f"away from each other (cosine below 0); {one} and {other} the most ({lowest:+.2f})."
             )
         sentences = (said,)
     if len(names) == 2:
@@ -84,8 +85,8 @@ def density(results: Results) -> Section:
     return Section(
         "Where the eigenvalues lie",
         (
-            "The share of the eigenvalues that are above a thousandth of the largest is greatest for "
-            f"{results.group_names[most]} ({percent(above[most], 3)}).",
+            "In these networks, the share of the eigenvalues above a thousandth of the largest is greatest for "
+            f"{results.group_names[most]} ({percent(above[most], 3)}): a description, without an interval.",
         ),
         "theory-density",
         "Density of the eigenvalues of each group’s Hessian, stochastic Lanczos quadrature over all seeds, on "

@@ -15,7 +15,10 @@ def _related(results: Results, first: str, a: np.ndarray, second: str, b: np.nda
     if np.isnan(pearson):
         few = "groups with different finite numbers" if len(results.group_names) >= 3 else "groups"
         return f"There are too few {few} to correlate {first} with {second}."
-    return f"Over the {len(results.group_names)} groups, {first} and {second} correlate by {pearson:+.2f} (Pearson) and {spearman:+.2f} (Spearman)."  # noqa: E501
+    return (
+        f"Over the {len(results.group_names)} groups, {first} and {second} correlate by {pearson:+.2f} (Pearson) and "
+        f"{spearman:+.2f} (Spearman): a description of these groups, without a test."
+    )
 
 
 def sizes(results: Results) -> Section:

@@ -3,32 +3,46 @@
 import numpy as np
 
 from jaxprune.reporting.cells import NONE, text
-from jaxprune.reporting.laboratory_values import Section, group_means, predictor_scores
+from jaxprune.reporting.laboratory_values import Section, group_means, headline_index, predictor_scores
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
-from jaxprune.reporting.theory_findings import PREDICTORS, predictors, theory_of
+from jaxprune.reporting.theory_findings import PREDICTORS, predictor_test, predictors, theory_of
+from jaxprune.reporting.theory_tables import tested_correlation
 from jaxprune.theory import PredictorScores
 
 
 def scores(results: Results) -> Section:
     """How the predictors did over all sparsities."""
+    theory, s = theory_of(results), headline_index(results)
+    test = predictor_test(results, s)
     rows = tuple(
         (
             PREDICTORS[name],
             *(text(results, _over_sparsities(found, part), form) for part, form in _PARTS.items()),
-            f"{np.nansum(found.hit):.0f} of {np.isfinite(found.hit).sum()}",
+            f"{np.nansum(found.hit):.3g} of {np.isfinite(found.hit).sum()}",
+            tested_correlation(test, k),
         )
-        for name, found in predictor_scores(results).items()
+        for k, (name, found) in enumerate(predictor_scores(results).items())
     )
     return Section(
         "Who will be hurt? Predictions from the dense network",
         (),
         "theory-scores",
-        "Rank correlation of each predictor with the harm over the groups, and what is lost by trusting its choice of "
-        "the group hurt most, at every sparsity; means over seeds.",
+        "Rank correlation of each predictor with the harm R(a) (by loss) over the groups, and what is lost by "
+        "trusting its choice of the group hurt most, at every sparsity; means over seeds.",
         "Lines of Spearman correlation and of regret over sparsity for each predictor",
-        ("predictor", "Spearman", "Kendall", "regret (nats)", "worst group named"),
+        (
+            "predictor",
+            "Spearman",
+            "Kendall",
+            "regret (nats)",
+            "worst group named",
+            f"Spearman at {percent(theory.sparsities[s])} (adjusted p)",
+        ),
         rows,
-        "Means over sparsities, and over seeds with their intervals.",
+        "Means over sparsities, and over seeds with their intervals: these tell how the networks differ, not what "
+        "other groups would show. The last column tests the order of the groups by permuting them, adjusted for all "
+        "predictors.",
     )
 
 
@@ -45,7 +59,7 @@ def orders(results: Results) -> Section:
     theory, values, scored = theory_of(results), predictors(results), predictor_scores(results)
     rows = []
     for s in np.argsort(theory.sparsities):
-        level = f"{100 * theory.sparsities[s]:.4g} %"
+        level = percent(theory.sparsities[s])
         rows.append((level, "observed harm R(a)", *_order(results, theory.observed[s]), NONE, NONE))
         for name, value in values.items():
             kendall, regret = (text(results, getattr(scored[name], part)[s], _PARTS[part]) for part in _LAST)
@@ -54,8 +68,9 @@ def orders(results: Results) -> Section:
         "Whom each predictor named",
         headings=("pruned", "predictor", "first", "in seeds", "the whole order", "Kendall", "regret (nats)"),
         rows=tuple(rows),
-        note="The groups from most to least harm, as observed and as predicted, by means over seeds; in how many seeds "
-        "the group named first is first; Kendall’s rank correlation and the regret of the group named, with intervals.",
+        note="The groups from most to least harm R(a), by loss, as observed and as predicted, by means over seeds; in "
+        "how many seeds the group named first is first; Kendall’s rank correlation and the regret of the group named, "
+        "with intervals over seeds. A description: the tests are in the table above.",
         summary="At each sparsity, the order of the groups as predicted and as observed",
         words=(0, 1, 2, 4),
     )

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from jaxprune.reporting.findings import headline, interval
+from jaxprune.auditing.multiplicity import LEVEL
+from jaxprune.reporting.findings import headline
+from jaxprune.reporting.numbers import listing, p_value, percent, plural
 from jaxprune.reporting.results import Results, TheoryResults
-from jaxprune.theory import rank_correlation
+from jaxprune.theory import PredictorTest, correlation_interval, permutation_test, rank_correlation
 
 # Predictor -> what people read; each is large where harm is expected.
 PREDICTORS = {
@@ -79,24 +81,69 @@ def why(results: Results) -> list[str]:
             f"All of this is measured on {most:,} examples of each group at most, chosen evenly over the labels, "
             f"the same ones for every seed; the {results.theory.split} split may have more."
         )
-    return [*sentences, _best_predictor(results), _cover(results.theory), _miss(results.theory)]
+    return [*sentences, _prediction(results), _cover(results.theory), _miss(results.theory)]
 
 
-def _best_predictor(results: Results) -> str:
+def predictor_test(results: Results, sparsity_index: int, observed: np.ndarray | None = None) -> PredictorTest:
+    """All predictors tested together at one sparsity.
+
+    Args:
+      results: With the theory.
+      sparsity_index: Place of the sparsity among the theory's.
+      observed: [R, G] what is to be predicted; R(a) on the theory's split if not given.
+
+    Returns:
+      The test; its predictors are in the order of `PREDICTORS`.
+    """
+    values = np.stack([value[sparsity_index] for value in predictors(results).values()])
+    return permutation_test(values, theory_of(results).observed[sparsity_index] if observed is None else observed)
+
+
+def _prediction(results: Results) -> str:
+    """Whether any predictor ranks the groups better than chance, by loss and by accuracy."""
     theory, sparsity = theory_of(results), headline(results).sparsity
     s = int(np.argmin(np.abs(theory.sparsities - sparsity)))
-    found = {name: interval(results, rho[s]) for name, rho in rank_correlations(results).items()}
-    known = {name: rho for name, rho in found.items() if np.isfinite(rho.mean)}
-    if not known:
+    test = predictor_test(results, s)
+    if not test.judged:
         reason = "with finite numbers " if len(results.group_names) >= 3 else ""
         return f"There are too few groups {reason}(fewer than three) for rank correlations."
-    best = max(known, key=lambda name: float(known[name].mean))
-    listed = ", ".join(f"{PREDICTORS[n]} {known[n].mean:+.2f}" for n in known if n != best)
-    return (
-        f"At {sparsity:.0%}, the order in which pruning hurts the groups on the {theory.split} split is predicted "
-        f"best by the {PREDICTORS[best]} (Spearman {known[best].mean:+.2f}, mean over seeds); "
-        f"the others: {listed}. A negative value ranks them the wrong way round."
+    sentence = f"At {percent(sparsity)} on the {theory.split} split: {ranking_words(test, 'harm (R(a), by loss)')}"
+    key = ("pruned", float(theory.sparsities[s]), theory.split)
+    if key not in results.metrics:
+        return sentence
+    by_accuracy = predictor_test(results, s, np.asarray(results.audit(*key).impact.accuracy_drop))
+    if not by_accuracy.judged:
+        return sentence
+    return f"{sentence} {ranking_words(by_accuracy, 'the drop in accuracy')}"
+
+
+def ranking_words(test: PredictorTest, harm: str) -> str:
+    """Which predictors rank the groups by a harm better than chance, or that none does."""
+    names = list(PREDICTORS.values())
+    best = int(np.nanargmax(test.correlation))
+    number = f"{test.correlation[best]:.2f}{_over_groups(test, best)}"
+    chance = (
+        f"With {test.groups} groups and {plural(test.judged, 'predictor')}, chance alone reaches {test.chance:.2f} in "
+        "one of twenty."
     )
+    clear = [names[k] for k in np.flatnonzero(test.adjusted_p < LEVEL)]
+    if clear:
+        others = [name for name in clear if name != names[best]]
+        also = f" The same is true of {listing([f'the {name}' for name in others])}." if others else ""
+        return (
+            f"The {names[best]} predicts the order of the groups by {harm}: its rank correlation is {number}, "
+            f"{p_value(test.adjusted_p[best])} after adjusting for {plural(test.judged, 'predictor')}.{also} {chance}"
+        )
+    return (
+        f"None of the {plural(test.judged, 'predictor')} ranks the groups by {harm} better than chance would: the "
+        f"best, the {names[best]}, reaches a rank correlation of {number}. {chance}"
+    )
+
+
+def _over_groups(test: PredictorTest, predictor: int) -> str:
+    """The interval of a correlation over groups, where there are enough of them."""
+    low, high = correlation_interval(float(test.correlation[predictor]), test.groups)
+    return "" if np.isnan(low) else f" ({low:.2f} to {high:.2f} over groups)"
 
 
 def _cover(theory: TheoryResults) -> str:
@@ -137,7 +184,7 @@ def _miss(theory: TheoryResults) -> str:
     """How far the second-order value is from the harm at each sparsity."""
     error = np.abs(theory.first_order + theory.second_order - theory.observed)
     medians = [(s, e[np.isfinite(e)]) for s, e in zip(theory.sparsities, error, strict=True)]
-    each = [f"{np.median(e):.3f} at {s:.0%}" for s, e in medians if e.size]
+    each = [f"{np.median(e):.3f} at {percent(s)}" for s, e in medians if e.size]
     if not each:
         return "The second-order value gᵀΔ + ½ΔᵀHΔ, or the harm, is finite in no case."
     return (
@@ -175,7 +222,7 @@ def caveats(results: Results) -> list[str]:
     if np.isfinite(share).any():
         notes.append(
             f"The dense networks are not exactly stationary: the gradient of the whole loss is "
-            f"{np.median(share[np.isfinite(share)]):.0%} of the largest group gradient (median over seeds). "
+            f"{percent(np.median(share[np.isfinite(share)]))} of the largest group gradient (median over seeds). "
             "Proposition 1 of the paper assumes that it is zero."
         )
     return notes

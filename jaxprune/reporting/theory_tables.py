@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from jaxprune.reporting.cells import cell
-from jaxprune.reporting.numbers import NONE, percent, significant
+from jaxprune.reporting.numbers import NONE, p_value, percent, significant
 from jaxprune.reporting.results import Results
-from jaxprune.reporting.theory_findings import PREDICTORS, overflowed, present, rank_correlations
+from jaxprune.reporting.theory_findings import PREDICTORS, overflowed, predictor_test, present
+from jaxprune.theory import PredictorTest
 
 
 def theory_tables(results: Results) -> dict[str, Any]:
@@ -86,11 +87,19 @@ def _bounds(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
+def tested_correlation(test: PredictorTest, predictor: int) -> str:
+    """A rank correlation over the groups with its p, adjusted for all predictors at that sparsity."""
+    if not np.isfinite(test.correlation[predictor]):
+        return NONE
+    return f"{test.correlation[predictor]:+.2f} ({p_value(test.adjusted_p[predictor])})"
+
+
 def _predictors(results: Results) -> dict[str, Any] | None:
     if results.theory is None or len(results.group_names) < 3:
         return None
+    tests = [predictor_test(results, s) for s in range(len(results.theory.sparsities))]
     rows = [
-        {"name": PREDICTORS[name], "cells": [cell(results, r, "correlation") for r in rho]}
-        for name, rho in rank_correlations(results).items()
+        {"name": name, "cells": [{"mean": tested_correlation(test, k), "spread": "", "seeds": ""} for test in tests]}
+        for k, name in enumerate(PREDICTORS.values())
     ]
     return {"sparsities": [percent(s) for s in results.theory.sparsities], "rows": rows}

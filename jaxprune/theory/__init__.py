@@ -23,6 +23,7 @@ from jaxprune.theory.outputs import (
     example_jacobian_norms,
     example_output_eigenvalues,
 )
+from jaxprune.theory.permutation import PredictorTest, correlation_interval, permutation_test
 from jaxprune.theory.prediction import PredictorScores, rank_correlation, score_predictor, uninformative_from
 from jaxprune.theory.taylor import Taylor, taylor
 from jaxprune.theory.trace import Trace, group_traces, hutch_plus_plus, hutchinson, xtrace
@@ -37,6 +38,7 @@ __all__ = [
     "Extremes",
     "GroupOperator",
     "PredictorScores",
+    "PredictorTest",
     "SpectralDensity",
     "Taylor",
     "Trace",
@@ -48,6 +50,7 @@ __all__ = [
     "by_group",
     "check_frozen",
     "check_params",
+    "correlation_interval",
     "each_logit",
     "example_boundary_distances",
     "example_gradient_norms",
@@ -69,6 +72,7 @@ __all__ = [
     "hutchinson",
     "leaf_names",
     "norms",
+    "permutation_test",
     "rank_correlation",
     "reference_gradient_norms",
     "residual_bytes",

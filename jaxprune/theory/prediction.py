@@ -16,8 +16,9 @@ class PredictorScores(NamedTuple):
       spearman: Rank correlation over the groups, in [-1, 1].
       kendall: Kendall's τ_b over the groups, in [-1, 1].
       regret: How much more the group hurt most was hurt than the one that the predictor names, in the unit of what
-        was observed: 0 where the call was right.
-      hit: 1 where the call was right, else 0.
+        was observed: 0 where the call was right. Where several groups tie for the largest prediction, the mean over
+        them.
+      hit: 1 where the call was right, else 0; the share of the tied groups that were hurt most.
     """
 
     spearman: np.ndarray
@@ -86,9 +87,9 @@ def _scores(a: np.ndarray, b: np.ndarray) -> list[float]:
     a, b = a[known], b[known]
     if len(a) < 2 or np.ptp(a) == 0:
         return [float("nan")] * 4
-    called = int(np.argmax(a))
-    regret = float(b.max() - b[called])
-    return [_correlation(stats.spearmanr, a, b), _correlation(stats.kendalltau, a, b), regret, float(regret == 0)]
+    regrets = b.max() - b[a == a.max()]
+    correlations = [_correlation(measure, a, b) for measure in (stats.spearmanr, stats.kendalltau)]
+    return [*correlations, float(regrets.mean()), float(np.mean(regrets == 0))]
 
 
 def _correlation(measure: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> float:
