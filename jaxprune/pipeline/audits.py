@@ -47,53 +47,67 @@ def audited(context: Context, entries: Sequence[Entry], groupings: Sequence[Grou
       networks.
     """
     measure(context, entries)
-    audits = {grouping.name: _audits(context, entries, grouping) for grouping in groupings}
-    primary = audits.pop(groupings[0].name)
-    return {"audits": primary, "further": audits} | _of_networks(context, entries)
-
-
-def _audits(context: Context, entries: Sequence[Entry], grouping: Grouping) -> list[Values]:
-    """A row for each network and split."""
-    rows = {}
-    for split in context.experiment.settings.audit.splits:
-        people = SplitOutcomes(
-            y=np.asarray(context.experiment.dataset.split(split).y),
-            group=grouping.codes[split],
-            num_groups=grouping.num_groups,
-            networks=[read_outcomes(context, entry.stage, split) for entry in entries],
-        )
-        rows[split] = audit_groups(people)
-    return [
-        {"model": entry.model, "sparsity": entry.sparsity, "split": split} | of_split[i]
-        for i, entry in enumerate(entries)
-        for split, of_split in rows.items()
-    ]
+    splits = context.experiment.settings.audit.splits
+    audits = {split: audit_split(_split_outcomes(context, entries, groupings, split)) for split in splits}
+    rows = {
+        grouping.name: [
+            {"model": entry.model, "sparsity": entry.sparsity, "split": split} | audits[split][grouping.name][i]
+            for i, entry in enumerate(entries)
+            for split in splits
+        ]
+        for grouping in groupings
+    }
+    primary = rows.pop(groupings[0].name)
+    return {"audits": primary, "further": rows} | _of_networks(context, entries)
 
 
 class SplitOutcomes(NamedTuple):
-    """The people of one split in one grouping, and what every network makes of them.
+    """The people of one split in all groupings, and what every network predicts for them.
 
     Attributes:
+      split: Its name.
       y: [N] labels.
-      group: [N] int in [0, G).
-      num_groups: G.
+      groupings: The primary one first; `codes[split]` of each are the groups [N] of these people.
       networks: Outcomes of each network, leaves [R, N]; the plain dense one first, with which all are compared.
     """
 
+    split: str
     y: np.ndarray
-    group: np.ndarray
-    num_groups: int
+    groupings: Sequence[Grouping]
     networks: Sequence[Outcomes]
 
 
-def audit_groups(people: SplitOutcomes) -> list[Values]:
-    """What is said of every group, for each network, as plain values: tests of the harm belong here too."""
-    rows = []
+def audit_split(people: SplitOutcomes) -> dict[str, list[Values]]:
+    """Compute the figures of every group on one split.
+
+    Tests that treat all groupings of a split as one family belong here.
+
+    Returns:
+      Name of each grouping -> plain values for each network, in the order of `people.networks`.
+    """
+    return {grouping.name: _audit_grouping(people, grouping) for grouping in people.groupings}
+
+
+def _audit_grouping(people: SplitOutcomes, grouping: Grouping) -> list[Values]:
+    """Compute metrics and sampling errors of each network in one grouping."""
+    group, rows = grouping.codes[people.split], []
     for after in people.networks:
-        metrics = auditing.metrics_of_people(after.loss, after.wrong, people.group, people.num_groups)
-        sampling = auditing.sampling_error_of_people(people.networks[0], after, people.group, people.num_groups)
+        metrics = auditing.metrics_of_people(after.loss, after.wrong, group, grouping.num_groups)
+        sampling = auditing.sampling_error_of_people(people.networks[0], after, group, grouping.num_groups)
         rows.append(_plain(metrics) | {"sampling_error": _plain(sampling)})
     return rows
+
+
+def _split_outcomes(
+    context: Context, entries: Sequence[Entry], groupings: Sequence[Grouping], split: str
+) -> SplitOutcomes:
+    """Read what is kept of one split, once for all groupings."""
+    return SplitOutcomes(
+        split=split,
+        y=np.asarray(context.experiment.dataset.split(split).y),
+        groupings=groupings,
+        networks=[read_outcomes(context, entry.stage, split) for entry in entries],
+    )
 
 
 def _plain(leaves: Any) -> Values:
