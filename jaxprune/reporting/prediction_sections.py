@@ -59,7 +59,7 @@ def orders(results: Results) -> Section:
     theory, values, scored = theory_of(results), predictors(results), predictor_scores(results)
     rows = []
     for s in np.argsort(theory.sparsities):
-        level = percent(theory.sparsities[s])
+        level = percent(float(theory.sparsities[s]))
         rows.append((level, "observed harm R(a)", *_order(results, theory.observed[s]), NONE, NONE))
         for name, value in values.items():
             kendall, regret = (text(results, getattr(scored[name], part)[s], _PARTS[part]) for part in _LAST)
