@@ -131,8 +131,7 @@ def aim(comparison: Comparison) -> str:
         best = max(reached, key=lambda method: min(reached[method]))
         named = listing([f"“{comparison.titles[method]}”" for method in reached])
         psi, spread = reached[best]
-        most = f"“{comparison.titles[best]}” cuts both furthest: the largest ψ by {percent(psi, 2)}, "
-            f"the spread by {percent(spread, 2)}."
+        most = f"“{comparison.titles[best]}” cuts both furthest: the largest ψ by {percent(psi, 2)}, the spread by {percent(spread, 2)}."
         return (
             f"{where}, the largest ψ and the accuracy spread of plain fine-tuning are both cut by a third or more, "
             f"{cost}, by {named} ({test}). {most} {levelling(comparison, best)}"
@@ -181,9 +180,7 @@ def new_people(comparison: Comparison) -> str:
     )
     if not np.isfinite(cuts).all() or cuts[:, 0].max() <= 0:
         return (
-            f"On the training split, too, no method cuts the largest ψ at "
-            f"{percent(comparison.headline)} in the mean."
-        )
+            f"On the training split, too, no method cuts the largest ψ at {percent(comparison.headline)} in the mean."
         )
     best = int(cuts[:, 0].argmax())
     fitted, fresh = (int(np.sum(cuts[:, split] > 0)) for split in (0, 1))
@@ -208,8 +205,8 @@ def caveats(comparison: Comparison) -> list[str]:
         largest = 0 if t.multipliers is None else float(np.max(np.abs(t.multipliers)))
         if not largest <= _HUGE:
             notes.append(
-                f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate "
-                f"{t.values.get('dual_rate', 0):g}: a multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
+                f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate {t.values.get('dual_rate', 0):g}: a "
+                f"multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
                 f"compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
             )
     for method in comparison.methods:
