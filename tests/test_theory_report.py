@@ -171,6 +171,32 @@ def test_each_predictor_names_an_order_beside_the_observed_one() -> None:
     assert at["small size of the group"]["the whole order"] == "all alike"
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_groups_that_a_predictor_ties_are_named_together_in_any_order(order) -> None:
+    order = list(order)
+    made = by_hand()
+    names = [made.group_names[g] for g in order]
+    closeness = np.array([[0.1, 0.4, 0.2, 0.4], [0.1, 0.4, 0.2, 0.4]])[:, order]
+    made = Results(**vars(changed(made, closeness=closeness)) | {"group_names": names})
+    found = section(made, "Whom each predictor named")
+    rows = [dict(zip(found.headings, row, strict=True)) for row in found.rows]
+    row = next(row for row in rows if row["predictor"] == "closeness to the boundary")
+    assert set(row["first"].split(" or ")) == {"town 1", "town 3"}
+    assert row["in seeds"] == "2 of 2"
+    assert [set(level.split(" = ")) for level in row["the whole order"].split(" > ")] == [
+        {"town 1", "town 3"}, {"town 2"}, {"town 0"},
+    ]  # fmt: skip
+
+
+def test_the_miss_of_the_second_order_value_is_that_at_the_headline() -> None:
+    made = by_hand()
+    theory = made.theory
+    first = theory.observed - theory.second_order - np.array([0.5, 0.125])[:, None, None]
+    found = next(s for s in theory_findings.why(changed(made, first_order=first)) if "misses" in s)
+    assert "At 90 %" in found
+    assert "by 0.125 nats" in found
+
+
 def test_scores_of_predictors_show_the_seeds() -> None:
     row = section(by_hand(), "Who will be hurt").rows[0]
     assert row[1:3] == (Cell("+1.00", seeds="+1.00, +1.00"),) * 2

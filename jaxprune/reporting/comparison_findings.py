@@ -42,10 +42,11 @@ def what_is_tested(comparison: Comparison) -> str:
             f"seeds to {MINIMUM_SEEDS} or more. Means are given as a description of these networks."
         )
     return (
-        f"A change counts as told from chance where its paired t-test over {seeds} seeds stays below {LEVEL:g} after "
-        f"Holm's correction for all {comparison.comparisons} comparisons at this sparsity: "
-        f"{plural(methods, 'method')}, each by {len(FAIRNESS)} measures. All seeds share the same test people: these "
-        "tests speak of other initialisations and orders of the examples, not of other people."
+        f"At this sparsity there are {comparison.comparisons} comparisons: {plural(methods, 'method')}, each by "
+        f"{len(FAIRNESS)} measures. A change counts as told from chance where p of its paired t-test over {seeds} "
+        f"seeds is below {LEVEL:g} after Holm's correction for all of them. All seeds share the same test people: "
+        "these tests speak of other initialisations and orders of the examples, not of other people. How far other "
+        "people would move the figures was not measured in this comparison."
     )
 
 
@@ -88,8 +89,8 @@ def _size_of(verdict: Verdict, digits: int, unit: str) -> str:
     """A change that can be told from chance, with the interval of its whole family."""
     low, high = (f"{float(end):+.{digits}f}" for end in (verdict.change.low, verdict.change.high))
     return (
-        f"It changes by {low} to {high} {unit}, an interval for all {verdict.comparisons} comparisons at once "
-        f"(Holm's {p_value(verdict.adjusted_p)})."
+        f"It changes by {low} to {high} {unit}, an interval for all comparisons at once. "
+        f"Adjusted for {verdict.comparisons} comparisons, {p_value(verdict.adjusted_p)} (Holm)."
     )
 
 
@@ -126,22 +127,23 @@ def aim(comparison: Comparison) -> str:
             reached[method] = cuts
     where = f"At {percent(comparison.headline)}, on the test split and by accuracy"
     cost = "at a mean cost of at most one point of accuracy"
-    test = f"each change below {LEVEL:g} after Holm's correction for {comparison.comparisons} comparisons"
+    test = f"Both changes must be told from chance, adjusted for {comparison.comparisons} comparisons."
     if reached:
         best = max(reached, key=lambda method: min(reached[method]))
         named = listing([f"“{comparison.titles[method]}”" for method in reached])
         psi, spread = reached[best]
-        most = f"“{comparison.titles[best]}” cuts both furthest: the largest ψ by {percent(psi, 2)}, the spread by {percent(spread, 2)}."
+        cuts = f"the largest ψ by {percent(psi, 2)}, the spread by {percent(spread, 2)}"
+        most = f"“{comparison.titles[best]}” cuts both furthest: {cuts}."
         return (
             f"{where}, the largest ψ and the accuracy spread of plain fine-tuning are both cut by a third or more, "
-            f"{cost}, by {named} ({test}). {most} {levelling(comparison, best)}"
+            f"{cost}, by {named}. {test} {most} {levelling(comparison, best)}"
         )
     best = max(affordable(comparison) or _rivals(comparison), key=lambda method: min(_both(comparison, method)))
     psi, spread = _both(comparison, best)
     dense = 100 * float(np.mean(comparison.dense["test"].accuracy_spread))
     return (
         f"{where}, no method is shown to cut both the largest ψ and the accuracy spread of plain fine-tuning by a "
-        f"third {cost} ({test}). By its means “{comparison.titles[best]}” comes nearest: {_percent(psi)} of ψ and "
+        f"third {cost}. {test} By its means “{comparison.titles[best]}” comes nearest: {_percent(psi)} of ψ and "
         f"{_percent(spread)} of the spread. {levelling(comparison, best)} The dense networks themselves have an "
         f"accuracy spread of {dense:.1f} points, of the {_baseline(comparison, 'accuracy_spread'):.1f} with plain "
         "fine-tuning: so much comes from elsewhere than pruning."
@@ -205,9 +207,9 @@ def caveats(comparison: Comparison) -> list[str]:
         largest = 0 if t.multipliers is None else float(np.max(np.abs(t.multipliers)))
         if not largest <= _HUGE:
             notes.append(
-                f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate {t.values.get('dual_rate', 0):g}: a "
-                f"multiplier reached {largest:.2g}, so that the constraint drowned the loss; leave that rate out of "
-                f"compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
+                f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate "
+                f"{t.values.get('dual_rate', 0):g}: a multiplier reached {largest:.2g}, so that the constraint drowned "
+                f"the loss; leave that rate out of compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
             )
     for method in comparison.methods:
         trial = comparison.chosen.get((method, comparison.headline))

@@ -33,8 +33,8 @@ def attribution(results: Results) -> Section:
     said = (
         f"By loss and in the mean over these networks, {results.group_names[worst]} is hurt most at "
         f"{percent(sparsity)} ({harm[worst]:+.3f} nats); {leaves[layer]} contributes most of that ({mean[layer]:+.3f} "
-        "nats). This describes these networks: neither the group nor the layer is tested against the others. The parts sum to R(a) "
-        f"to within {missed:.1g} nats."
+        "nats). This describes these networks: neither the group nor the layer is tested against the others. "
+        f"The parts sum to R(a) to within {missed:.1g} nats."
     )
     return Section(
         title,

@@ -80,15 +80,20 @@ _LAST = ("kendall", "regret")
 
 
 def _order(results: Results, values: np.ndarray) -> tuple[str, str, str]:
-    """The group with the largest mean of values [R, G], in how many seeds it is first, and all from the largest."""
+    """The order that values [R, G] give the groups, groups alike by name and not by place.
+
+    Returns:
+      The groups with the largest mean, in how many seeds one of them is first, and all from the largest.
+    """
     means = group_means(values)
-    ranked = [int(g) for g in np.argsort(-means, kind="stable") if np.isfinite(means[g])]
-    if not ranked:
+    levels = np.unique(means[np.isfinite(means)])[::-1]
+    if not levels.size:
         return NONE, NONE, NONE
-    if len(ranked) > 1 and np.ptp(means[ranked]) == 0:
+    if np.isfinite(means).sum() > 1 and len(levels) == 1:
         return NONE, NONE, "all alike"
-    known = np.isfinite(values).any(1)
-    largest = np.where(np.isfinite(values), values, -np.inf).argmax(1)
-    often = f"{int(np.sum(known & (largest == ranked[0])))} of {int(known.sum())}"
-    names = [results.group_names[g] for g in ranked]
-    return names[0], often, " > ".join(names)
+    alike = [np.flatnonzero(means == level) for level in levels]
+    known = np.isfinite(values)
+    largest = known & (values == np.where(known, values, -np.inf).max(1, keepdims=True))
+    often = f"{int(np.sum(largest[:, alike[0]].any(1)))} of {int(known.any(1).sum())}"
+    names = [[results.group_names[g] for g in groups] for groups in alike]
+    return " or ".join(names[0]), often, " > ".join(" = ".join(group) for group in names)

@@ -81,7 +81,7 @@ def why(results: Results) -> list[str]:
             f"All of this is measured on {most:,} examples of each group at most, chosen evenly over the labels, "
             f"the same ones for every seed; the {results.theory.split} split may have more."
         )
-    return [*sentences, _prediction(results), _cover(results.theory), _miss(results.theory)]
+    return [*sentences, _prediction(results), _cover(results.theory), _miss(results)]
 
 
 def predictor_test(results: Results, sparsity_index: int, observed: np.ndarray | None = None) -> PredictorTest:
@@ -180,16 +180,18 @@ def _reason(theory: TheoryResults, fails: np.ndarray) -> str:
     return f" Of the {total} where it fails, {'; '.join(said)}."
 
 
-def _miss(theory: TheoryResults) -> str:
-    """How far the second-order value is from the harm at each sparsity."""
-    error = np.abs(theory.first_order + theory.second_order - theory.observed)
-    medians = [(s, e[np.isfinite(e)]) for s, e in zip(theory.sparsities, error, strict=True)]
-    each = [f"{np.median(e):.3f} at {percent(s)}" for s, e in medians if e.size]
-    if not each:
-        return "The second-order value gᵀΔ + ½ΔᵀHΔ, or the harm, is finite in no case."
+def _miss(results: Results) -> str:
+    """How far the second-order value is from the harm at the headline's sparsity."""
+    theory, sparsity = theory_of(results), headline(results).sparsity
+    s = int(np.argmin(np.abs(theory.sparsities - sparsity)))
+    error = np.abs(theory.first_order + theory.second_order - theory.observed)[s]
+    error = error[np.isfinite(error)]
+    at = percent(float(theory.sparsities[s]))
+    if not error.size:
+        return f"The second-order value gᵀΔ + ½ΔᵀHΔ, or the harm, is finite in no case at {at}."
     return (
-        f"The exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed one by {', '.join(each)} nats (median): "
-        "it is an explanation only where that is small."
+        f"At {at}, the exact second-order value gᵀΔ + ½ΔᵀHΔ misses the observed harm by "
+        f"{np.median(error):.3f} nats (median over seeds and groups): it is an explanation only where that is small."
     )
 
 
