@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxprune.auditing.intervals import MINIMUM_SEEDS
+from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.permutation import (
-    Grouping,
+    GroupCodes,
     centred,
     contrasts,
     crossed,
@@ -17,6 +18,8 @@ from jaxprune.auditing.permutation import (
 )
 
 POWER = 0.8  # the chance with which the smallest visible harm would have been called clear
+
+MEASURES = ("loss", "accuracy", "flips")  # nats; share of people no longer right; share whose decision changed
 
 Changes = Mapping[str, np.ndarray]  # measure -> [R, N] change of each person by compression; more is worse
 
@@ -45,6 +48,24 @@ class Harm(NamedTuple):
     def clear(self, level: float = 0.05) -> np.ndarray:
         """[G] bool, whether the group is hurt more than the rest at an adjusted level."""
         return (self.p < level) & (self.excess > 0)
+
+
+def changes_of(before: Outcomes, after: Outcomes) -> Changes:
+    """What compression changed for each person, by the measures in `MEASURES`.
+
+    Args:
+      before: Leaves [R, N], of the dense networks.
+      after: Leaves [R, N], of the compressed networks on the same people.
+
+    Returns:
+      Measure -> [R, N]: the rise of the loss in nats, 1 for a decision that became wrong and -1 for one that became
+      right, and 1 for any other decision than before.
+    """
+    return {
+        "loss": np.float64(after.loss) - np.float64(before.loss),
+        "accuracy": np.float64(after.wrong) - np.float64(before.wrong),
+        "flips": np.float64(np.asarray(after.label) != np.asarray(before.label)),
+    }
 
 
 class _Pivot(NamedTuple):
@@ -87,7 +108,7 @@ class _Scaled(NamedTuple):
 
 def measure_harm(
     networks: Iterable[Changes],
-    groupings: Sequence[Grouping],
+    groupings: Sequence[GroupCodes],
     *,
     draws: int = 2000,
     level: float = 0.05,
@@ -112,7 +133,7 @@ def measure_harm(
       For each network and grouping, measure -> what was found.
     """
     rows = thinned(crossed(groupings))
-    parts = [Grouping(grouping.codes[rows], grouping.size) for grouping in groupings]
+    parts = [GroupCodes(grouping.codes[rows], grouping.size) for grouping in groupings]
     names: list[str] = []
     pivots = []
     for changes in networks:
@@ -128,14 +149,14 @@ def measure_harm(
     ]
 
 
-def _pivot(values: np.ndarray, grouping: Grouping, rows: np.ndarray) -> _Pivot:
+def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot:
     """What is tested of one network by one grouping, from changes [R, N, M]."""
     means = values.mean(0)
     sizes = np.bincount(grouping.codes, minlength=grouping.size)
     totals = group_totals(means, grouping)
     people = contrasts(sizes, totals, group_totals(means**2, grouping))
     seeds = _seed_variance(values, grouping)
-    part = Grouping(grouping.codes[rows], grouping.size)
+    part = GroupCodes(grouping.codes[rows], grouping.size)
     return _Pivot(
         change=totals / np.where(sizes > 0, sizes, np.nan)[:, None],
         excess=people.value,
@@ -146,7 +167,7 @@ def _pivot(values: np.ndarray, grouping: Grouping, rows: np.ndarray) -> _Pivot:
     )
 
 
-def _seed_variance(values: np.ndarray, grouping: Grouping) -> np.ndarray:
+def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
     """[G, M] variance of a mean contrast over seeds beyond what the people explain; 0 for few seeds.
 
     Contrasts of single seeds also differ because each person's change differs between seeds. That part is in the
@@ -167,7 +188,7 @@ def _seed_variance(values: np.ndarray, grouping: Grouping) -> np.ndarray:
     return np.maximum(between - explained, 0) / count
 
 
-def _scale(pivots: Sequence[_Pivot], part: Grouping, draws: int, level: float, seed: int) -> list[_Scaled]:
+def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float, seed: int) -> list[_Scaled]:
     """Divide both tails of every null distribution by their quantiles, so that no group rules the maximum.
 
     The quantiles come from shuffles of their own: the observed statistic and those that p is counted on then stand
@@ -213,7 +234,7 @@ def _scale_one(pivot: _Pivot, trial: np.ndarray, null: np.ndarray, level: float)
 
 def _conclude(
     names: Sequence[str],
-    groupings: Sequence[Grouping],
+    groupings: Sequence[GroupCodes],
     pivots: Sequence[_Pivot],
     scaled: Sequence[_Scaled],
     draws: int,

@@ -12,7 +12,7 @@ _ROWS = 64  # rows of a product: groups times shuffles
 _PRIOR = 4.0  # people that the pooled variance counts for in the variance of a group
 
 
-class Grouping(NamedTuple):
+class GroupCodes(NamedTuple):
     """A division of the people into groups.
 
     Attributes:
@@ -64,13 +64,13 @@ def contrasts(sizes: np.ndarray, sums: np.ndarray, squares: np.ndarray) -> Contr
     return Contrasts(np.where(usable, value, np.nan), np.where(usable, spread, np.nan))
 
 
-def group_totals(values: np.ndarray, grouping: Grouping) -> np.ndarray:
+def group_totals(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
     """[G, K] sums of values [N, K] over the people of each group, in float64."""
     columns = np.asarray(values, np.float64).T
     return np.stack([np.bincount(grouping.codes, column, grouping.size) for column in columns], -1)
 
 
-def centred(values: np.ndarray, grouping: Grouping) -> np.ndarray:
+def centred(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
     """Values [N, K] with the differences between groups taken out.
 
     The mean of each group is subtracted, and what is left is stretched by √(n/(n - 1)), as the subtraction takes that
@@ -89,7 +89,7 @@ def centred(values: np.ndarray, grouping: Grouping) -> np.ndarray:
     return (values - means[grouping.codes]) * stretch[grouping.codes][:, None]
 
 
-def shuffled_totals(values: np.ndarray, grouping: Grouping, draws: int, seed: int = 0) -> np.ndarray:
+def shuffled_totals(values: np.ndarray, grouping: GroupCodes, draws: int, seed: int = 0) -> np.ndarray:
     """Sums over groups whose people are drawn at random; every group keeps its size.
 
     Args:
@@ -122,7 +122,7 @@ def shuffled_totals(values: np.ndarray, grouping: Grouping, draws: int, seed: in
     return totals
 
 
-def thinned(grouping: Grouping, most: int = MOST_PEOPLE) -> np.ndarray:
+def thinned(grouping: GroupCodes, most: int = MOST_PEOPLE) -> np.ndarray:
     """Choose people for a null distribution: all of the small groups, fewer of the large ones.
 
     The distribution of a studentised contrast depends on the number of people in a group only while that is small, so
@@ -151,8 +151,8 @@ def thinned(grouping: Grouping, most: int = MOST_PEOPLE) -> np.ndarray:
     return np.sort(order[rank < level])
 
 
-def crossed(groupings: Sequence[Grouping]) -> Grouping:
+def crossed(groupings: Sequence[GroupCodes]) -> GroupCodes:
     """The coarsest grouping that is finer than all of these."""
     codes = np.stack([grouping.codes for grouping in groupings])
     kinds, inverse = np.unique(codes, axis=1, return_inverse=True)
-    return Grouping(inverse.reshape(-1), kinds.shape[1])
+    return GroupCodes(inverse.reshape(-1), kinds.shape[1])

@@ -1,18 +1,19 @@
 """The stage that audits every network on every group, from the outcomes of single people."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxprune import auditing, pruning
-from jaxprune.auditing import Outcomes
 from jaxprune.data import Grouping
 from jaxprune.pipeline.context import Context, grouping_settings, json_once
+from jaxprune.pipeline.harm_tests import SplitOutcomes, harm_tests
 from jaxprune.pipeline.networks import Trained
 from jaxprune.pipeline.outcomes import Entry, measure, networks, outcomes_stage, read_outcomes
 from jaxprune.pipeline.stage import Stage
+from jaxprune.reporting.results import answered_split
 
 _TRAJECTORY_POINTS = 200
 
@@ -49,6 +50,13 @@ def audited(context: Context, entries: Sequence[Entry], groupings: Sequence[Grou
     measure(context, entries)
     splits = context.experiment.settings.audit.splits
     audits = {split: audit_split(_split_outcomes(context, entries, groupings, split)) for split in splits}
+    tested = answered_split(splits)
+    commonest = np.bincount(context.experiment.dataset.train.y).argmax()
+    people = _split_outcomes(context, entries, groupings, tested)
+    tests = harm_tests(people, [entry.sparsity > 0 for entry in entries], float(np.mean(people.y == commonest)))
+    for name, rows in tests.items():
+        for row, test in zip(audits[tested][name], rows, strict=True):
+            row |= test
     rows = {
         grouping.name: [
             {"model": entry.model, "sparsity": entry.sparsity, "split": split} | audits[split][grouping.name][i]
@@ -61,26 +69,8 @@ def audited(context: Context, entries: Sequence[Entry], groupings: Sequence[Grou
     return {"audits": primary, "further": rows} | _of_networks(context, entries)
 
 
-class SplitOutcomes(NamedTuple):
-    """The people of one split in all groupings, and what every network predicts for them.
-
-    Attributes:
-      split: Its name.
-      y: [N] labels.
-      groupings: The primary one first; `codes[split]` of each are the groups [N] of these people.
-      networks: Outcomes of each network, leaves [R, N]; the plain dense one first, with which all are compared.
-    """
-
-    split: str
-    y: np.ndarray
-    groupings: Sequence[Grouping]
-    networks: Sequence[Outcomes]
-
-
 def audit_split(people: SplitOutcomes) -> dict[str, list[Values]]:
     """Compute the figures of every group on one split.
-
-    Tests that treat all groupings of a split as one family belong here.
 
     Returns:
       Name of each grouping -> plain values for each network, in the order of `people.networks`.

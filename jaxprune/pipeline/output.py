@@ -36,7 +36,7 @@ def gather(
 ) -> Results:
     """The results of a run from the values of its measuring stages."""
     dataset = context.experiment.dataset
-    metrics, sampling = audits_of(audit["audits"])
+    metrics, sampling, tested = audits_of(audit["audits"])
     further = {grouping.name: grouping for grouping in context.experiment.further}
     return Results(
         settings=context.experiment.settings.model_dump(mode="json"),
@@ -51,6 +51,7 @@ def gather(
         warnings=dataset.warnings(),
         metrics=metrics,
         sampling=sampling,
+        tested=tested,
         layers={(entry["model"], entry["sparsity"]): entry["layers"] for entry in audit["layers"]},
         multipliers={(e["model"], e["sparsity"]): np.array(e["trajectory"]) for e in audit["multipliers"]},
         theory=_theory(theory, dataset.group_sizes(theory["split"])),
@@ -61,12 +62,13 @@ def gather(
 
 def _audited(grouping: Grouping, rows: list[dict[str, Any]]) -> Audited:
     """What the audit found in a further grouping."""
-    metrics, sampling = audits_of(rows)
+    metrics, sampling, tested = audits_of(rows)
     return Audited(
         group_names=list(grouping.group_names),
         group_sizes=_sizes(grouping),
         metrics=metrics,
         sampling=sampling,
+        tested=tested,
         warnings=grouping.warnings(),
     )
 

@@ -209,7 +209,8 @@ def caveats(comparison: Comparison) -> list[str]:
             notes.append(
                 f"{comparison.titles[t.method]} at {percent(t.sparsity)} with dual rate "
                 f"{t.values.get('dual_rate', 0):g}: a multiplier reached {largest:.2g}, so that the constraint drowned "
-                f"the loss; leave that rate out of compare.dual_rates{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
+                f"the loss; leave that rate out of compare.dual_rates"
+                f"{' and mitigation.dual_rate' if t.method == 'configured' else ''}."
             )
     for method in comparison.methods:
         trial = comparison.chosen.get((method, comparison.headline))

@@ -1,15 +1,16 @@
 """The results of a run as plain arrays, and their JSON form."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from jaxprune import theory
-from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
+from jaxprune.auditing import GroupMetrics, Harm, Impact, SamplingError, Spread, Working, impact
 
 Key = tuple[str, float, str]  # model, sparsity, split
+T = TypeVar("T")
 _OF_GROUPS = ("group_names", "group_sizes", "warnings")  # plain fields that every grouping has of its own
 
 # Model -> what people read. The first two are dense; "pruned" is one-shot, without retraining.
@@ -22,6 +23,11 @@ MODEL_NAMES = {
     "fair_after": "Fair after pruning",
     "fair_both": "Fair before and after",
 }
+
+
+def answered_split(splits: Sequence[str]) -> str:
+    """The split that the answer is about: the test split if it was audited."""
+    return "test" if "test" in splits else splits[0]
 
 
 class Audit(NamedTuple):
@@ -40,6 +46,20 @@ class Audit(NamedTuple):
     sampling: SamplingError
 
 
+class Tested(NamedTuple):
+    """Whom one model hurts at one sparsity, beyond chance, and whether its networks still work.
+
+    Attributes:
+      harm: Measure ("loss", "accuracy", "flips") -> the tests of every group.
+      spreads: "excessive_loss_spread" and "accuracy_spread" -> the spread beside that of random groups.
+      working: The judgement of each seed.
+    """
+
+    harm: Mapping[str, Harm]
+    spreads: Mapping[str, Spread]
+    working: Working
+
+
 @dataclass(frozen=True)
 class Audited:
     """What the audit found in one grouping beside the primary one.
@@ -49,6 +69,7 @@ class Audited:
       group_sizes: Split -> [G] examples.
       metrics: As of `Results`.
       sampling: As of `Results`.
+      tested: As of `Results`.
       warnings: Sentences about groups that are small or left out.
     """
 
@@ -56,6 +77,7 @@ class Audited:
     group_sizes: dict[str, list[int]]
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
+    tested: Mapping[Key, Tested]
     warnings: list[str]
 
 
@@ -116,6 +138,7 @@ class Results:
       warnings: Sentences about groups that are small, and about what was left out of the data.
       metrics: (model, sparsity, split) -> metrics, leaves [R, G] and [R].
       sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
+      tested: (model, sparsity, split) -> tests of the harm, of compressed models on the split that the answer is about.
       layers: Model and sparsity -> layers, each with path, size and kept [R].
       multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
       theory: What was measured at the dense network, if it was; on `settings["theory"]["examples"]` examples of each
@@ -134,6 +157,7 @@ class Results:
     warnings: list[str]
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
+    tested: Mapping[Key, Tested]
     layers: Mapping[tuple[str, float], list[dict[str, Any]]]
     multipliers: Mapping[tuple[str, float], np.ndarray]
     theory: TheoryResults | None
@@ -219,7 +243,7 @@ class Results:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Results":
         """Results from what `to_json` gave."""
-        metrics, sampling = audits_of(values["audits"])
+        metrics, sampling, tested = audits_of(values["audits"])
         measured = values["theory"]
         fields = TheoryResults.__dataclass_fields__
         simple = ("settings", "provenance", "label_names", "seeds", "majority", *_OF_GROUPS)
@@ -227,6 +251,7 @@ class Results:
             **{name: values[name] for name in simple},
             metrics=metrics,
             sampling=sampling,
+            tested=tested,
             layers={(e["model"], e["sparsity"]): e["layers"] for e in values["layers"]},
             multipliers={(e["model"], e["sparsity"]): to_arrays(e["trajectory"]) for e in values["multipliers"]},
             laboratory=values.get("laboratory"),
@@ -239,18 +264,33 @@ class Results:
 
 def audited_of(plain: Mapping[str, Any]) -> Audited:
     """What the audit found in a grouping, from plain values."""
-    metrics, sampling = audits_of(plain["audits"])
-    return Audited(metrics=metrics, sampling=sampling, **{name: plain[name] for name in _OF_GROUPS})
+    metrics, sampling, tested = audits_of(plain["audits"])
+    return Audited(metrics=metrics, sampling=sampling, tested=tested, **{name: plain[name] for name in _OF_GROUPS})
 
 
-def audits_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[Key, GroupMetrics], dict[Key, SamplingError]]:
-    """Metrics and standard errors by model, sparsity and split, from rows of plain values."""
-    metrics, sampling = {}, {}
+def audits_of(
+    rows: Iterable[Mapping[str, Any]],
+) -> tuple[dict[Key, GroupMetrics], dict[Key, SamplingError], dict[Key, Tested]]:
+    """Metrics, standard errors and tests by model, sparsity and split, from rows of plain values."""
+    metrics, sampling, tested = {}, {}, {}
     for row in rows:
         key = (row["model"], row["sparsity"], row["split"])
-        metrics[key] = GroupMetrics(*(to_arrays(row[name]) for name in GroupMetrics._fields))
-        sampling[key] = SamplingError(*(to_arrays(row["sampling_error"][name]) for name in SamplingError._fields))
-    return metrics, sampling
+        metrics[key] = _fields(GroupMetrics, row)
+        sampling[key] = _fields(SamplingError, row["sampling_error"])
+        if "harm" in row:
+            tested[key] = Tested(
+                harm={measure: _fields(Harm, values) for measure, values in row["harm"].items()},
+                spreads={name: _fields(Spread, values, float) for name, values in row["spreads"].items()},
+                working=_fields(Working, row["working"]),
+            )
+    return metrics, sampling, tested
+
+
+def _fields(kind: type[T], values: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> T:
+    """A NamedTuple from plain values by the names of its fields."""
+    read = read or to_arrays
+    names: tuple[str, ...] = kind._fields  # pyright: ignore[reportAttributeAccessIssue]
+    return kind(**{name: np.nan if values[name] is None else read(values[name]) for name in names})
 
 
 def _by_groups_to_json(results: Results) -> dict[str, Any]:
@@ -264,8 +304,19 @@ def _audits_to_json(results: Results) -> list[dict[str, Any]]:
         | to_plain(metrics._asdict())
         | {"sampling_error": to_plain(results.sampling[model, sparsity, split]._asdict())}
         | {"impact": to_plain(results.audit(model, sparsity, split).impact._asdict())}
+        | _tested_to_json(results.tested.get((model, sparsity, split)))
         for (model, sparsity, split), metrics in results.metrics.items()
     ]
+
+
+def _tested_to_json(tested: Tested | None) -> dict[str, Any]:
+    if tested is None:
+        return {}
+    return {
+        "harm": {measure: to_plain(harm._asdict()) for measure, harm in tested.harm.items()},
+        "spreads": {name: to_plain(spread._asdict()) for name, spread in tested.spreads.items()},
+        "working": to_plain(tested.working._asdict()),
+    }
 
 
 def _numpy(value: Impact) -> Impact:
