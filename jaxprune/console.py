@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -82,9 +81,13 @@ class Display:
         self.console.print(f"  {message}", soft_wrap=True)
 
     def conclude(self, result: "RunResult") -> None:
-        """The short table and the path of the report."""
+        """The short table, the verdict and the path of the report."""
+        from jaxprune.reporting.findings import verdict
+
         if result.results is not None:
             self.console.print(summary_table(result.results), "")
+            for sentence in verdict(result.results):
+                self.console.print(sentence, markup=False, soft_wrap=True)
             self._note_few_seeds(len(result.results.seeds))
             self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
         else:
@@ -151,16 +154,28 @@ def summary_table(results: "Results") -> Table:
         title_justify="left",
         box=None,
     )
-    for heading in ("model", "accuracy %", "worst %", "spread %", "largest R", "hurt most"):
-        table.add_column(heading, justify="left" if heading in ("model", "hurt most") else "right")
+    for heading in ("model", "accuracy %", "worst %", "spread %", "hurt most by accuracy", "by loss"):
+        table.add_column(heading, justify="right" if "%" in heading else "left")
     for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
         figures = overall_figures(results, model, at, split)
-        harm = np.nanmean(results.audit(model, at, split).impact.excessive_loss, 0)
-        columns = ("accuracy", "worst_group_accuracy", "accuracy_spread", "max_excessive_loss")
+        columns = ("accuracy", "worst_group_accuracy", "accuracy_spread")
         cells = [str(cell(results, figures[name], name)) for name in columns]
-        hurt = "" if model == "dense" else results.group_names[int(np.nanargmax(harm))]
-        table.add_row(MODEL_NAMES[model], *cells, hurt)
+        hurt = (
+            ["", ""] if model == "dense" else [_hurt_most(results, model, measure) for measure in ("accuracy", "loss")]
+        )
+        table.add_row(MODEL_NAMES[model], *cells, *map(Text, hurt))
     return table
+
+
+def _hurt_most(results: "Results", model: str, measure: str) -> str:
+    """The group hurt most by a measure, and by how much; "none" where no group is hurt."""
+    from jaxprune.reporting.answer import answer_of
+    from jaxprune.reporting.numbers import signed
+
+    worst = answer_of(results, model).measures[measure].worst
+    if worst.change <= 0:
+        return "none"
+    return f"{worst.group} {signed(-100 * worst.change, 1) if measure == 'accuracy' else signed(worst.change)}"
 
 
 def list_datasets(settings: Data) -> None:

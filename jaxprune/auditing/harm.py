@@ -62,9 +62,9 @@ def changes_of(before: Outcomes, after: Outcomes) -> Changes:
       right, and 1 for any other decision than before.
     """
     return {
-        "loss": np.float64(after.loss) - np.float64(before.loss),
-        "accuracy": np.float64(after.wrong) - np.float64(before.wrong),
-        "flips": np.float64(np.asarray(after.label) != np.asarray(before.label)),
+        "loss": np.asarray(after.loss, np.float64) - np.asarray(before.loss, np.float64),
+        "accuracy": np.asarray(after.wrong, np.float64) - np.asarray(before.wrong, np.float64),
+        "flips": np.asarray(np.asarray(after.label) != np.asarray(before.label), np.float64),
     }
 
 

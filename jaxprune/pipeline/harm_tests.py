@@ -63,11 +63,11 @@ def harm_tests(people: SplitOutcomes, compressed: Sequence[bool], commonest: flo
 
 def _spreads(people: SplitOutcomes, code: GroupCodes, tested: Sequence[int]) -> list[Values]:
     """For each network, the spread ξ of its losses and its accuracy spread beside those of random groups."""
-    dense = people.networks[0]
+    before = np.asarray(people.networks[0].loss, np.float64)
     figures = [
         values
-        for i in tested
-        for values in (np.float64(people.networks[i].loss) - dense.loss, 1.0 - np.float64(people.networks[i].wrong))
+        for after in (people.networks[i] for i in tested)
+        for values in (np.asarray(after.loss, np.float64) - before, 1 - np.asarray(after.wrong, np.float64))
     ]
     found = [_plain(spread) for spread in measure_spreads(figures, code)]
     return [{"excessive_loss_spread": found[2 * k], "accuracy_spread": found[2 * k + 1]} for k in range(len(tested))]

@@ -20,6 +20,8 @@ from jaxprune.files import safe_name, write_atomically
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.publishing import PUBLISHED, place_of
 from jaxprune.pipeline.stage import Stage
+from jaxprune.reporting.answer import answer_of
+from jaxprune.reporting.answer_section import harm_rows
 from jaxprune.reporting.figures import FIGURES, draw
 from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
@@ -90,22 +92,34 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
     context.progress.start("writing the report", len(FIGURES) + 1)
     with context.workspace.writing(stage) as folder:
         environment = environment_of(command)
-        write_atomically(folder / "results.json", json.dumps(results.to_json(), allow_nan=False))
+        write_atomically(folder / "results.json", json.dumps(_with_answers(results), allow_nan=False))
         write_atomically(folder / "config.toml", config.to_toml(settings))
         write_atomically(folder / "environment.json", json.dumps(environment, indent=2))
         write_csv(folder / "groups.csv", groups_rows(results))
         write_csv(folder / "summary.csv", summary_rows(results))
+        write_csv(folder / "harm.csv", harm_rows(results))
         (folder / "figures").mkdir(exist_ok=True)
         for name in FIGURES:
             draw(name, results, folder / "figures")
             context.progress.advance()
         for name in results.further:
             view = results.by(name)
-            save_figure(f"{safe_name(name)}-harm", lambda view=view: FIGURES["harm"](view), folder / "figures")
+            for figure in ("answer", "harm"):
+                save_figure(
+                    f"{safe_name(name)}-{figure}",
+                    lambda view=view, figure=figure: FIGURES[figure](view),
+                    folder / "figures",
+                )
         draw_theory(results, folder / "figures")
         write_atomically(folder / "report.html", render_page(results, folder / "figures", environment))
         context.progress.advance()
     context.progress.finish()
+
+
+def _with_answers(results: Results) -> dict[str, Any]:
+    """The results as plain values, with the answer in each grouping beside them."""
+    answers = {name: answer_of(results.by(name)).to_json() for name in results.groupings}
+    return results.to_json() | {"answer": answers[results.grouping], "answers": answers}
 
 
 def render_theory(context: Context, stage: Stage, results: Results, command: str) -> dict[str, Path]:

@@ -12,7 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxprune.reporting.answer_figure import answer_figure
 from jaxprune.reporting.charts import (
+    draw_band,
     draw_bars,
     draw_trajectories,
     keep_in_range,
@@ -47,10 +49,11 @@ def harm(results: Results) -> Figure:
             [np.zeros((len(results.seeds), len(results.group_names)))]
             + [results.audit(model, s, split).impact.excessive_loss for s in results.sparsities]
         )
-        mean, low, high = interval(results, values, axis=1)
+        drawn = over_seeds(results, values, "excessive_loss", axis=1)
+        mean = drawn.mean
         for g in sorted(range(len(colours)), key=lambda g: colours[g] != GREY):
             if colours[g] != GREY:
-                axes.fill_between(x, low[:, g], high[:, g], color=colours[g], alpha=0.13, lw=0)
+                draw_band(axes, x, drawn.at(g), colours[g])
             axes.plot(x, mean[:, g], color=colours[g], marker="o", ms=3.5, lw=1.8 if colours[g] != GREY else 1.1)
         axes.axhline(0, color="#666666", lw=0.8)
         axes.set_title("pruned, not retrained" if model == "pruned" else "then retrained (a scale of its own)")
@@ -247,6 +250,7 @@ def multipliers(results: Results) -> Figure | None:
 
 
 FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
+    "answer": answer_figure,
     "harm": harm,
     "accuracy": accuracy,
     "mitigation": mitigation,

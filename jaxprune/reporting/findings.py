@@ -5,11 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxprune.auditing import MINIMUM_SEEDS, Interval, mean_interval
-from jaxprune.reporting.results import MODEL_NAMES, Results
+from jaxprune.auditing.multiplicity import holm, paired_p_value, simultaneous_interval
+from jaxprune.reporting.answer import LEVEL, Answer, MeasureAnswer, answer_of, headline_sparsity
+from jaxprune.reporting.numbers import fixed, listing, p_value, percent, plural, signed
+from jaxprune.reporting.results import MODEL_NAMES, Results, answered_split
 from jaxprune.reporting.tables import empty_layers, overall_figures
 
-_HEADLINE_SPARSITY = 0.9
-_NORMAL = 1.96  # 95 % of a normal distribution
+# What a constrained model may narrow, and the unit of what is stored times the factor.
+_NARROWED = {
+    "loss_gap": ("the largest gap between a group’s loss and the overall loss", "nats", 1),
+    "excessive_loss_spread": ("the spread ξ of the losses", "nats", 1),
+    "accuracy_spread": ("the spread of the accuracies", "points", 100),
+}
 
 
 class Headline(NamedTuple):
@@ -20,9 +27,8 @@ class Headline(NamedTuple):
 
 
 def headline(results: Results) -> Headline:
-    """The test split if it was audited, and the sparsity nearest to 90 %."""
-    split = "test" if "test" in results.splits else results.splits[0]
-    return Headline(split, min(results.sparsities, key=lambda s: abs(s - _HEADLINE_SPARSITY)))
+    """The test split if it was audited, and the largest sparsity at which the networks still work."""
+    return Headline(answered_split(results.splits), headline_sparsity(results))
 
 
 def interval(results: Results, values: np.ndarray, axis: int = 0) -> Interval:
@@ -30,95 +36,151 @@ def interval(results: Results, values: np.ndarray, axis: int = 0) -> Interval:
     return mean_interval(values, axis, results.settings["audit"]["confidence"])
 
 
-def answer(results: Results) -> str:
-    """The answer in one paragraph."""
-    return " ".join([who_is_hurt(results), after_retraining(results), what_helps(results)]).strip()
+def who_is_hurt(results: Results) -> list[str]:
+    """Whom pruning without retraining hurts most, by accuracy and by loss, with counts of people."""
+    answer = answer_of(results)
+    accuracy, loss = (answer.measures[measure].worst for measure in ("accuracy", "loss"))
+    what = f"Pruning {percent(answer.sparsity)} of the weights"
+    by_accuracy = f"{_points(accuracy.change)} of accuracy lost"
+    by_loss = f"{signed(loss.change)} nats"
+    sentences = []
+    if accuracy.change <= 0 and loss.change <= 0:
+        sentences.append(f"{what} hurts no group: none loses accuracy or gains loss on the {answer.split} split.")
+    elif accuracy.change <= 0:
+        sentences.append(f"{what} costs no group accuracy; by loss, it hurts {loss.group} most ({by_loss}).")
+    elif loss.change <= 0:
+        sentences.append(f"{what} raises no group’s loss; by accuracy, it hurts {accuracy.group} most ({by_accuracy}).")
+    elif answer.agree:
+        sentences.append(f"{what} hurts {loss.group} most, by accuracy ({by_accuracy}) and by loss ({by_loss}).")
+    else:
+        sentences.append(
+            f"{what} hurts {accuracy.group} most by accuracy ({by_accuracy}) and {loss.group} most by loss ({by_loss})."
+        )
+    if accuracy.group == loss.group:
+        sentences.append(f"{loss.group} has {plural(loss.people, 'person', 'people')} in the {answer.split} split.")
+    else:
+        people = plural(loss.people, "person", "people")
+        sentences.append(f"There are {accuracy.people:,} and {people} of these groups in the {answer.split} split.")
+        sentences.append(
+            "The measures differ because accuracy counts which answers are right and loss how sure the network was: a "
+            "group predicted with confidence can gain loss and keep its decisions."
+        )
+    return sentences
 
 
-def who_is_hurt(results: Results) -> str:
-    """Whom pruning without retraining hurts, and how sure that is."""
-    split, sparsity = headline(results)
-    audit = results.audit("pruned", sparsity, split)
-    harm, overall = audit.impact.excessive_loss, audit.impact.overall_excessive_loss
-    mean = interval(results, harm).mean
-    worst, least = int(np.nanargmax(mean)), int(np.nanargmin(mean))
-    name, other = results.group_names[worst], results.group_names[least]
-    extra = interval(results, harm[:, worst] - overall)
-    chance = _NORMAL * float(np.nanmean(audit.sampling.excessive_loss[:, worst]))
-    people = results.group_sizes[split][worst]
-    seeds = len(results.seeds)
-    times = int(np.sum(np.nanargmax(harm, 1) == worst))
-    often = f"the group hurt most in {times} of {seeds} seed{_s(seeds)}"
-    text = (
-        f"Pruning {sparsity:.0%} of the weights without retraining raises the loss on the {split} split by "
-        f"{_with_interval(results, overall)} nats: most for {name} ({mean[worst]:+.3f}, {often}), least for {other} "
-        f"({mean[least]:+.3f}). "
-    )
-    if seeds < MINIMUM_SEEDS:
-        few = "One seed gives" if seeds == 1 else f"{seeds} seeds give"
-        return text + f"{few} no interval, so nothing can be said of how sure this is."
-    sure = f"{_ends(extra)} over seeds; ±{chance:.3f} for its {people:,} examples"
-    text += f"{name} exceeds the average by {extra.mean:.3f} ({sure}), so the disparate impact is "
-    if extra.low > 0 and extra.mean > chance:
-        return text + "clear here."
-    doubt = "the interval over seeds includes zero" if extra.low <= 0 else "so few examples could do that by chance"
-    return text + f"weak here: {doubt}."
+def verdict(results: Results, model: str = "pruned") -> list[str]:
+    """For how many groups the harm is clear, and what would have been seen of the others."""
+    answer = answer_of(results, model)
+    accuracy, loss, flips = (answer.measures[measure] for measure in ("accuracy", "loss", "flips"))
+    groups = len(accuracy.groups)
+    if not accuracy.clear and not loss.clear:
+        sentences = [f"No group of {groups} is clearly hurt more than the rest, by accuracy or by loss."]
+    else:
+        sentences = [f"Clearly hurt more than the rest: by accuracy, {_named(accuracy)}; by loss, {_named(loss)}."]
+    if flips.clear:
+        sentences.append(f"Decisions change clearly more often than those of the rest for {_named(flips)}.")
+    if accuracy.unclear:
+        who = "Any other group" if accuracy.clear else "A group"
+        visible = sorted(accuracy.unclear, key=lambda group: group.smallest_visible)
+        ends = [f"{_points(group.smallest_visible)} ({group.group})" for group in (visible[0], visible[-1])]
+        lost = " to ".join(ends[: len(visible)])
+        sentences.append(f"{who} would have had to lose {lost} of accuracy more than the rest to be seen.")
+    if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
+        sentences.append(
+            f"With {plural(seeds, 'seed')} this speaks of these networks alone; {MINIMUM_SEEDS} are needed to speak of "
+            "others trained alike."
+        )
+    return sentences
 
 
-def after_retraining(results: Results) -> str:
+def breaks(results: Results) -> list[str]:
+    """Where pruned networks stop working, and for whom first."""
+    answer = answer_of(results)
+    if answer.breaks is None:
+        return [f"The pruned networks work at every sparsity up to {percent(results.sparsities[-1])}."]
+    seeds, at = len(results.seeds), percent(answer.breaks.sparsity)
+    which = "every seed" if answer.breaks.seeds == seeds else f"{answer.breaks.seeds} of {plural(seeds, 'seed')}"
+    sentences = []
+    if not answer.works:
+        sentences.append(
+            "At no sparsity do the networks of every seed work, so this answer is about networks that are partly broken."
+        )
+    sentences.append(f"At {at} and without retraining, the networks of {which} no longer work: {_reason(answer)}.")
+    return sentences
+
+
+def _reason(answer: Answer) -> str:
+    assert answer.breaks is not None
+    lost = answer.breaks.lost
+    if lost:
+        first = listing(lost[:2]) + (f" and {plural(len(lost) - 2, 'more group')}" if len(lost) > 2 else "")
+        return f"first for {first}, whose people all get one label or no right one"
+    if answer.breaks.uniform:
+        return "their labels have less than half of the dense networks’ diversity"
+    return "less than half of what the dense networks gain over the commonest label is left"
+
+
+def after_retraining(results: Results) -> list[str]:
     """What plain retraining leaves of the harm."""
     split, sparsity = headline(results)
     if "none" not in results.models:
-        return ""
-    before = overall_figures(results, "pruned", sparsity, split)["excessive_loss_spread"]
-    audit = results.audit("none", sparsity, split)
-    after = overall_figures(results, "none", sparsity, split)["excessive_loss_spread"]
-    mean = interval(results, audit.impact.excessive_loss).mean
-    epochs = results.settings["retrain"]["epochs"]
-    return (
-        f"Retraining for {epochs} epoch{_s(epochs)} brings the rise to "
-        f"{_with_interval(results, audit.impact.overall_excessive_loss, sign=True)} and its spread over the groups (ξ) "
-        f"from {np.mean(before):.3f} to {_with_interval(results, after)}; "
-        f"{results.group_names[int(np.nanargmax(mean))]} is then hurt most ({np.nanmax(mean):+.3f})."
+        return []
+    answer = answer_of(results, "none")
+    epochs = plural(results.settings["retrain"]["epochs"], "epoch")
+    accuracy, loss = answer.measures["accuracy"], answer.measures["loss"]
+    worst = (
+        f"{accuracy.worst.group} by accuracy ({_points(accuracy.worst.change)} lost) and {loss.worst.group} by loss "
+        f"({signed(loss.worst.change)} nats)"
     )
-
-
-def what_helps(results: Results) -> str:
-    """Whether a constrained model does better than no mitigation, and at what cost."""
-    split, sparsity = headline(results)
-    fair = [model for model in results.models if model.startswith("fair")]
-    if "none" not in results.models or not fair:
-        return ""
-    figures = {model: overall_figures(results, model, sparsity, split) for model in ("none", *fair)}
-    measures = {
-        "loss_gap": "loss gap (which the constraint asks to be zero)",
-        "accuracy_spread": "accuracy spread",
-        "excessive_loss_spread": "spread ξ",
-    }
-    if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
-        few = "one seed" if seeds == 1 else f"{seeds} seeds"
-        return f"With {few}, the constrained models cannot be told from no mitigation: see the table."
-    helped: dict[str, list[str]] = {}
-    failed = []
-    for measure, words in measures.items():
-        means = {model: float(np.mean(figures[model][measure])) for model in figures}
-        best = min(fair, key=means.__getitem__)
-        change = interval(results, figures[best][measure] - figures["none"][measure])
-        if change.high < 0:
-            narrowed = f"the {words} from {means['none']:.3f} to {means[best]:.3f} (by {_ends(change, negate=True)})"
-            helped.setdefault(best, []).append(narrowed)
-        else:
-            failed.append(f"the {words} ({means['none']:.3f} before, {means[best]:.3f} at best)")
-    sentences = []
-    for model, narrowed in helped.items():
-        cost = interval(results, 100 * (figures[model]["accuracy"] - figures["none"]["accuracy"]))
+    sentences = [f"After {epochs} of retraining, the groups that are worst off are {worst}."]
+    if accuracy.clear or loss.clear:
+        sentences.append(f"Clearly worse than the rest: by accuracy, {_named(accuracy)}; by loss, {_named(loss)}.")
+    else:
+        sentences.append("No group is then clearly worse off than the rest.")
+    for name, words, scale, unit in (
+        ("excessive_loss_spread", "spread ξ of the losses", 1, "nats"),
+        ("accuracy_spread", "spread of the accuracies", 100, "points"),
+    ):
+        spread = results.tested["none", sparsity, split].spreads[name]
+        digits = 1 if scale == 100 else 3
+        beyond = "more than" if spread.p < LEVEL else "no clear sign beyond"
         sentences.append(
-            f"The constrained model “{MODEL_NAMES[model].lower()}” narrows {_list(narrowed)}; accuracy changes by "
-            f"{cost.mean:+.2f} points ({cost.low:+.2f} to {cost.high:+.2f})."
+            f"The {words} is then {fixed(scale * spread.value, digits)} {unit}, {beyond} the "
+            f"{fixed(scale * spread.expected, digits)} that random groups of these sizes show ({p_value(spread.p)})."
         )
+    return sentences
+
+
+def what_helps(results: Results) -> list[str]:
+    """Whether a constrained model does better than no mitigation, adjusted for all that were compared."""
+    split, sparsity = headline(results)
+    fair = [model for model in results.models if model not in ("pruned", "none")]
+    if "none" not in results.models or not fair:
+        return []
+    if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
+        return [f"With {plural(seeds, 'seed')}, the constrained models cannot be compared with no mitigation."]
+    figures = {model: overall_figures(results, model, sparsity, split) for model in ("none", *fair)}
+    pairs = [(model, measure) for measure in _NARROWED for model in fair]
+    changes = {pair: figures[pair[0]][pair[1]] - figures["none"][pair[1]] for pair in pairs}
+    adjusted = dict(zip(pairs, holm([paired_p_value(changes[pair], 1e-7) for pair in pairs]), strict=True))
+    sentences, failed = [], []
+    for measure, (words, unit, scale) in _NARROWED.items():
+        best = min(fair, key=lambda model, measure=measure: float(np.mean(figures[model][measure])))
+        p, digits = adjusted[best, measure], 1 if scale == 100 else 3
+        change = simultaneous_interval(scale * changes[best, measure], len(pairs))
+        if p < LEVEL and change.mean < 0:
+            sentences.append(
+                f"“{MODEL_NAMES[best]}” narrows {words} by {fixed(-float(change.mean), digits)} {unit} "
+                f"({p_value(p)}, adjusted for {len(pairs)} comparisons)."
+            )
+        else:
+            failed.append(words)
     if failed:
-        sentences.append(f"No constrained model clearly narrows {_list(failed, 'or')}.")
-    return " ".join(sentences)
+        sentences.append(f"No constrained model clearly narrows {listing(failed, 'or')}.")
+    sentences.append(
+        "The constraint asks for equal losses, not for equal accuracies. These tests are over seeds, with the same people."
+    )
+    return sentences
 
 
 def caveats(results: Results) -> list[str]:
@@ -127,38 +189,30 @@ def caveats(results: Results) -> list[str]:
     for model, sparsity in results.layers:
         for path in empty_layers(results, model, sparsity):
             notes.append(
-                f"{MODEL_NAMES[model]} at {sparsity:.0%}: layer {path} was cut to nothing in some seed; the "
-                "network then says the same of everyone, and equal treatment of the groups is void."
+                f"{MODEL_NAMES[model]} at {percent(sparsity)}: layer {path} was cut to nothing in some seed; the "
+                "network then predicts the same for everyone, so equal group figures mean nothing."
             )
-    split = headline(results).split
-    guess = results.majority[split]
-    broken = [
-        f"{MODEL_NAMES[m].lower()} at {s:.4g}"
-        for m, s, at in results.metrics
-        if at == split and np.mean(results.metrics[m, s, at].overall_accuracy) <= guess
-    ]
+    broken: dict[str, list[str]] = {}
+    for (model, sparsity, _), tested in results.tested.items():
+        count = int(np.sum(np.asarray(tested.working.works, float) == 0))
+        if count:
+            some = "" if count == len(results.seeds) else f" ({count} of {len(results.seeds)} seeds)"
+            broken.setdefault(model, []).append(f"{percent(sparsity)}{some}")
     if broken:
-        notes.append(
-            f"These are no more accurate than always giving the commonest label ({guess:.1%}), so they are broken "
-            f"networks, and harm there tells which answer they are stuck on: {', '.join(broken)}."
-        )
+        named = "; ".join(f"{MODEL_NAMES[model].lower()} at {listing(where)}" for model, where in broken.items())
+        notes.append(f"Networks that no longer work, where harm tells which answer they are stuck on: {named}.")
     return notes
 
 
-def _with_interval(results: Results, values: np.ndarray, sign: bool = False) -> str:
-    found = interval(results, values)
-    mean = f"{found.mean:+.3f}" if sign else f"{found.mean:.3f}"
-    return mean if np.isnan(found.low) else f"{mean} ({_ends(found)})"
+def _named(found: MeasureAnswer) -> str:
+    """The groups for which harm is clear; of many, the first five."""
+    names = [group.group for group in found.clear]
+    if not names:
+        return "none"
+    more = f" and {plural(len(names) - 5, 'more group')}" if len(names) > 5 else ""
+    return f"{listing(names[:5])}{more}" if not more else f"{', '.join(names[:5])}{more}"
 
 
-def _ends(found: Interval, negate: bool = False) -> str:
-    low, high = (-found.high, -found.low) if negate else (found.low, found.high)
-    return f"{low:.3f} to {high:.3f}"
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
-
-
-def _list(parts: list[str], word: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+def _points(share: float) -> str:
+    text = fixed(100 * share, 1)
+    return f"{text} point{'' if text == '1.0' else 's'}"

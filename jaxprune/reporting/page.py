@@ -7,24 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import tomli_w
 
 from jaxprune.files import safe_name
 from jaxprune.reporting import findings, theory_findings
+from jaxprune.reporting.answer_section import answer_tables, answer_text
 from jaxprune.reporting.cells import cell, means_caption
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.numbers import fixed, listing, percent, plural, points
+from jaxprune.reporting.numbers import NONE, listing, p_value, percent, plural, points
 from jaxprune.reporting.quantities import few_seeds
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
 from jaxprune.reporting.theory_tables import theory_tables
 
-_NORMAL = 1.96
-
 # What each figure shows, for readers who cannot see it.
 ALTERNATIVES = {
+    "answer": "How much more accuracy and loss each group loses and gains than the rest, with simultaneous intervals",
     "harm": "Excessive loss of each group over the share of weights pruned, before and after retraining",
     "accuracy": "Accuracy of each group, dense and at every sparsity, before and after retraining",
     "mitigation": "Overall accuracy, accuracy spread and spread ξ of the retrained models at every sparsity",
@@ -55,7 +54,8 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
             results=results,
             split=split,
             sparsity=sparsity,
-            answer=findings.answer(results),
+            answer=answer_text(results),
+            answers=answer_tables(results),
             why=theory_findings.why(results),
             caveats=findings.caveats(results) + theory_findings.caveats(results),
             images={
@@ -78,6 +78,9 @@ def _further_section(results: Results, figures: Path) -> dict[str, Any]:
     split, _ = findings.headline(results)
     return {
         "name": results.grouping,
+        "answer": answer_text(results),
+        "answers": answer_tables(results),
+        "answer_figure": image_of(figures / f"{safe_name(results.grouping)}-answer.svg"),
         "figure": image_of(figures / f"{safe_name(results.grouping)}-harm.svg"),
         "warnings": results.warnings,
         "tables": [_group_table(results, s, split) for s in results.sparsities],
@@ -157,12 +160,23 @@ def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any
             row["models"].append(
                 {
                     "harm": cell(results, audit.impact.excessive_loss[:, g], "excessive_loss"),
-                    "people": fixed(_NORMAL * float(np.mean(audit.sampling.excessive_loss[:, g])), 3),
+                    "p": _adjusted(results, model, sparsity, split, g),
                     "gap": cell(results, audit.impact.excess_accuracy_gap[:, g], "excess_accuracy_gap"),
                 }
             )
         rows.append(row)
     return {"sparsity": sparsity, "models": [MODEL_NAMES[m] for m in results.models], "rows": rows}
+
+
+def _adjusted(results: Results, model: str, sparsity: float, split: str, group: int) -> dict[str, str]:
+    """The adjusted p of a group by loss and by accuracy, as texts."""
+    tested = results.tested.get((model, sparsity, split))
+    if tested is None:
+        return {"loss": NONE, "accuracy": NONE}
+    return {
+        measure: p_value(float(tested.harm[measure].p[group])).removeprefix("p ").removeprefix("= ")
+        for measure in ("loss", "accuracy")
+    }
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:

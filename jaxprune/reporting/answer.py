@@ -1,0 +1,183 @@
+"""The answer of a run as values: who is hurt, by which measure, and how sure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxprune.auditing.working import KEPT
+from jaxprune.reporting.results import Results, Tested, answered_split, to_plain
+
+LEVEL = 0.05  # of the tests of all groups and measures of a network together
+DECIDING = ("accuracy", "loss")  # the measures that the answer names a group by
+
+
+@dataclass(frozen=True)
+class GroupHarm:
+    """What was found of one group by one measure.
+
+    Attributes:
+      group: Its name.
+      people: Examples of it.
+      change: Mean change, in the unit of the measure; more is worse.
+      excess: The same minus that of everybody else.
+      low: Lower end of the simultaneous interval of `excess`.
+      high: Its upper end.
+      p: Adjusted for all groups and measures.
+      smallest_visible: The excess that would have been called clear with a probability of 80 %.
+    """
+
+    group: str
+    people: int
+    change: float
+    excess: float
+    low: float
+    high: float
+    p: float
+    smallest_visible: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the group is hurt more than the rest, beyond chance."""
+        return self.p < LEVEL and self.excess > 0
+
+
+@dataclass(frozen=True)
+class MeasureAnswer:
+    """The answer by one measure.
+
+    Attributes:
+      measure: "accuracy", "loss" or "flips".
+      groups: Every group with examples, the one hurt most first.
+    """
+
+    measure: str
+    groups: tuple[GroupHarm, ...]
+
+    @property
+    def worst(self) -> GroupHarm:
+        """The group hurt most."""
+        return self.groups[0]
+
+    @property
+    def clear(self) -> tuple[GroupHarm, ...]:
+        """The groups that are hurt more than the rest, beyond chance."""
+        return tuple(group for group in self.groups if group.clear)
+
+    @property
+    def unclear(self) -> tuple[GroupHarm, ...]:
+        """The other groups."""
+        return tuple(group for group in self.groups if not group.clear)
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where networks stop working.
+
+    Attributes:
+      sparsity: The lowest sparsity at which a network no longer works.
+      seeds: How many of the networks no longer work there.
+      lost: Groups that get one label alone, or no right one, there; in the order of how many seeds lose them.
+      uniform: Whether the networks gave up labels (less than half of the dense network's diversity is left).
+    """
+
+    sparsity: float
+    seeds: int
+    lost: tuple[str, ...]
+    uniform: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who is hurt at the largest sparsity at which the networks still work.
+
+    Attributes:
+      split: Where it was measured.
+      sparsity: The share of weights pruned.
+      works: Whether the networks work there; where none does, the smallest sparsity is answered for.
+      measures: By name.
+      breaks: Where the networks stop working; None where they work at every sparsity.
+    """
+
+    split: str
+    sparsity: float
+    works: bool
+    measures: Mapping[str, MeasureAnswer]
+    breaks: Break | None
+
+    @property
+    def agree(self) -> bool:
+        """Whether accuracy and loss name the same group."""
+        return len({self.measures[measure].worst.group for measure in DECIDING}) == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; accuracy and flips as shares of 1, loss in nats."""
+        measures = [
+            {
+                "measure": name,
+                "sparsity": self.sparsity,
+                "worst": asdict(found.worst),
+                "clear": [asdict(group) for group in found.clear],
+                "others": [asdict(group) for group in found.unclear],
+            }
+            for name, found in self.measures.items()
+        ]
+        own = {"split": self.split, "sparsity": self.sparsity, "works": self.works, "level": LEVEL}
+        return to_plain(own | {"measures": measures, "breaks": asdict(self.breaks) if self.breaks else None})
+
+
+def headline_sparsity(results: Results) -> float:
+    """The largest sparsity up to which pruned networks of every seed work; the smallest one where none does."""
+    split = answered_split(results.splits)
+    best = results.sparsities[0]
+    for sparsity in results.sparsities:
+        if not results.tested["pruned", sparsity, split].working.works.all():
+            break
+        best = sparsity
+    return best
+
+
+def answer_of(results: Results, model: str = "pruned") -> Answer:
+    """The answer about one model, "pruned" or a retrained one, at the headline sparsity."""
+    split, sparsity = answered_split(results.splits), headline_sparsity(results)
+    tested = results.tested[model, sparsity, split]
+    return Answer(
+        split=split,
+        sparsity=sparsity,
+        works=bool(tested.working.works.all()),
+        measures={measure: _measure_answer(results, tested, measure) for measure in tested.harm},
+        breaks=_break(results, split, model),
+    )
+
+
+def _measure_answer(results: Results, tested: Tested, measure: str) -> MeasureAnswer:
+    harm = tested.harm[measure]
+    order = [int(g) for g in np.argsort(-harm.change, kind="stable") if np.isfinite(harm.change[g])]
+    return MeasureAnswer(
+        measure=measure,
+        groups=tuple(
+            GroupHarm(
+                group=results.group_names[g],
+                people=int(harm.people[g]),
+                **{n: float(getattr(harm, n)[g]) for n in harm._fields if n != "people"},
+            )
+            for g in order
+        ),
+    )
+
+
+def _break(results: Results, split: str, model: str) -> Break | None:
+    for sparsity in results.sparsities:
+        working = results.tested[model, sparsity, split].working
+        broken = np.asarray(working.works, float) == 0
+        if broken.any():
+            times = np.asarray(working.lost, float)[broken].sum(0)
+            order = np.argsort(-times, kind="stable")
+            return Break(
+                sparsity=sparsity,
+                seeds=int(broken.sum()),
+                lost=tuple(results.group_names[g] for g in order if times[g] > 0),
+                uniform=bool(np.any(np.asarray(working.diversity)[broken] < KEPT)),
+            )
+    return None

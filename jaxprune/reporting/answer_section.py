@@ -1,0 +1,90 @@
+"""The first section of the report: the answer in sentences and in a table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jaxprune.reporting import findings
+from jaxprune.reporting.answer import LEVEL, GroupHarm, MeasureAnswer, answer_of
+from jaxprune.reporting.numbers import fixed, p_value, signed
+from jaxprune.reporting.results import Results
+
+# Measure -> heading of its table, unit, factor and decimals.
+_TABLES = {
+    "accuracy": ("Accuracy lost", "points", 100, 1),
+    "loss": ("Loss gained, R(a)", "nats", 1, 3),
+    "flips": ("Decisions changed, right or wrong", "% of people", 100, 1),
+}
+
+
+@dataclass(frozen=True)
+class AnswerText:
+    """The answer in sentences.
+
+    Attributes:
+      headline: Who is hurt, by accuracy and by loss.
+      verdict: For whom that is clear.
+      details: Where networks break, what retraining leaves, and what helps.
+    """
+
+    headline: str
+    verdict: str
+    details: tuple[str, ...]
+
+
+def answer_text(results: Results) -> AnswerText:
+    """The answer in sentences."""
+    parts = (findings.breaks(results), findings.after_retraining(results), findings.what_helps(results))
+    return AnswerText(
+        headline=" ".join(findings.who_is_hurt(results)),
+        verdict=" ".join(findings.verdict(results)),
+        details=tuple(" ".join(part) for part in parts if part),
+    )
+
+
+def answer_tables(results: Results) -> list[dict[str, Any]]:
+    """A table for each measure: every group at the headline sparsity, the one hurt most first."""
+    answer = answer_of(results)
+    return [_table(found, *_TABLES[measure]) for measure, found in answer.measures.items() if measure in _TABLES]
+
+
+def _table(found: MeasureAnswer, heading: str, unit: str, scale: float, digits: int) -> dict[str, Any]:
+    def row(group: GroupHarm) -> dict[str, Any]:
+        low, high = (signed(scale * end, digits) for end in (group.low, group.high))
+        return {
+            "group": group.group,
+            "people": f"{group.people:,}",
+            "change": signed(scale * group.change, digits),
+            "excess": signed(scale * group.excess, digits),
+            "interval": f"{low} to {high}",
+            "p": p_value(group.p).removeprefix("p ").removeprefix("= "),
+            "clear": group.clear,
+            "visible": fixed(scale * group.smallest_visible, digits),
+        }
+
+    return {"heading": heading, "unit": unit, "rows": [row(group) for group in found.groups]}
+
+
+def harm_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """One row for each grouping, model, sparsity, measure and group: the test of its harm against the rest."""
+    for grouping in results.groupings:
+        view = results.by(grouping)
+        for (model, sparsity, split), tested in view.tested.items():
+            for measure, harm in tested.harm.items():
+                for g, group in enumerate(view.group_names):
+                    yield {
+                        "grouping": grouping,
+                        "model": model,
+                        "sparsity": sparsity,
+                        "split": split,
+                        "measure": measure,
+                        "group": group,
+                        "people": int(harm.people[g]),
+                        "change": harm.change[g],
+                        "excess": harm.excess[g],
+                        "low": harm.low[g],
+                        "high": harm.high[g],
+                        "p_adjusted": harm.p[g],
+                        "clear": bool(harm.clear(LEVEL)[g]),
+                        "smallest_visible": harm.smallest_visible[g],
+                    }
