@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxprune.auditing.working import KEPT
-from jaxprune.reporting.results import Results, Tested, answered_split, to_plain
+from jaxprune.reporting.plain import to_plain
+from jaxprune.reporting.results import Results, answered_split
+from jaxprune.reporting.tested import Tested
 
 LEVEL = 0.05  # of the tests of all groups and measures of a network together
 DECIDING = ("accuracy", "loss")  # the measures that the answer names a group by
@@ -128,11 +130,15 @@ class Answer:
 
 
 def headline_sparsity(results: Results) -> float:
-    """The largest sparsity up to which pruned networks of every seed work; the smallest one where none does."""
+    """The largest sparsity up to which pruned networks of every seed work; the smallest one where none does.
+
+    Networks that were not tested count as working.
+    """
     split = answered_split(results.splits)
     best = results.sparsities[0]
     for sparsity in results.sparsities:
-        if not results.tested["pruned", sparsity, split].working.works.all():
+        tested = results.tested.get(("pruned", sparsity, split))
+        if tested is not None and not tested.working.works.all():
             break
         best = sparsity
     return best
@@ -169,6 +175,8 @@ def _measure_answer(results: Results, tested: Tested, measure: str) -> MeasureAn
 
 def _break(results: Results, split: str, model: str) -> Break | None:
     for sparsity in results.sparsities:
+        if (model, sparsity, split) not in results.tested:
+            continue
         working = results.tested[model, sparsity, split].working
         broken = np.asarray(working.works, float) == 0
         if broken.any():

@@ -103,7 +103,7 @@ def breaks(results: Results) -> list[str]:
     sentences = []
     if not answer.works:
         sentences.append(
-            "At no sparsity do the networks of every seed work, so this answer is about networks that are partly broken."
+            "At no sparsity do the networks of every seed work: this answer is about networks that are partly broken."
         )
     sentences.append(f"At {at} and without retraining, the networks of {which} no longer work: {_reason(answer)}.")
     return sentences
@@ -143,10 +143,9 @@ def after_retraining(results: Results) -> list[str]:
     ):
         spread = results.tested["none", sparsity, split].spreads[name]
         digits = 1 if scale == 100 else 3
-        beyond = "more than" if spread.p < LEVEL else "no clear sign beyond"
         sentences.append(
-            f"The {words} is then {fixed(scale * spread.value, digits)} {unit}, {beyond} the "
-            f"{fixed(scale * spread.expected, digits)} that random groups of these sizes show ({p_value(spread.p)})."
+            f"The {words} is then {fixed(scale * spread.value, digits)} {unit}; random groups of these sizes show "
+            f"{fixed(scale * spread.expected, digits)} ({p_value(spread.p)})."
         )
     return sentences
 
@@ -178,7 +177,7 @@ def what_helps(results: Results) -> list[str]:
     if failed:
         sentences.append(f"No constrained model clearly narrows {listing(failed, 'or')}.")
     sentences.append(
-        "The constraint asks for equal losses, not for equal accuracies. These tests are over seeds, with the same people."
+        "The constraint asks for equal losses, not equal accuracies. These tests are over seeds, with the same people."
     )
     return sentences
 

@@ -1,16 +1,17 @@
 """The results of a run as plain arrays, and their JSON form."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxprune import theory
-from jaxprune.auditing import GroupMetrics, Harm, Impact, SamplingError, Spread, Working, impact
+from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
+from jaxprune.reporting.plain import fields_of, to_arrays, to_plain
+from jaxprune.reporting.tested import Tested
 
 Key = tuple[str, float, str]  # model, sparsity, split
-T = TypeVar("T")
 _OF_GROUPS = ("group_names", "group_sizes", "warnings")  # plain fields that every grouping has of its own
 
 # Model -> what people read. The first two are dense; "pruned" is one-shot, without retraining.
@@ -46,20 +47,6 @@ class Audit(NamedTuple):
     sampling: SamplingError
 
 
-class Tested(NamedTuple):
-    """Whom one model hurts at one sparsity, beyond chance, and whether its networks still work.
-
-    Attributes:
-      harm: Measure ("loss", "accuracy", "flips") -> the tests of every group.
-      spreads: "excessive_loss_spread" and "accuracy_spread" -> the spread beside that of random groups.
-      working: The judgement of each seed.
-    """
-
-    harm: Mapping[str, Harm]
-    spreads: Mapping[str, Spread]
-    working: Working
-
-
 @dataclass(frozen=True)
 class Audited:
     """What the audit found in one grouping beside the primary one.
@@ -77,8 +64,8 @@ class Audited:
     group_sizes: dict[str, list[int]]
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
-    tested: Mapping[Key, Tested]
     warnings: list[str]
+    tested: Mapping[Key, Tested] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,13 +125,13 @@ class Results:
       warnings: Sentences about groups that are small, and about what was left out of the data.
       metrics: (model, sparsity, split) -> metrics, leaves [R, G] and [R].
       sampling: (model, sparsity, split) -> standard errors of the impact, leaves [R, G].
-      tested: (model, sparsity, split) -> tests of the harm, of compressed models on the split that the answer is about.
       layers: Model and sparsity -> layers, each with path, size and kept [R].
       multipliers: Model and sparsity -> trajectory [R, points, G] of a constrained training.
       theory: What was measured at the dense network, if it was; on `settings["theory"]["examples"]` examples of each
         group at most, where that is not 0.
       laboratory: Further measures of the theory by name, plain values; None where none were asked for.
       further: Name of each further grouping -> what the audit found in it.
+      tested: (model, sparsity, split) -> tests of the harm, of compressed models on the split that the answer is about.
     """
 
     settings: dict[str, Any]
@@ -157,12 +144,12 @@ class Results:
     warnings: list[str]
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
-    tested: Mapping[Key, Tested]
     layers: Mapping[tuple[str, float], list[dict[str, Any]]]
     multipliers: Mapping[tuple[str, float], np.ndarray]
     theory: TheoryResults | None
     laboratory: Mapping[str, Any] | None = None
     further: Mapping[str, Audited] = field(default_factory=dict)
+    tested: Mapping[Key, Tested] = field(default_factory=dict)
 
     @property
     def grouping(self) -> str:
@@ -275,22 +262,11 @@ def audits_of(
     metrics, sampling, tested = {}, {}, {}
     for row in rows:
         key = (row["model"], row["sparsity"], row["split"])
-        metrics[key] = _fields(GroupMetrics, row)
-        sampling[key] = _fields(SamplingError, row["sampling_error"])
+        metrics[key] = fields_of(GroupMetrics, row)
+        sampling[key] = fields_of(SamplingError, row["sampling_error"])
         if "harm" in row:
-            tested[key] = Tested(
-                harm={measure: _fields(Harm, values) for measure, values in row["harm"].items()},
-                spreads={name: _fields(Spread, values, float) for name, values in row["spreads"].items()},
-                working=_fields(Working, row["working"]),
-            )
+            tested[key] = Tested.from_json(row)
     return metrics, sampling, tested
-
-
-def _fields(kind: type[T], values: Mapping[str, Any], read: Callable[[Any], Any] | None = None) -> T:
-    """A NamedTuple from plain values by the names of its fields."""
-    read = read or to_arrays
-    names: tuple[str, ...] = kind._fields  # pyright: ignore[reportAttributeAccessIssue]
-    return kind(**{name: np.nan if values[name] is None else read(values[name]) for name in names})
 
 
 def _by_groups_to_json(results: Results) -> dict[str, Any]:
@@ -304,41 +280,10 @@ def _audits_to_json(results: Results) -> list[dict[str, Any]]:
         | to_plain(metrics._asdict())
         | {"sampling_error": to_plain(results.sampling[model, sparsity, split]._asdict())}
         | {"impact": to_plain(results.audit(model, sparsity, split).impact._asdict())}
-        | _tested_to_json(results.tested.get((model, sparsity, split)))
+        | (test.to_json() if (test := results.tested.get((model, sparsity, split))) else {})
         for (model, sparsity, split), metrics in results.metrics.items()
     ]
 
 
-def _tested_to_json(tested: Tested | None) -> dict[str, Any]:
-    if tested is None:
-        return {}
-    return {
-        "harm": {measure: to_plain(harm._asdict()) for measure, harm in tested.harm.items()},
-        "spreads": {name: to_plain(spread._asdict()) for name, spread in tested.spreads.items()},
-        "working": to_plain(tested.working._asdict()),
-    }
-
-
 def _numpy(value: Impact) -> Impact:
     return Impact(*(np.asarray(leaf) for leaf in value))
-
-
-def to_plain(value: Any) -> Any:
-    """Plain values for `json.dump`; numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {k: to_plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return to_plain(value.tolist())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value
-
-
-def to_arrays(value: Any) -> np.ndarray:
-    """An array from what `to_plain` gave."""
-    array = np.array(value, dtype=object)
-    if array.size and all(isinstance(v, bool) for v in array.ravel()):
-        return array.astype(bool)
-    return np.array(np.where(array == None, np.nan, array), dtype=float)  # noqa: E711 (elementwise)

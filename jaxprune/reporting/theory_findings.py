@@ -224,7 +224,7 @@ def caveats(results: Results) -> list[str]:
     if np.isfinite(share).any():
         notes.append(
             f"The dense networks are not exactly stationary: the gradient of the whole loss is "
-            f"{percent(np.median(share[np.isfinite(share)]))} of the largest group gradient (median over seeds). "
+            f"{percent(np.median(share[np.isfinite(share)]), 2)} of the largest group gradient (median over seeds). "
             "Proposition 1 of the paper assumes that it is zero."
         )
     return notes
