@@ -19,8 +19,6 @@ from jaxprune.errors import UserError
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
     from jaxprune.pipeline import ComparisonResult, RunResult
-    from jaxprune.reporting import Results
-    from jaxprune.reporting.comparison import Comparison
     from jaxprune.reporting.counts import CountTable
 
 
@@ -83,6 +81,7 @@ class Display:
     def conclude(self, result: "RunResult") -> None:
         """The short table, the verdict and the path of the report."""
         from jaxprune.reporting.findings import verdict
+        from jaxprune.reporting.terminal import summary_table
 
         if result.results is not None:
             self.console.print(summary_table(result.results), "")
@@ -97,6 +96,8 @@ class Display:
 
     def conclude_comparison(self, result: "ComparisonResult") -> None:
         """The short table of the methods and the path of their report."""
+        from jaxprune.reporting.terminal import comparison_table
+
         self.console.print(comparison_table(result.comparison), "")
         self._note_few_seeds(len(result.comparison.seeds))
         self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
@@ -107,75 +108,6 @@ class Display:
 
         if note := few_seeds(count):
             self.console.print(note, soft_wrap=True)
-
-
-def comparison_table(comparison: "Comparison") -> Table:
-    """Every method at the headline sparsity on the test split, chosen on validation."""
-    from jaxprune.reporting.cells import cell
-    from jaxprune.reporting.numbers import percent, plural
-
-    at = comparison.headline
-    what = f"{comparison.settings['name']} by {comparison.settings['data']['group']}"
-    seeds = plural(len(comparison.seeds), "seed")
-    table = Table(
-        pad_edge=False, title=f"{what}, test split, {percent(at)} pruned, {seeds}", title_justify="left", box=None
-    )
-    table.add_column("method")
-    columns = (
-        "accuracy",
-        "worst_group_accuracy",
-        "accuracy_spread",
-        "max_excess_accuracy_gap",
-        "excessive_loss_spread",
-    )
-    for heading in ("accuracy %", "worst %", "spread %", "largest ψ %", "spread ξ"):
-        table.add_column(heading, justify="right")
-    for method in comparison.methods:
-        if (method, at) in comparison.chosen:
-            figures = comparison.figures(comparison.chosen[method, at], "test")
-            table.add_row(comparison.titles[method], *(str(cell(comparison, figures[n], n)) for n in columns))
-    return table
-
-
-def summary_table(results: "Results") -> Table:
-    """Accuracy, worst group and spreads of every model at the headline sparsity."""
-    from jaxprune.reporting.cells import cell
-    from jaxprune.reporting.findings import headline
-    from jaxprune.reporting.numbers import percent, plural
-    from jaxprune.reporting.results import MODEL_NAMES
-    from jaxprune.reporting.tables import overall_figures
-
-    split, sparsity = headline(results)
-    what = f"{results.settings['name']} by {results.settings['data']['group']}"
-    seeds = plural(len(results.seeds), "seed")
-    table = Table(
-        pad_edge=False,
-        title=f"{what}, {split} split, {percent(sparsity)} pruned, {seeds}",
-        title_justify="left",
-        box=None,
-    )
-    for heading in ("model", "accuracy %", "worst %", "spread %", "hurt most by accuracy", "by loss"):
-        table.add_column(heading, justify="right" if "%" in heading else "left")
-    for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
-        figures = overall_figures(results, model, at, split)
-        columns = ("accuracy", "worst_group_accuracy", "accuracy_spread")
-        cells = [str(cell(results, figures[name], name)) for name in columns]
-        hurt = (
-            ["", ""] if model == "dense" else [_hurt_most(results, model, measure) for measure in ("accuracy", "loss")]
-        )
-        table.add_row(MODEL_NAMES[model], *cells, *map(Text, hurt))
-    return table
-
-
-def _hurt_most(results: "Results", model: str, measure: str) -> str:
-    """The group hurt most by a measure, and by how much; "none" where no group is hurt."""
-    from jaxprune.reporting.answer import answer_of
-    from jaxprune.reporting.numbers import signed
-
-    worst = answer_of(results, model).measures[measure].worst
-    if worst.change <= 0:
-        return "none"
-    return f"{worst.group} {signed(-100 * worst.change, 1) if measure == 'accuracy' else signed(worst.change)}"
 
 
 def list_datasets(settings: Data) -> None:
