@@ -209,7 +209,8 @@ def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float,
         value, spread = drawn.value[..., columns], pivot.seeds / scale[columns]
         if spread.any():
             value = value + spread * generator.standard_t(pivot.freedom, value.shape)
-        null = value / np.sqrt(drawn.variance[..., columns] + spread**2)
+        with np.errstate(invalid="ignore"):  # of changes that are all the same
+            null = value / np.sqrt(drawn.variance[..., columns] + spread**2)
         scaled.append(_scale_one(pivot, null[:trial], null[trial:], level))
     return scaled
 

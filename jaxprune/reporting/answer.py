@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxprune.auditing.working import KEPT
+from jaxprune.reporting.harm_tests import HarmTests
 from jaxprune.reporting.plain import to_plain
 from jaxprune.reporting.results import Results, answered_split
-from jaxprune.reporting.tested import Tested
 
 LEVEL = 0.05  # of the tests of all groups and measures of a network together
 DECIDING = ("accuracy", "loss")  # the measures that the answer names a group by
@@ -157,7 +157,7 @@ def answer_of(results: Results, model: str = "pruned") -> Answer:
     )
 
 
-def _measure_answer(results: Results, tested: Tested, measure: str) -> MeasureAnswer:
+def _measure_answer(results: Results, tested: HarmTests, measure: str) -> MeasureAnswer:
     harm = tested.harm[measure]
     order = [int(g) for g in np.argsort(-harm.change, kind="stable") if np.isfinite(harm.change[g])]
     return MeasureAnswer(

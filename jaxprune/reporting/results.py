@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.auditing import GroupMetrics, Impact, SamplingError, impact
+from jaxprune.reporting.harm_tests import HarmTests
 from jaxprune.reporting.plain import fields_of, to_arrays, to_plain
-from jaxprune.reporting.tested import Tested
 
 Key = tuple[str, float, str]  # model, sparsity, split
 _OF_GROUPS = ("group_names", "group_sizes", "warnings")  # plain fields that every grouping has of its own
@@ -65,7 +65,7 @@ class Audited:
     metrics: Mapping[Key, GroupMetrics]
     sampling: Mapping[Key, SamplingError]
     warnings: list[str]
-    tested: Mapping[Key, Tested] = field(default_factory=dict)
+    tested: Mapping[Key, HarmTests] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Results:
     theory: TheoryResults | None
     laboratory: Mapping[str, Any] | None = None
     further: Mapping[str, Audited] = field(default_factory=dict)
-    tested: Mapping[Key, Tested] = field(default_factory=dict)
+    tested: Mapping[Key, HarmTests] = field(default_factory=dict)
 
     @property
     def grouping(self) -> str:
@@ -257,7 +257,7 @@ def audited_of(plain: Mapping[str, Any]) -> Audited:
 
 def audits_of(
     rows: Iterable[Mapping[str, Any]],
-) -> tuple[dict[Key, GroupMetrics], dict[Key, SamplingError], dict[Key, Tested]]:
+) -> tuple[dict[Key, GroupMetrics], dict[Key, SamplingError], dict[Key, HarmTests]]:
     """Metrics, standard errors and tests by model, sparsity and split, from rows of plain values."""
     metrics, sampling, tested = {}, {}, {}
     for row in rows:
@@ -265,7 +265,7 @@ def audits_of(
         metrics[key] = fields_of(GroupMetrics, row)
         sampling[key] = fields_of(SamplingError, row["sampling_error"])
         if "harm" in row:
-            tested[key] = Tested.from_json(row)
+            tested[key] = HarmTests.from_json(row)
     return metrics, sampling, tested
 
 

@@ -7,7 +7,7 @@ from jaxprune.auditing import Harm, Spread, Working
 from jaxprune.reporting.plain import fields_of, to_plain
 
 
-class Tested(NamedTuple):
+class HarmTests(NamedTuple):
     """Whom one model hurts at one sparsity, beyond chance, and whether its networks still work.
 
     Attributes:
@@ -29,7 +29,7 @@ class Tested(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Tested":
+    def from_json(cls, row: Mapping[str, Any]) -> "HarmTests":
         """The tests from what `to_json` gave."""
         return cls(
             harm={measure: fields_of(Harm, values) for measure, values in row["harm"].items()},
