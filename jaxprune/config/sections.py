@@ -170,7 +170,10 @@ class Compare(_Section):
     memory: int = Field(default=40, ge=1, description="examples of each group in the buffers")
     choose_by: Literal[
         "max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy"
-    ] = Field(default="max_excess_accuracy_gap", description="what the choice among candidates improves, on validation")
+    ] = Field(
+        default="max_excess_accuracy_gap",
+        description="what the choice improves, on validation: accuracies, or losses (excessive_loss_spread)",
+    )
     max_cost: float = Field(
         default=0.01, ge=0, lt=1, description="validation accuracy that a candidate may cost against naive"
     )

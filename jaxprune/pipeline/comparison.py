@@ -112,7 +112,9 @@ def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
 def _stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
-    own: Values = {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
+    own: Values = {"works": "judged"} | (
+        {"validation": "halves"} if held_out_methods(context.experiment.settings) else {}
+    )
     own["grouping"] = grouping_settings(context.experiment.dataset.primary)
     return Stage("comparison", own, (dense_stage(context, False), *trials))
 
@@ -121,7 +123,7 @@ def _measure(context: Context) -> Values:
     """Metrics of every trial on every split, as plain values; a training that diverges is said and left out."""
     trials, plan = Trials(context), _planned(context)
     evaluate = _evaluator(context, trials.deciders.choosing)
-    of_dense = evaluate(dense(context, False))
+    of_dense, dense_labels = evaluate(dense(context, False))
     found = []
     for name, sparsity, values in plan:
         entry: Values = {"method": name, "sparsity": sparsity, "values": values, "metrics": {}, "trouble": ""}
@@ -133,7 +135,9 @@ def _measure(context: Context) -> Values:
             context.progress.say(f"warning: {error}; the comparison goes on without it")
             entry["trouble"] = str(error)
         else:
-            entry["metrics"] = {split: _plain(metrics) for split, metrics in evaluate(trained).items()}
+            metrics, labels = evaluate(trained)
+            entry["metrics"] = {split: _plain(of_split) for split, of_split in metrics.items()}
+            entry["works"] = _works(context, dense_labels, labels)
             if "multipliers" in trained.logs:
                 entry["multipliers"] = thinned(trained.logs["multipliers"]).tolist()
         found.append(entry)
@@ -141,7 +145,7 @@ def _measure(context: Context) -> Values:
 
 
 def _evaluator(context: Context, choosing: Batch) -> Any:
-    """Metrics of networks on every split; of the validation split, on those who choose."""
+    """Metrics of networks on every split, and labels on the test split; of validation, those who choose are taken."""
     experiment = context.experiment
     splits = {split: choosing if split == "validation" else experiment.on_device(split) for split in SPLITS}
     groups = {split: np.asarray(batch.group) for split, batch in splits.items()}
@@ -150,16 +154,29 @@ def _evaluator(context: Context, choosing: Batch) -> Any:
         apply = experiment.network.freeze(stats)
         return auditing.outcomes(apply, params, batch, chunk_size=experiment.chunk_size(batch.x))
 
-    def evaluate(trained: Trained) -> dict[str, auditing.GroupMetrics]:
-        found = {}
+    def evaluate(trained: Trained) -> tuple[dict[str, auditing.GroupMetrics], np.ndarray]:
+        found, labels = {}, np.zeros(0)
         for split, batch in splits.items():
             people = experiment.over_replicas(measure, batch, trained.params, trained.stats)
             found[split] = auditing.metrics_of_people(
                 np.asarray(people.loss), np.asarray(people.wrong), groups[split], experiment.dataset.num_groups
             )
-        return found
+            if split == "test":
+                labels = np.asarray(people.label)
+        return found, labels
 
     return evaluate
+
+
+def _works(context: Context, dense_labels: np.ndarray, labels: np.ndarray) -> list[bool]:
+    """Whether the networks of each seed still work on the test split."""
+    dataset = context.experiment.dataset
+    y, commonest = np.asarray(dataset.test.y), np.bincount(dataset.train.y).argmax()
+    judged = auditing.judge_networks(
+        dense_labels, labels, y, np.asarray(dataset.test.group),
+        num_groups=dataset.num_groups, commonest=float(np.mean(y == commonest)),
+    )  # fmt: skip
+    return judged.works.tolist()
 
 
 def _gather(context: Context, measured: Values) -> Comparison:

@@ -14,7 +14,6 @@ from jaxprune.reporting.results import to_arrays, to_plain
 
 BASELINE = "naive"
 SPLITS = ("train", "validation", "test")
-_HEADLINE_SPARSITY = 0.9
 
 # Measure -> what people read, whether more is better, and the factor of its unit.
 MEASURES: Mapping[str, tuple[str, bool, float]] = {
@@ -44,6 +43,7 @@ class Trial:
       violation: Split -> [R, G] of its own constraint, if it has one.
       multipliers: [R, points, G] thinned, if it has them; the last point is the last step.
       trouble: What went wrong, or "".
+      works: [R] whether the networks still work on the test split; empty where that was not judged.
     """
 
     method: str
@@ -53,6 +53,7 @@ class Trial:
     violation: Mapping[str, np.ndarray] = field(default_factory=dict)
     multipliers: np.ndarray | None = None
     trouble: str = ""
+    works: tuple[bool, ...] = ()
 
 
 class Difference(NamedTuple):
@@ -110,8 +111,12 @@ class Comparison:
 
     @property
     def headline(self) -> float:
-        """The sparsity nearest to 90 %, where the answer is read off."""
-        return min(self.sparsities, key=lambda s: abs(s - _HEADLINE_SPARSITY))
+        """The largest sparsity at which plain fine-tuning leaves networks that work, where the answer is read off.
+
+        The smallest one where there is none. Networks that were not judged count as working.
+        """
+        naive = {t.sparsity: t for t in self.trials if t.method == BASELINE and not t.trouble}
+        return max((s for s, t in naive.items() if all(t.works)), default=self.sparsities[0])
 
     def figures(self, trial: Trial, split: str) -> dict[str, np.ndarray]:
         """Measure -> [R]."""
@@ -193,7 +198,7 @@ class Comparison:
                 "method": t.method, "sparsity": t.sparsity, "values": t.values, "trouble": t.trouble,
                 "chosen": self.chosen.get((t.method, t.sparsity)) is t,
                 "metrics": {split: m._asdict() for split, m in t.metrics.items()},
-                "violation": t.violation, "multipliers": t.multipliers,
+                "violation": t.violation, "multipliers": t.multipliers, "works": t.works,
             }
             for t in self.trials
         ]  # fmt: skip
@@ -215,6 +220,7 @@ class Comparison:
                 t["method"], t["sparsity"], t["values"], metrics(t["metrics"]),
                 {split: to_arrays(v) for split, v in t["violation"].items()},
                 None if t["multipliers"] is None else to_arrays(t["multipliers"]), t["trouble"],
+                tuple(t.get("works", ())),
             )
             for t in values["trials"]
         ]  # fmt: skip

@@ -220,9 +220,18 @@ def caveats(comparison: Comparison) -> list[str]:
         if len(size) > 10 and size[-1] > 0.05 and size[-1] > 1.2 * size[int(0.8 * len(size))]:
             notes.append(
                 f"{comparison.titles[method]}: a multiplier is still rising at the end ({size[-1]:.2g}): its "
-                f"constraint "
-                "is not met, or the training was too short for it."
+                "constraint is not met, or the training was too short for it."
             )
+    stuck = [
+        f"“{comparison.titles[method]}” ({len(trial.works) - sum(trial.works)} of {len(trial.works)} seeds)"
+        for method in comparison.methods
+        if (trial := comparison.chosen.get((method, comparison.headline))) is not None and not all(trial.works)
+    ]
+    if stuck:
+        notes.append(
+            f"Networks that no longer work at {percent(comparison.headline)}, where figures tell which answer they are "
+            f"stuck on: {', '.join(stuck)}."
+        )
     small = [
         f"{name} ({n})"
         for name, n in zip(comparison.group_names, comparison.group_sizes["test"], strict=True)
