@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxprune.auditing import GroupCodes, Outcomes, changes_of, judge_networks, measure_harm, measure_spreads
+from jaxprune.auditing.moderation import moderated
 from jaxprune.auditing.permutation import centred, contrasts, crossed, group_totals, shuffled_totals, thinned
 
 
@@ -243,3 +244,24 @@ def test_a_class_as_its_own_group_is_lost_only_when_nobody_is_right() -> None:
     assert found.works.all()
     found = judge_networks(y[None], never_two, y, y, num_groups=3, commonest=1 / 3)
     assert found.lost.tolist() == [[False, False, True]]
+
+
+def test_moderated_variances_recover_what_the_groups_have_in_common() -> None:
+    """Drawn from one variance they become equal; drawn from a scaled inverse χ² of six degrees they keep about that."""
+    rng = np.random.default_rng(13)
+    alike, freedom = moderated(2.0 * rng.chisquare(4, (300, 1)) / 4, 4)
+    np.testing.assert_allclose(alike, 2.0, rtol=0.1)
+    assert freedom[0] > 100
+    true = 6 / rng.chisquare(6, (2000, 1))
+    drawn = true * rng.chisquare(4, (2000, 1)) / 4
+    different, freedom = moderated(drawn, 4)
+    np.testing.assert_allclose(freedom, 4 + 6, rtol=0.2)
+    error = [np.mean((np.log(each) - np.log(true)) ** 2) for each in (different, drawn)]
+    assert error[0] < 0.5 * error[1]
+
+
+def test_two_groups_gain_nothing_from_moderation() -> None:
+    variances = np.array([[0.5], [0.5]])
+    moderate, freedom = moderated(variances, 4)
+    np.testing.assert_array_equal(moderate, variances)
+    np.testing.assert_array_equal(freedom, 4)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxprune.auditing.intervals import MINIMUM_SEEDS
+from jaxprune.auditing.moderation import moderated
 from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.permutation import (
     GroupCodes,
@@ -77,7 +78,7 @@ class _Pivot(NamedTuple):
       error: [G, M] their standard errors, over people and seeds.
       seeds: [G, M] the part of the error that is due to seeds.
       noise: [n, M] changes of the people of the null distribution, group differences taken out.
-      freedom: Degrees of freedom of `seeds`.
+      freedom: [M] degrees of freedom of `seeds`.
     """
 
     change: np.ndarray
@@ -85,7 +86,7 @@ class _Pivot(NamedTuple):
     error: np.ndarray
     seeds: np.ndarray
     noise: np.ndarray
-    freedom: int
+    freedom: np.ndarray
 
 
 class _Scaled(NamedTuple):
@@ -155,7 +156,7 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
     sizes = np.bincount(grouping.codes, minlength=grouping.size)
     totals = group_totals(means, grouping)
     people = contrasts(sizes, totals, group_totals(means**2, grouping))
-    seeds = _seed_variance(values, grouping)
+    seeds, freedom = _seed_variance(values, grouping)
     part = GroupCodes(grouping.codes[rows], grouping.size)
     return _Pivot(
         change=totals / np.where(sizes > 0, sizes, np.nan)[:, None],
@@ -163,29 +164,30 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
         error=np.sqrt(people.variance + seeds),
         seeds=np.sqrt(seeds),
         noise=centred(means[rows], part).astype(np.float32),
-        freedom=max(len(values) - 1, 1),
+        freedom=freedom,
     )
 
 
-def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
-    """[G, M] variance of a mean contrast over seeds beyond what the people explain; 0 for few seeds.
+def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray, np.ndarray]:
+    """[G, M] variance of a mean contrast over seeds beyond what the people explain, and its degrees of freedom [M].
 
     Contrasts of single seeds also differ because each person's change differs between seeds. That part is in the
-    variance over people already, so it is subtracted.
+    variance over people already, so it is subtracted. With few seeds the variance is 0.
     """
     count, _, measures = values.shape
     if count < MINIMUM_SEEDS:
-        return np.zeros((grouping.size, measures))
+        return np.zeros((grouping.size, measures)), np.ones(measures)
     sizes = np.bincount(grouping.codes, minlength=grouping.size)
     totals = np.stack([group_totals(each, grouping) for each in values])  # [R, G, M]
     between = contrasts(sizes, totals, np.zeros_like(totals)).value.var(0, ddof=1)
+    between, freedom = moderated(between, count - 1)
     means = values.mean(0)
     squares = np.sum([group_totals((each - means) ** 2, grouping) for each in values], 0)
     # What all people of a group share in a seed is the difference between seeds itself, and is no noise of persons.
     shifts = (totals - totals.mean(0)) / np.maximum(sizes, 1)[:, None]
     persons = np.maximum(squares - sizes[:, None] * np.sum(shifts**2, 0), 0) / (count - 1)
     explained = contrasts(sizes, np.zeros_like(persons), persons).variance
-    return np.maximum(between - explained, 0) / count
+    return np.maximum(between - explained, 0) / count, freedom
 
 
 def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float, seed: int) -> list[_Scaled]:
