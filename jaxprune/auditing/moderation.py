@@ -1,5 +1,7 @@
 """Variances of many groups from few seeds, each drawn towards what they have in common."""
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, special
 
@@ -42,4 +44,5 @@ def _inverse_trigamma(value: float) -> float:
         return low
     if value <= special.polygamma(1, high):
         return high
-    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, low, high))
+    root: Any = optimize.brentq(lambda x: special.polygamma(1, x) - value, low, high)
+    return float(root)
