@@ -247,7 +247,7 @@ def test_a_class_as_its_own_group_is_lost_only_when_nobody_is_right() -> None:
 
 
 def test_moderated_variances_recover_what_the_groups_have_in_common() -> None:
-    """Drawn from one variance they become nearly equal; drawn from a scaled inverse χ² of six degrees, they keep that."""
+    """Drawn from one variance they become nearly equal; from a scaled inverse χ², they keep its degrees."""
     rng = np.random.default_rng(13)
     drawn = 2.0 * rng.chisquare(4, (300, 1)) / 4
     alike, freedom = moderated(drawn, 4)

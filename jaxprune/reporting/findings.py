@@ -82,8 +82,10 @@ def verdict(results: Results, model: str = "pruned") -> list[str]:
     if accuracy.unclear:
         who = "Any other group" if accuracy.clear else "A group"
         visible = sorted(accuracy.unclear, key=lambda group: group.smallest_visible)
-        ends = [f"{_points(group.smallest_visible)} ({group.group})" for group in (visible[0], visible[-1])]
-        lost = " to ".join(ends[: len(visible)])
+        least, most = visible[0], visible[-1]
+        lost = f"{_points(least.smallest_visible)} ({least.group}) to {_points(most.smallest_visible)} ({most.group})"
+        if _points(least.smallest_visible) == _points(most.smallest_visible):
+            lost = _points(least.smallest_visible)
         sentences.append(f"{who} would have had to lose {lost} of accuracy more than the rest to be seen.")
     if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
         sentences.append(

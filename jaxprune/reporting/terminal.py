@@ -48,8 +48,8 @@ def summary_table(results: Results) -> Table:
         title_justify="left",
         box=None,
     )
-    for heading in ("model", "accuracy %", "worst %", "spread %", "hurt most by accuracy", "by loss"):
-        table.add_column(heading, justify="right" if "%" in heading else "left")
+    for heading in ("model", "accuracy %", "worst %", "spread %", "hurt most by accuracy, points", "by loss, nats"):
+        table.add_column(heading, justify="right" if "%" in heading else "left", overflow="fold")
     for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
         figures = overall_figures(results, model, at, split)
         columns = ("accuracy", "worst_group_accuracy", "accuracy_spread")
