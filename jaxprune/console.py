@@ -80,12 +80,12 @@ class Display:
 
     def conclude(self, result: "RunResult") -> None:
         """The short table, the verdict and the path of the report."""
-        from jaxprune.reporting.findings import verdict
+        from jaxprune.reporting.findings import after_retraining, verdict
         from jaxprune.reporting.terminal import summary_table
 
         if result.results is not None:
             self.console.print(summary_table(result.results), "")
-            for sentence in verdict(result.results):
+            for sentence in (*verdict(result.results), *after_retraining(result.results)[:2]):
                 self.console.print(sentence, markup=False, soft_wrap=True)
             self._note_few_seeds(len(result.results.seeds))
             self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)

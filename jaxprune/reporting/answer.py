@@ -129,24 +129,25 @@ class Answer:
         return to_plain(own | {"measures": measures, "breaks": asdict(self.breaks) if self.breaks else None})
 
 
-def headline_sparsity(results: Results) -> float:
-    """The largest sparsity up to which pruned networks of every seed work; the smallest one where none does.
+def headline_sparsity(results: Results, model: str = "pruned") -> float:
+    """The largest sparsity up to which a model's networks of every seed work; the smallest one where none does.
 
     Networks that were not tested count as working.
     """
     split = answered_split(results.splits)
     best = results.sparsities[0]
     for sparsity in results.sparsities:
-        tested = results.tested.get(("pruned", sparsity, split))
+        tested = results.tested.get((model, sparsity, split))
         if tested is not None and not tested.working.works.all():
             break
         best = sparsity
     return best
 
 
-def answer_of(results: Results, model: str = "pruned") -> Answer:
-    """The answer about one model, "pruned" or a retrained one, at the headline sparsity."""
-    split, sparsity = answered_split(results.splits), headline_sparsity(results)
+def answer_of(results: Results, model: str = "pruned", sparsity: float | None = None) -> Answer:
+    """The answer about one model, "pruned" or a retrained one, at a sparsity or at the model's headline sparsity."""
+    split = answered_split(results.splits)
+    sparsity = headline_sparsity(results, model) if sparsity is None else sparsity
     tested = results.tested[model, sparsity, split]
     return Answer(
         split=split,

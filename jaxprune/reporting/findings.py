@@ -115,7 +115,7 @@ def _reason(answer: Answer) -> str:
     assert answer.breaks is not None
     lost = answer.breaks.lost
     if lost:
-        first = listing(lost[:2]) + (f" and {plural(len(lost) - 2, 'more group')}" if len(lost) > 2 else "")
+        first = listing([*lost[:2], plural(len(lost) - 2, "more group")] if len(lost) > 2 else lost)
         return f"first for {first}, whose people all get one label or no right one"
     if answer.breaks.uniform:
         return "their labels have less than half of the dense networks’ diversity"
@@ -123,18 +123,19 @@ def _reason(answer: Answer) -> str:
 
 
 def after_retraining(results: Results) -> list[str]:
-    """What plain retraining leaves of the harm."""
-    split, sparsity = headline(results)
+    """What plain retraining leaves of the harm, at the largest sparsity at which retrained networks still work."""
     if "none" not in results.models:
         return []
     answer = answer_of(results, "none")
     epochs = plural(results.settings["retrain"]["epochs"], "epoch")
     accuracy, loss = answer.measures["accuracy"], answer.measures["loss"]
-    worst = (
-        f"{accuracy.worst.group} by accuracy ({_points(accuracy.worst.change)} lost) and {loss.worst.group} by loss "
-        f"({signed(loss.worst.change)} nats)"
-    )
-    sentences = [f"After {epochs} of retraining, the groups that are worst off are {worst}."]
+    points, nats = f"{signed(-100 * accuracy.worst.change, 1)} points", f"{signed(loss.worst.change)} nats"
+    at = f"After {epochs} of retraining with {percent(answer.sparsity)} pruned"
+    if answer.agree:
+        sentences = [f"{at}, {loss.worst.group} is worst off, by accuracy ({points}) and by loss ({nats})."]
+    else:
+        worst = f"{accuracy.worst.group} by accuracy ({points}) and {loss.worst.group} by loss ({nats})"
+        sentences = [f"{at}, the groups that are worst off are {worst}."]
     if accuracy.clear or loss.clear:
         sentences.append(f"Clearly worse than the rest: by accuracy, {_named(accuracy)}; by loss, {_named(loss)}.")
     else:
@@ -143,7 +144,7 @@ def after_retraining(results: Results) -> list[str]:
         ("excessive_loss_spread", "spread ξ of the losses", 1, "nats"),
         ("accuracy_spread", "spread of the accuracies", 100, "points"),
     ):
-        spread = results.tested["none", sparsity, split].spreads[name]
+        spread = results.tested["none", answer.sparsity, answer.split].spreads[name]
         digits = 1 if scale == 100 else 3
         sentences.append(
             f"The {words} is then {fixed(scale * spread.value, digits)} {unit}; random groups of these sizes show "
@@ -153,13 +154,16 @@ def after_retraining(results: Results) -> list[str]:
 
 
 def what_helps(results: Results) -> list[str]:
-    """Whether a constrained model does better than no mitigation, adjusted for all that were compared."""
-    split, sparsity = headline(results)
+    """Whether a constrained model does better than no mitigation, adjusted for all that were compared.
+
+    At the largest sparsity at which networks retrained without mitigation still work.
+    """
     fair = [model for model in results.models if model not in ("pruned", "none")]
     if "none" not in results.models or not fair:
         return []
     if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
         return [f"With {plural(seeds, 'seed')}, the constrained models cannot be compared with no mitigation."]
+    split, sparsity = answered_split(results.splits), headline_sparsity(results, "none")
     figures = {model: overall_figures(results, model, sparsity, split) for model in ("none", *fair)}
     pairs = [(model, measure) for measure in _NARROWED for model in fair]
     changes = {pair: figures[pair[0]][pair[1]] - figures["none"][pair[1]] for pair in pairs}
@@ -171,13 +175,13 @@ def what_helps(results: Results) -> list[str]:
         change = simultaneous_interval(scale * changes[best, measure], len(pairs))
         if p < LEVEL and change.mean < 0:
             sentences.append(
-                f"“{MODEL_NAMES[best]}” narrows {words} by {fixed(-float(change.mean), digits)} {unit} "
-                f"({p_value(p)}, adjusted for {len(pairs)} comparisons)."
+                f"At {percent(sparsity)}, “{MODEL_NAMES[best]}” narrows {words} by {fixed(-float(change.mean), digits)} "
+                f"{unit} ({p_value(p)}, adjusted for {len(pairs)} comparisons)."
             )
         else:
             failed.append(words)
     if failed:
-        sentences.append(f"No constrained model clearly narrows {listing(failed, 'or')}.")
+        sentences.append(f"At {percent(sparsity)}, no constrained model clearly narrows {listing(failed, 'or')}.")
     sentences.append(
         "The constraint asks for equal losses, not equal accuracies. These tests are over seeds, with the same people."
     )

@@ -54,16 +54,15 @@ def summary_table(results: Results) -> Table:
         figures = overall_figures(results, model, at, split)
         columns = ("accuracy", "worst_group_accuracy", "accuracy_spread")
         cells = [str(cell(results, figures[name], name)) for name in columns]
-        hurt = (
-            ["", ""] if model == "dense" else [_hurt_most(results, model, measure) for measure in ("accuracy", "loss")]
-        )
+        measures = () if model == "dense" else ("accuracy", "loss")
+        hurt = [_hurt_most(results, model, at, measure) for measure in measures]
         table.add_row(MODEL_NAMES[model], *cells, *map(Text, hurt))
     return table
 
 
-def _hurt_most(results: Results, model: str, measure: str) -> str:
+def _hurt_most(results: Results, model: str, sparsity: float, measure: str) -> str:
     """The group hurt most by a measure, and by how much; "none" where no group is hurt."""
-    worst = answer_of(results, model).measures[measure].worst
+    worst = answer_of(results, model, sparsity).measures[measure].worst
     if worst.change <= 0:
         return "none"
     return f"{worst.group} {signed(-100 * worst.change, 1) if measure == 'accuracy' else signed(worst.change)}"
