@@ -175,8 +175,8 @@ def what_helps(results: Results) -> list[str]:
         change = simultaneous_interval(scale * changes[best, measure], len(pairs))
         if p < LEVEL and change.mean < 0:
             sentences.append(
-                f"At {percent(sparsity)}, “{MODEL_NAMES[best]}” narrows {words} by {fixed(-float(change.mean), digits)} "
-                f"{unit} ({p_value(p)}, adjusted for {len(pairs)} comparisons)."
+                f"At {percent(sparsity)}, “{MODEL_NAMES[best]}” narrows {words} by "
+                f"{fixed(-float(change.mean), digits)} {unit} ({p_value(p)}, adjusted for {len(pairs)} comparisons)."
             )
         else:
             failed.append(words)
