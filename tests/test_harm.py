@@ -267,3 +267,60 @@ def test_two_groups_gain_nothing_from_moderation() -> None:
     moderate, freedom = moderated(variances, 4)
     np.testing.assert_array_equal(moderate, variances)
     np.testing.assert_array_equal(freedom, 4)
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_a_change_that_everybody_of_a_group_shares_is_clear(seeds) -> None:
+    """Every decision of one group becomes wrong, in every seed, and none of the other: there is no variance."""
+    grouping = grouped((100, 1000))
+    change = np.tile((grouping.codes == 0).astype(float), (seeds, 1))
+    harm = measure_harm([{"accuracy": change}], [grouping], draws=200)[0][0]["accuracy"]
+    assert harm.clear().tolist() == [True, False]
+    assert harm.low[0] > 0
+
+
+def test_groups_of_one_person_do_not_hide_the_others() -> None:
+    """Ten of them, with changes so rare that the null quantile of such a group is near 0."""
+    rng = np.random.default_rng(14)
+    grouping = grouped((4490, 500, *(1,) * 10))
+    share = np.where(grouping.codes == 1, 0.1, 0.01)
+    change = (rng.random((1, 5000)) < share).astype(float)
+    harm = measure_harm([{"accuracy": change}], [grouping], draws=500)[0][0]["accuracy"]
+    assert harm.clear()[1]
+    assert np.isfinite(harm.smallest_visible).all()
+
+
+def test_people_left_out_of_the_shuffles_leave_seeds_their_weight(monkeypatch) -> None:
+    """With no effect and large differences between seeds, thinned to a thirtieth of the people."""
+    monkeypatch.setattr("jaxprune.auditing.harm.thinned", lambda grouping: thinned(grouping, 200))
+    clear = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        change = rng.normal(size=(1, 6000)) + np.zeros((4, 1))
+        change[:, :3000] += 0.1 * rng.normal(size=(4, 1))
+        harm = measure_harm([{"loss": change}], [grouped((3000, 3000))], draws=200, seed=seed)[0][0]["loss"]
+        clear += bool((harm.p < 0.05).any())
+    assert clear / 100 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_a_group_that_varies_more_is_no_spread() -> None:
+    """30 people of deviation 2 and 1,500 of deviation 1, with equal means."""
+    grouping, often = grouped((30, 1500)), 0
+    for seed in range(60):
+        values = np.random.default_rng(seed).normal(size=(1, 1530)) * np.where(grouping.codes == 0, 2, 1)
+        often += measure_spreads([values], grouping, draws=200)[0].p < 0.05
+    assert often / 60 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+
+
+def test_a_group_that_gains_less_than_the_rest_is_not_hurt() -> None:
+    change = skewed((1, 600), 15) - 2.0
+    change[:, :100] += 1.0
+    harm = measure_harm([{"loss": change}], [grouped((100, 500))], draws=200)[0][0]["loss"]
+    assert harm.p[0] < 0.05
+    assert not harm.clear().any()
+
+
+def test_infinite_losses_are_large_changes() -> None:
+    before = Outcomes(loss=np.zeros((1, 4)), wrong=np.zeros((1, 4)), label=np.zeros((1, 4), int))
+    after = before._replace(loss=np.array([[np.inf, np.nan, 1.0, 2.0]]))
+    np.testing.assert_array_equal(changes_of(before, after)["loss"], [[1e6, 1e6, 1.0, 2.0]])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from jaxprune.auditing.intervals import MINIMUM_SEEDS
 from jaxprune.auditing.moderation import moderated
@@ -18,6 +19,7 @@ from jaxprune.auditing.permutation import (
     thinned,
 )
 
+_MOST_LOSS = 1e6  # nats of one person
 POWER = 0.8  # the chance with which the smallest visible harm would have been called clear
 
 MEASURES = ("loss", "accuracy", "flips")  # nats; share of people no longer right; share whose decision changed
@@ -47,8 +49,8 @@ class Harm(NamedTuple):
     smallest_visible: np.ndarray
 
     def clear(self, level: float = 0.05) -> np.ndarray:
-        """[G] bool, whether the group is hurt more than the rest at an adjusted level."""
-        return (self.p < level) & (self.excess > 0)
+        """[G] bool, whether the group is hurt, and more than the rest, at an adjusted level."""
+        return (self.p < level) & (self.excess > 0) & (self.change > 0)
 
 
 def changes_of(before: Outcomes, after: Outcomes) -> Changes:
@@ -60,13 +62,18 @@ def changes_of(before: Outcomes, after: Outcomes) -> Changes:
 
     Returns:
       Measure -> [R, N]: the rise of the loss in nats, 1 for a decision that became wrong and -1 for one that became
-      right, and 1 for any other decision than before.
+      right, and 1 for any other decision than before. Losses above 1e6 nats, also those that are not finite, count as
+      1e6.
     """
     return {
-        "loss": np.asarray(after.loss, np.float64) - np.asarray(before.loss, np.float64),
+        "loss": _finite(after.loss) - _finite(before.loss),
         "accuracy": np.asarray(after.wrong, np.float64) - np.asarray(before.wrong, np.float64),
         "flips": np.asarray(np.asarray(after.label) != np.asarray(before.label), np.float64),
     }
+
+
+def _finite(loss: np.ndarray) -> np.ndarray:
+    return np.minimum(np.nan_to_num(np.asarray(loss, np.float64), nan=_MOST_LOSS, posinf=_MOST_LOSS), _MOST_LOSS)
 
 
 class _Pivot(NamedTuple):
@@ -79,6 +86,7 @@ class _Pivot(NamedTuple):
       seeds: [G, M] the part of the error that is due to seeds.
       noise: [n, M] changes of the people of the null distribution, group differences taken out.
       freedom: [M] degrees of freedom of `seeds`.
+      thinned: Whether some people were left out of the null distribution.
     """
 
     change: np.ndarray
@@ -87,6 +95,7 @@ class _Pivot(NamedTuple):
     seeds: np.ndarray
     noise: np.ndarray
     freedom: np.ndarray
+    thinned: bool
 
 
 class _Scaled(NamedTuple):
@@ -165,6 +174,7 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
         seeds=np.sqrt(seeds),
         noise=centred(means[rows], part).astype(np.float32),
         freedom=freedom,
+        thinned=len(rows) < len(means),
     )
 
 
@@ -202,17 +212,23 @@ def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float,
     scale = np.maximum(noise.std(0, dtype=np.float64), np.finfo(np.float32).tiny)
     noise = noise / scale.astype(np.float32)  # near 1, so that sums of squares keep their digits
     trial = draws // 2
-    totals = shuffled_totals(np.concatenate([noise, noise**2], 1), part, trial + draws, seed).astype(np.float64)
-    drawn = contrasts(sizes, totals[..., : noise.shape[1]], totals[..., noise.shape[1] :])
+    totals = shuffled_totals(np.concatenate([noise, noise**2], 1), part, trial + draws, seed)
+    own = contrasts(sizes, group_totals(noise, part), group_totals(noise**2, part)).variance
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     scaled = []
     for k, pivot in enumerate(pivots):
-        columns = slice(k * measures, (k + 1) * measures)
-        value, spread = drawn.value[..., columns], pivot.seeds / scale[columns]
+        first, last = k * measures, (k + 1) * measures
+        of_squares = slice(noise.shape[1] + first, noise.shape[1] + last)
+        drawn = contrasts(sizes, totals[..., first:last].astype(float), totals[..., of_squares].astype(float))
+        value, variance, spread = drawn.value, drawn.variance, pivot.seeds / scale[first:last]
         if spread.any():
-            value = value + spread * generator.standard_t(pivot.freedom, value.shape)
-        with np.errstate(invalid="ignore"):  # of changes that are all the same
-            null = value / np.sqrt(drawn.variance[..., columns] + spread**2)
+            # People who were left out of the shuffles make the part of the people smaller beside that of the seeds.
+            people = np.maximum((pivot.error / scale[first:last]) ** 2 - spread**2, 0)
+            smaller = np.minimum(people / own[:, first:last], 1) if pivot.thinned else 1.0
+            value = value * np.sqrt(smaller) + spread * generator.standard_t(pivot.freedom, value.shape)
+            variance = variance * smaller
+        with np.errstate(invalid="ignore", divide="ignore"):  # of changes that are all the same
+            null = value / np.sqrt(variance + spread**2)
         scaled.append(_scale_one(pivot, null[:trial], null[trial:], level))
     return scaled
 
@@ -220,12 +236,14 @@ def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float,
 def _scale_one(pivot: _Pivot, trial: np.ndarray, null: np.ndarray, level: float) -> _Scaled:
     usable = np.isfinite(pivot.excess) & np.isfinite(trial).all(0)
     trial, null = np.where(usable, trial, 0), np.where(usable, null, 0)
-    least = np.finfo(float).tiny
+    # At least those of a normal distribution: in a tiny group where changes are rare they can be near 0.
+    least = stats.norm.isf(level / 2)
     upper = np.maximum(np.quantile(trial, 1 - level / 2, 0), least)
     lower = np.maximum(-np.quantile(trial, level / 2, 0), least)
     slack = np.maximum(-np.quantile(trial, 1 - POWER, 0), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = np.where(pivot.error > 0, pivot.excess / pivot.error, 0)
+        sure = np.where(pivot.excess == 0, 0, np.copysign(np.inf, pivot.excess))  # everybody changes alike
+        statistic = np.where(pivot.error > 0, pivot.excess / pivot.error, sure)
     return _Scaled(
         observed=np.maximum(statistic / upper, -statistic / lower),
         largest=np.maximum(null / upper, -null / lower).max((1, 2)),

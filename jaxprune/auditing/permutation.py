@@ -9,7 +9,7 @@ from scipy import sparse
 MOST_PEOPLE = 32_768  # a null distribution is drawn from at most this many people
 _FEW_GROUPS = 24  # up to here a dense product is faster than a sparse one
 _ROWS = 64  # rows of a product: groups times shuffles
-_PRIOR = 4.0  # people that the pooled variance counts for in the variance of a group
+PRIOR = 4.0  # people that the pooled variance counts for in the variance of a group
 
 
 class GroupCodes(NamedTuple):
@@ -55,7 +55,7 @@ def contrasts(sizes: np.ndarray, sums: np.ndarray, squares: np.ndarray) -> Contr
     rest, some = people - n, np.maximum(n, 1)
     within = np.maximum(squares - sums**2 / some, 0)
     pooled = within.sum(-2, keepdims=True) / max(people - present, 1)
-    variance = (within + _PRIOR * pooled) / (some - 1 + _PRIOR)
+    variance = (within + PRIOR * pooled) / (some - 1 + PRIOR)
     weighted = n * variance
     with np.errstate(divide="ignore", invalid="ignore"):
         value = sums / n - (sums.sum(-2, keepdims=True) - sums) / rest

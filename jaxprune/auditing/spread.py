@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxprune.auditing.permutation import GroupCodes, centred, group_totals, shuffled_totals, thinned
+from jaxprune.auditing.permutation import PRIOR, GroupCodes, centred, group_totals, shuffled_totals, thinned
 
 
 class Spread(NamedTuple):
@@ -54,15 +54,28 @@ def measure_spreads(
         observed.append(float(np.ptp(means, 0).mean()) if present.sum() > 1 else np.nan)
         columns.append(centred(people[rows], part).astype(np.float32))
         seeds.append(people.shape[1])
-    totals = shuffled_totals(np.concatenate(columns, 1), part, draws, seed)[:, present]
-    # Means of the people kept vary more than those of all would, by the root of the ratio of their numbers.
+    noise = np.concatenate(columns, 1)
+    totals = shuffled_totals(noise, part, draws, seed)[:, present]
+    # Means of the people kept vary more than those of all would, by the root of the ratio of their numbers; and those
+    # of a group whose people vary more than others do, by the ratio of their deviations.
     shrink = 1 / np.sqrt(kept[present] * sizes[present])
-    means = totals * shrink[:, None]
+    deviations = _relative_deviations(noise, part)[present]
     spreads = []
     for value, stop, count in zip(observed, np.cumsum(seeds), seeds, strict=True):
-        null = np.ptp(means[:, :, stop - count : stop], 1).mean(-1)
+        own = slice(stop - count, stop)
+        null = np.ptp(totals[:, :, own] * (shrink[:, None] * deviations[:, own]), 1).mean(-1)
         limit = np.sort(null)[min(int(np.ceil((1 - level) * (draws + 1))) - 1, draws - 1)]
         p = (1 + np.sum(null >= value)) / (draws + 1)
-        spreads.append(Spread(value, float(null.mean()), float(limit), float(p)) if np.isfinite(value) else
-                       Spread(np.nan, np.nan, np.nan, np.nan))  # fmt: skip
+        known = np.isfinite(value)
+        spreads.append(Spread(*(float(number) if known else np.nan for number in (value, null.mean(), limit, p))))
     return spreads
+
+
+def _relative_deviations(noise: np.ndarray, grouping: GroupCodes) -> np.ndarray:
+    """[G, K] deviation of each group by that of all, drawn a little towards 1."""
+    sizes = np.bincount(grouping.codes, minlength=grouping.size)[:, None]
+    within = group_totals(np.square(noise, dtype=np.float64), grouping)
+    pooled = within.sum(0) / max(len(noise), 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = (within + PRIOR * pooled) / (np.maximum(sizes, 1) + PRIOR) / pooled
+    return np.sqrt(np.where(pooled > 0, ratio, 1.0))

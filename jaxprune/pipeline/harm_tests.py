@@ -63,12 +63,11 @@ def harm_tests(people: SplitOutcomes, compressed: Sequence[bool], commonest: flo
 
 def _spreads(people: SplitOutcomes, code: GroupCodes, tested: Sequence[int]) -> list[Values]:
     """For each network, the spread ξ of its losses and its accuracy spread beside those of random groups."""
-    before = np.asarray(people.networks[0].loss, np.float64)
-    figures = [
+    figures = (
         values
         for after in (people.networks[i] for i in tested)
-        for values in (np.asarray(after.loss, np.float64) - before, 1 - np.asarray(after.wrong, np.float64))
-    ]
+        for values in (changes_of(people.networks[0], after)["loss"], 1 - np.asarray(after.wrong, np.float64))
+    )
     found = [_plain(spread) for spread in measure_spreads(figures, code)]
     return [{"excessive_loss_spread": found[2 * k], "accuracy_spread": found[2 * k + 1]} for k in range(len(tested))]
 

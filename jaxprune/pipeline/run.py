@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprune.config import Settings
+from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
 from jaxprune.pipeline.checks import check_constraint
 from jaxprune.pipeline.context import Context, Silent, json_once
@@ -72,6 +73,8 @@ def run(
       UserError: A setting, the data or the folder is not fit; or a checkpoint is damaged; or a training diverged.
     """
     begun = time.monotonic()
+    if not max(settings.prune.sparsities):
+        raise UserError("prune.sparsities: 0 prunes nothing; give at least one sparsity above 0, such as 0.5")
     if until == "theory" and not settings.theory.measures:
         every = settings.theory.model_copy(update={"measures": MEASURES})
         settings = settings.model_copy(update={"theory": every})

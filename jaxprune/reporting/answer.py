@@ -41,8 +41,13 @@ class GroupHarm:
 
     @property
     def clear(self) -> bool:
-        """Whether the group is hurt more than the rest, beyond chance."""
-        return self.p < LEVEL and self.excess > 0
+        """Whether the group is hurt, and more than the rest, beyond chance."""
+        return self.p < LEVEL and self.excess > 0 and self.change > 0
+
+    @property
+    def hurt(self) -> bool:
+        """Whether the group is hurt at all, by what is written of a change."""
+        return self.change >= 5e-4
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,16 @@ class Break:
     Attributes:
       sparsity: The lowest sparsity at which a network no longer works.
       seeds: How many of the networks no longer work there.
-      lost: Groups that get one label alone, or no right one, there; in the order of how many seeds lose them.
-      uniform: Whether the networks gave up labels (less than half of the dense network's diversity is left).
+      lost: Groups that get one label alone, or no right one, in at least half of these networks.
+      uniform: Whether half of them gave up labels (less than half of the dense network's diversity is left).
+      dense: Whether the dense networks themselves are no better than the commonest label.
     """
 
     sparsity: float
     seeds: int
     lost: tuple[str, ...]
     uniform: bool
+    dense: bool
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,8 @@ def _break(results: Results, split: str, model: str) -> Break | None:
             return Break(
                 sparsity=sparsity,
                 seeds=int(broken.sum()),
-                lost=tuple(results.group_names[g] for g in order if times[g] > 0),
-                uniform=bool(np.any(np.asarray(working.diversity)[broken] < KEPT)),
+                lost=tuple(results.group_names[g] for g in order if 2 * times[g] >= broken.sum() > 0),
+                uniform=bool(np.mean(np.asarray(working.diversity)[broken] < KEPT) >= 0.5),
+                dense=bool(np.isnan(np.asarray(working.skill, float)[broken]).all()),
             )
     return None

@@ -27,7 +27,8 @@ def answer_figure(results: Results) -> Figure:
     for axes, (measure, (words, unit, scale)) in zip(panels, _PANELS.items(), strict=True):
         groups = {group.group: group for group in answer.measures[measure].groups}
         for row, name in enumerate(names):
-            _draw(axes, row, groups[name], scale)
+            if name in groups:
+                _draw(axes, row, groups[name], scale)
         axes.axvline(0, color="#444444", lw=0.9)
         axes.set_title(f"{words} beyond the rest")
         axes.set_xlabel(f"{unit} (more hurt →)")

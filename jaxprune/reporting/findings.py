@@ -43,29 +43,28 @@ def who_is_hurt(results: Results) -> list[str]:
     what = f"Pruning {percent(answer.sparsity)} of the weights"
     by_accuracy = f"{_points(accuracy.change)} of accuracy lost"
     by_loss = f"{signed(loss.change)} nats"
-    sentences = []
-    if accuracy.change <= 0 and loss.change <= 0:
-        sentences.append(f"{what} hurts no group: none loses accuracy or gains loss on the {answer.split} split.")
-    elif accuracy.change <= 0:
-        sentences.append(f"{what} costs no group accuracy; by loss, it hurts {loss.group} most ({by_loss}).")
-    elif loss.change <= 0:
-        sentences.append(f"{what} raises no group’s loss; by accuracy, it hurts {accuracy.group} most ({by_accuracy}).")
+    named = [group for group in (accuracy, loss) if group.hurt]
+    if not named:
+        return [f"{what} hurts no group: none loses accuracy or gains loss on the {answer.split} split."]
+    if not accuracy.hurt:
+        sentence = f"{what} costs no group accuracy; by loss, it hurts {loss.group} most ({by_loss})."
+    elif not loss.hurt:
+        sentence = f"{what} raises no group’s loss; by accuracy, it hurts {accuracy.group} most ({by_accuracy})."
     elif answer.agree:
-        sentences.append(f"{what} hurts {loss.group} most, by accuracy ({by_accuracy}) and by loss ({by_loss}).")
+        sentence = f"{what} hurts {loss.group} most, by accuracy ({by_accuracy}) and by loss ({by_loss})."
     else:
-        sentences.append(
+        sentence = (
             f"{what} hurts {accuracy.group} most by accuracy ({by_accuracy}) and {loss.group} most by loss ({by_loss})."
         )
-    if accuracy.group == loss.group:
-        sentences.append(f"{loss.group} has {plural(loss.people, 'person', 'people')} in the {answer.split} split.")
-    else:
-        people = plural(loss.people, "person", "people")
-        sentences.append(f"There are {accuracy.people:,} and {people} of these groups in the {answer.split} split.")
-        sentences.append(
-            "The measures differ because accuracy counts which answers are right and loss how sure the network was: a "
-            "group predicted with confidence can gain loss and keep its decisions."
-        )
-    return sentences
+    if len({group.group for group in named}) == 1:
+        people = plural(named[0].people, "person", "people")
+        return [sentence, f"{named[0].group} has {people} in the {answer.split} split."]
+    return [
+        sentence,
+        f"In the {answer.split} split, {accuracy.group} has {accuracy.people:,} and {loss.group} {loss.people:,} people.",
+        "The measures differ because accuracy counts which answers are right and loss how sure the network was: a "
+        "group predicted with confidence can gain loss and keep its decisions.",
+    ]
 
 
 def verdict(results: Results, model: str = "pruned") -> list[str]:
@@ -73,20 +72,25 @@ def verdict(results: Results, model: str = "pruned") -> list[str]:
     answer = answer_of(results, model)
     accuracy, loss, flips = (answer.measures[measure] for measure in ("accuracy", "loss", "flips"))
     groups = len(accuracy.groups)
+    if groups < 2:
+        return ["There is one group, and nobody to compare it with."]
     if not accuracy.clear and not loss.clear:
         sentences = [f"No group of {groups} is clearly hurt more than the rest, by accuracy or by loss."]
     else:
         sentences = [f"Clearly hurt more than the rest: by accuracy, {_named(accuracy)}; by loss, {_named(loss)}."]
     if flips.clear:
         sentences.append(f"Decisions change clearly more often than those of the rest for {_named(flips)}.")
-    if accuracy.unclear:
+    known = [group for group in accuracy.unclear if np.isfinite(group.smallest_visible) and group.smallest_visible > 0]
+    if known:
         who = "Any other group" if accuracy.clear else "A group"
-        visible = sorted(accuracy.unclear, key=lambda group: group.smallest_visible)
+        visible = sorted(known, key=lambda group: group.smallest_visible)
         least, most = visible[0], visible[-1]
         lost = f"{_points(least.smallest_visible)} ({least.group}) to {_points(most.smallest_visible)} ({most.group})"
         if _points(least.smallest_visible) == _points(most.smallest_visible):
             lost = _points(least.smallest_visible)
-        sentences.append(f"{who} would have had to lose {lost} of accuracy more than the rest to be seen.")
+        sentences.append(
+            f"{who} would have had to lose {lost} of accuracy more than the rest to be seen in four of five samples."
+        )
     if (seeds := len(results.seeds)) < MINIMUM_SEEDS:
         sentences.append(
             f"With {plural(seeds, 'seed')} this speaks of these networks alone; {MINIMUM_SEEDS} are needed to speak of "
@@ -105,7 +109,7 @@ def breaks(results: Results) -> list[str]:
     sentences = []
     if not answer.works:
         sentences.append(
-            "At no sparsity do the networks of every seed work: this answer is about networks that are partly broken."
+            f"Already at {at} the networks of some seed do not work: this answer is about partly broken networks."
         )
     sentences.append(f"At {at} and without retraining, the networks of {which} no longer work: {_reason(answer)}.")
     return sentences
@@ -113,6 +117,8 @@ def breaks(results: Results) -> list[str]:
 
 def _reason(answer: Answer) -> str:
     assert answer.breaks is not None
+    if answer.breaks.dense:
+        return "the dense networks themselves do no better than the commonest label"
     lost = answer.breaks.lost
     if lost:
         first = listing([*lost[:2], plural(len(lost) - 2, "more group")] if len(lost) > 2 else lost)
@@ -131,7 +137,9 @@ def after_retraining(results: Results) -> list[str]:
     accuracy, loss = answer.measures["accuracy"], answer.measures["loss"]
     points, nats = f"{signed(-100 * accuracy.worst.change, 1)} points", f"{signed(loss.worst.change)} nats"
     at = f"After {epochs} of retraining with {percent(answer.sparsity)} pruned"
-    if answer.agree:
+    if not accuracy.worst.hurt and not loss.worst.hurt:
+        sentences = [f"{at}, no group is hurt."]
+    elif answer.agree:
         sentences = [f"{at}, {loss.worst.group} is worst off, by accuracy ({points}) and by loss ({nats})."]
     else:
         worst = f"{accuracy.worst.group} by accuracy ({points}) and {loss.worst.group} by loss ({nats})"

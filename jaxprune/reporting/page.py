@@ -75,8 +75,9 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
 
 def _further_section(results: Results, figures: Path) -> dict[str, Any]:
     """The figure and the tables of a further grouping."""
-    split, _ = findings.headline(results)
+    split, sparsity = findings.headline(results)
     return {
+        "sparsity": sparsity,
         "name": results.grouping,
         "answer": answer_text(results),
         "answers": answer_tables(results),

@@ -24,6 +24,7 @@ MODEL_COLOURS = {
 }
 
 _RC: Any = {
+    "text.parse_math": False,  # names of groups are text, also those with dollar signs
     "svg.fonttype": "path",  # the same on every reader's machine
     "font.size": 9.5,
     "axes.spines.top": False,

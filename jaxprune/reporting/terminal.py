@@ -18,7 +18,7 @@ def comparison_table(comparison: Comparison) -> Table:
     what = f"{comparison.settings['name']} by {comparison.settings['data']['group']}"
     seeds = plural(len(comparison.seeds), "seed")
     table = Table(
-        pad_edge=False, title=f"{what}, test split, {percent(at)} pruned, {seeds}", title_justify="left", box=None
+        pad_edge=False, title=Text(f"{what}, test split, {percent(at)} pruned, {seeds}"), title_justify="left", box=None
     )
     table.add_column("method")
     columns = (
@@ -33,7 +33,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for method in comparison.methods:
         if (method, at) in comparison.chosen:
             figures = comparison.figures(comparison.chosen[method, at], "test")
-            table.add_row(comparison.titles[method], *(str(cell(comparison, figures[n], n)) for n in columns))
+            table.add_row(Text(comparison.titles[method]), *(str(cell(comparison, figures[n], n)) for n in columns))
     return table
 
 
@@ -44,7 +44,7 @@ def summary_table(results: Results) -> Table:
     seeds = plural(len(results.seeds), "seed")
     table = Table(
         pad_edge=False,
-        title=f"{what}, {split} split, {percent(sparsity)} pruned, {seeds}",
+        title=Text(f"{what}, {split} split, {percent(sparsity)} pruned, {seeds}"),
         title_justify="left",
         box=None,
     )
