@@ -19,6 +19,7 @@ from jaxprune.auditing.permutation import (
     thinned,
 )
 
+FEWEST_PEOPLE = 5  # smaller groups are not tested: a single change would be many standard errors
 _MOST_LOSS = 1e6  # nats of one person
 POWER = 0.8  # the chance with which the smallest visible harm would have been called clear
 
@@ -28,7 +29,9 @@ Changes = Mapping[str, np.ndarray]  # measure -> [R, N] change of each person by
 
 
 class Harm(NamedTuple):
-    """How one measure changed in every group, each [G]; NaN for a group without examples.
+    """How one measure changed in every group, each [G].
+
+    A group without examples has NaN, one of fewer than `FEWEST_PEOPLE` has no test.
 
     Attributes:
       people: Examples in the group.
@@ -170,7 +173,7 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
     return _Pivot(
         change=totals / np.where(sizes > 0, sizes, np.nan)[:, None],
         excess=people.value,
-        error=np.sqrt(people.variance + seeds),
+        error=np.where(sizes[:, None] < FEWEST_PEOPLE, np.nan, np.sqrt(people.variance + seeds)),
         seeds=np.sqrt(seeds),
         noise=centred(means[rows], part).astype(np.float32),
         freedom=freedom,
@@ -234,7 +237,7 @@ def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float,
 
 
 def _scale_one(pivot: _Pivot, trial: np.ndarray, null: np.ndarray, level: float) -> _Scaled:
-    usable = np.isfinite(pivot.excess) & np.isfinite(trial).all(0)
+    usable = np.isfinite(pivot.excess) & np.isfinite(pivot.error) & np.isfinite(trial).all(0)
     trial, null = np.where(usable, trial, 0), np.where(usable, null, 0)
     # At least those of a normal distribution: in a tiny group where changes are rare they can be near 0.
     least = stats.norm.isf(level / 2)
@@ -243,7 +246,7 @@ def _scale_one(pivot: _Pivot, trial: np.ndarray, null: np.ndarray, level: float)
     slack = np.maximum(-np.quantile(trial, 1 - POWER, 0), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         sure = np.where(pivot.excess == 0, 0, np.copysign(np.inf, pivot.excess))  # everybody changes alike
-        statistic = np.where(pivot.error > 0, pivot.excess / pivot.error, sure)
+        statistic = np.where(pivot.error == 0, sure, pivot.excess / pivot.error)
     return _Scaled(
         observed=np.maximum(statistic / upper, -statistic / lower),
         largest=np.maximum(null / upper, -null / lower).max((1, 2)),
@@ -272,7 +275,7 @@ def _conclude(
             "excess": pivot.excess,
             "low": pivot.excess - critical * each.upper,
             "high": pivot.excess + critical * each.lower,
-            "p": np.where(np.isfinite(pivot.excess), p, np.nan),
+            "p": np.where(np.isfinite(pivot.excess) & np.isfinite(pivot.error), p, np.nan),
             "smallest_visible": critical * each.upper + each.slack,
         }
         people = np.bincount(grouping.codes, minlength=grouping.size)

@@ -61,7 +61,7 @@ def who_is_hurt(results: Results) -> list[str]:
         return [sentence, f"{named[0].group} has {people} in the {answer.split} split."]
     return [
         sentence,
-        f"In the {answer.split} split, {accuracy.group} has {accuracy.people:,} and {loss.group} {loss.people:,} people.",
+        f"The {answer.split} split has {accuracy.people:,} and {loss.people:,} people of these groups.",
         "The measures differ because accuracy counts which answers are right and loss how sure the network was: a "
         "group predicted with confidence can gain loss and keep its decisions.",
     ]
