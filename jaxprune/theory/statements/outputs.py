@@ -166,7 +166,8 @@ def theorem2(
     Raises:
       UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
     """
-    batch = check_classification(apply, params, check_examples(batch), num_groups=num_groups)
+    batch = check_examples(batch, num_groups=num_groups)
+    batch = check_classification(apply, params, batch)
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
