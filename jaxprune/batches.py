@@ -78,22 +78,25 @@ def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> 
       weight: [B], or None for ones.
 
     Raises:
-      UserError: A group is out of range.
+      UserError: A group is out of range, or not whole.
     """
-    blank = np.zeros(np.shape(group), np.int32)
+    group, blank = _array(group), np.zeros(np.shape(group), np.int32)
+    if not jnp.issubdtype(group.dtype, jnp.integer):
+        raise UserError(f"group: {group.dtype.name} values; give whole numbers, group.astype(int)")
     weights: Any = np.ones(blank.shape, np.float32) if weight is None else _array(weight)
     if np.shape(weights) != blank.shape:
         raise UserError(f"weight: shape {np.shape(weights)} for groups of shape {blank.shape}; give one weight each")
-    _check_values(blank, _array(group), weights, num_groups, None, where="")
+    _check_values(blank, group, weights, num_groups, None, where="")
 
 
-def check_labels(y: Array, num_classes: int, weight: Array | None = None) -> None:
+def check_labels(y: Array, num_classes: int, weight: Array | None = None, *, where: str = "") -> None:
     """Raise where a known label of an example of weight other than 0 is outside [0, C).
 
     Args:
       y: [B] int, or of more axes.
       num_classes: C.
       weight: Of the shape of `y`, or None for ones.
+      where: What the labels belong to, such as "batch.".
 
     Raises:
       UserError: A label is out of range.
@@ -101,7 +104,7 @@ def check_labels(y: Array, num_classes: int, weight: Array | None = None) -> Non
     y = _array(y).reshape(-1)
     blank = np.zeros(y.shape, np.int32)
     weight = np.ones(y.shape, np.float32) if weight is None else _array(weight).reshape(-1)
-    _check_values(y, blank, weight, None, num_classes, where="")
+    _check_values(y, blank, weight, None, num_classes, where=where)
 
 
 def check_logits(shape: tuple[int, ...], batch: Any) -> None:
@@ -202,8 +205,8 @@ def _check_values(
     """Raise for the first known value that cannot be used; one transfer from the device."""
     if any(isinstance(leaf, Tracer) for leaf in (y, group, weight)):
         return
-    most = int(np.iinfo(np.int32).max)
-    limits = (most if num_classes is None else num_classes, most if num_groups is None else num_groups)
+    most = np.iinfo(np.uint32).max  # as an array scalar: a Python integer would take on the type of int8 labels
+    limits = tuple(np.uint32(most if count is None else min(count, most)) for count in (num_classes, num_groups))
     if any(isinstance(leaf, jax.Array) for leaf in (y, group, weight)):
         with jax.ensure_compile_time_eval():
             first = np.asarray(_first_faults_on_device(y, group, weight, limits))
@@ -230,16 +233,21 @@ def _out_of_range(what: str, value: int, example: int, count: int | None, allowe
     return UserError(f"{what} {value} of example {example} is out of range; {allowed}{hint}")
 
 
-def _first_faults(y: Any, group: Any, weight: Any, limits: tuple[int, int], xp: Any) -> Any:
+def _first_faults(y: Any, group: Any, weight: Any, limits: tuple[Any, ...], xp: Any) -> Any:
     """[3] int: the first example with a bad label, group and weight; -1 for none."""
     counts = weight != 0
-    bad_labels = counts & ((y < 0) | (y >= limits[0])) if _is_codes(y) else xp.zeros(weight.shape, bool)
-    bad = (bad_labels, counts & ((group < 0) | (group >= limits[1])), ~((weight >= 0) & (weight < xp.inf)))
+    bad_labels = counts & _outside(y, limits[0], xp) if _is_codes(y) else xp.zeros(weight.shape, bool)
+    bad = (bad_labels, counts & _outside(group, limits[1], xp), ~((weight >= 0) & (weight < xp.inf)))
     return xp.stack([xp.where(xp.any(b), xp.argmax(b), -1) if b.size else xp.asarray(-1) for b in bad])
 
 
+def _outside(codes: Any, limit: Any, xp: Any) -> Any:
+    wide = codes if codes.dtype.itemsize > 4 else codes.astype(xp.uint32)
+    return (codes < 0) | (wide >= limit)
+
+
 @jax.jit
-def _first_faults_on_device(y: Array, group: Array, weight: Array, limits: tuple[int, int]) -> Array:
+def _first_faults_on_device(y: Array, group: Array, weight: Array, limits: tuple[Any, ...]) -> Array:
     return _first_faults(y, group, weight, limits, jnp)
 
 

@@ -35,8 +35,14 @@ def group_sum(values: Array, group: Array, num_groups: int, weight: Array | None
     Raises:
       UserError: Lengths differ; or a group of an example of weight other than 0 is out of range (outside of `jax.jit`).
     """
-    check_groups(group, num_groups, weight)
+    _check(values, group, num_groups, weight)
     return _sum(values, group, num_groups, weight)
+
+
+def _check(values: Array, group: Array, num_groups: int, weight: Array | None) -> None:
+    if jnp.shape(values)[:1] != jnp.shape(group):
+        raise UserError(f"values: shape {jnp.shape(values)} for groups of shape {jnp.shape(group)}; give one for each")
+    check_groups(group, num_groups, weight)
 
 
 def _sum(values: Array, group: Array, num_groups: int, weight: Array | None) -> Array:
@@ -85,7 +91,7 @@ def group_mean(
     Raises:
       UserError: As `group_sum` does.
     """
-    check_groups(group, num_groups, weight)
+    _check(values, group, num_groups, weight)
     total, count = _sum(values, group, num_groups, weight), _count(group, num_groups, weight)
     present = _expand(count > 0, total.ndim)
     # The inner where keeps the division finite, so that gradients through it are too.

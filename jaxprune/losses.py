@@ -20,7 +20,8 @@ def cross_entropy(logits: Array, y: Array) -> Array:
       [B] losses.
 
     Raises:
-      UserError: The shapes do not fit, there is one logit alone, or a label is out of range (outside of `jax.jit`).
+      UserError: The shapes do not fit, there is one logit alone, or a label is not whole or, outside of `jax.jit`, out
+        of range.
     """
     shape = jnp.shape(logits)
     if not shape or shape[-1] < 2:
@@ -30,6 +31,10 @@ def cross_entropy(logits: Array, y: Array) -> Array:
         )
     if jnp.shape(y) != shape[:-1]:
         raise UserError(f"y: shape {jnp.shape(y)} for logits of shape {shape}; give one class number for each row")
+    if not jnp.issubdtype(jnp.result_type(y), jnp.integer):
+        raise UserError(
+            f"y: {jnp.result_type(y).name} values, not classes; give y.astype(int), or for a regression your own loss"
+        )
     if not isinstance(logits, Tracer):
         check_labels(y, shape[-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, y)
@@ -42,7 +47,15 @@ def weighted_mean(values: Array, weight: Array) -> Array:
 
     Returns:
       [] mean; 0 when every weight is 0.
+
+    Raises:
+      UserError: The shapes differ, as where a loss gives several values for each example.
     """
+    if jnp.shape(values) != jnp.shape(weight):
+        raise UserError(
+            f"loss: values of shape {jnp.shape(values)} for weights of shape {jnp.shape(weight)}; give one value for "
+            "each example, such as its mean over the other axes"
+        )
     total = jnp.sum(weight)
     kept = jnp.where(weight != 0, values, jnp.zeros_like(values))
     return jnp.sum(kept * weight) / jnp.where(total > 0, total, 1)

@@ -201,7 +201,7 @@ def check_finite(loss: np.ndarray, *, first_step: int = 0) -> None:
         step = first_step + int(position) + 1
         raise TrainingDiverged(
             f"the training loss became {np.atleast_2d(loss)[replica, position]} at step {step} of replica {replica}; "
-            "lower the learning rate",
+            "lower the learning rate, and check that every label is below the number of logits",
             step=step,
             replica=int(replica),
         )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.data.companions import Companions
+from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
 
 CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
@@ -21,7 +22,11 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
 
     Returns:
       Indices [T, B] int32 and weights [T, B] float32, T = ceil(N / B); the weights sum to N.
+
+    Raises:
+      UserError: The key is none.
     """
+    check_key(key)
     steps = -(-num_examples // batch_size)
     # One sort of random keys: jax.random.permutation sorts twice, which took a quarter of an epoch of the main job on
     # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which is no matter for shuffling.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.batches import check_batch
 from jaxprune.errors import UserError
 from jaxprune.types import Array, Batch
 
@@ -76,8 +77,10 @@ def companions(
       The data.
 
     Raises:
-      UserError: A group has no examples and cannot be drawn.
+      UserError: A group has no examples and cannot be drawn; or as `batches.check_batch`.
     """
+    data = check_batch(data, num_groups=num_groups)
+    held_out = None if held_out is None else check_batch(held_out, num_groups=num_groups)
     rows = None
     if balanced:
         assert num_groups is not None, "balanced sampling needs num_groups"

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxprune.batches import check_classification
+from jaxprune.batches import check_batch, check_classification
 from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import cross_entropy
@@ -234,6 +234,7 @@ def curvature(apply: Apply, params: Params, batch: Batch, *, num_groups: int) ->
 
     Every example counts as if the groups had their shares of `batch`.
     """
+    batch = check_batch(batch, num_groups=num_groups)
     everybody = batch._replace(group=jnp.zeros_like(jnp.asarray(batch.group)))
     return spare_all_scores(params, group_curvature(apply, params, everybody, num_groups=1))
 

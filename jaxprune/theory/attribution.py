@@ -9,8 +9,7 @@ import numpy as np
 
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
-from jaxprune.theory.checks import check_network
-from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.chunks import Chunks, checked_chunks
 from jaxprune.theory.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -78,8 +77,7 @@ def attribution(
     """
     if nodes < 1 or segments < 1:
         raise UserError(f"theory: a path integral of {segments} segments with {nodes} nodes is empty; take 1 or more")
-    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
-    check_network(apply, dense, chunks)
+    chunks = checked_chunks(apply, dense, batch, num_groups)
     places, weights = np.polynomial.legendre.leggauss(nodes)
     starts = np.arange(segments)[:, None]
     dtype = jnp.result_type(*jax.tree.leaves(dense))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.groups import group_sum
-from jaxprune.theory.checks import check_examples
+from jaxprune.theory.checks import check_classes, check_examples
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
 
@@ -42,9 +42,10 @@ def boundary_distance(
       The measures.
 
     Raises:
-      UserError: There are no examples, or one is of a group that there is not.
+      UserError: There are no examples, one is of a group that there is not, or the logits are not [B, C], C >= 2.
     """
     batch = check_examples(batch, num_groups=num_groups)
+    check_classes(apply, params, batch)
     size = chunk_size_for(batch.x, chunk_size)
     return _boundary_distance(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=size)
 

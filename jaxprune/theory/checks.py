@@ -90,7 +90,8 @@ def check_network(apply: Apply, params: Params, chunks: Any) -> None:
         raise UserError(_NOTHING)
     if _traced((as_pytree(apply), params, chunks)):
         return
-    check_labels(apply, params, x[0], np.reshape(chunks.y, (-1, *np.shape(chunks.y)[2:])), np.reshape(weight, -1))
+    labels = np.reshape(chunks.y, (-1, *np.shape(chunks.y)[2:]))
+    check_labels(apply, params, x[0], labels, np.reshape(weight, -1), where="chunks.")
     index = np.flatnonzero(np.asarray(weight).ravel() != 0)[:_FEW]
     if len(index) > 1:
         few = np.stack([np.asarray(x[np.unravel_index(i, np.shape(weight))]) for i in index])
@@ -115,7 +116,7 @@ def check_examples(batch: Batch, *, num_groups: int | None = None) -> Batch:
     return check_batch(batch, num_groups=num_groups)
 
 
-def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array) -> None:
+def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array, *, where: str = "batch.") -> None:
     """Raise where a known label is no class of a network of two or more outputs.
 
     Labels that are not whole numbers are those of a loss of the user's own, and are let through.
@@ -126,6 +127,7 @@ def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array
       x: [B, ...] inputs of some examples or of all.
       y: [N] labels.
       weight: [N].
+      where: What the labels belong to.
 
     Raises:
       UserError: A label is out of range.
@@ -133,7 +135,21 @@ def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array
     if jnp.issubdtype(jnp.result_type(y), jnp.integer) and len(np.shape(y)) == 1:
         shape = logits_shape(apply, params, x, _FEW)
         if len(shape) == 2 and shape[1] > 1:
-            batches.check_labels(y, shape[1], weight)
+            batches.check_labels(y, shape[1], weight, where=where)
+
+
+def check_classes(apply: Apply, params: Params, batch: Batch) -> None:
+    """Raise where the outputs of a network are not [B, C] with two classes or more.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      batch: [N] examples.
+
+    Raises:
+      UserError: As `batches.check_logits` says.
+    """
+    batches.check_logits(logits_shape(apply, params, batch.x, _FEW), batch)
 
 
 def check_products(max_iterations: int) -> None:

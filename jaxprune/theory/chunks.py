@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxprune.batches import check_batch
 from jaxprune.data.batching import chunk_size_for
-from jaxprune.types import Array, Batch
+from jaxprune.theory.checks import check_examples, check_labels, check_network
+from jaxprune.types import Apply, Array, Batch, Params
 
 
 class Chunks(NamedTuple):
@@ -26,6 +27,26 @@ class Chunks(NamedTuple):
     weight: Array
     group: Array
     size: Array
+
+
+def checked_chunks(apply: Apply, params: Params, batch: Batch | Chunks, num_groups: int) -> Chunks:
+    """Chunks of examples that have been checked against a network; labels are named by their place in the batch.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      batch: [N] examples, or chunks of them.
+      num_groups: G.
+
+    Raises:
+      UserError: As `by_group` and `check_network` do.
+    """
+    if not isinstance(batch, Chunks):
+        batch = check_examples(batch, num_groups=num_groups)
+        check_labels(apply, params, batch.x, batch.y, batch.weight)
+        batch = by_group(batch, num_groups)
+    check_network(apply, params, batch)
+    return batch
 
 
 _BYTES = 2 << 20  # of float32 inputs in a chunk: second derivatives hold many times what a forward pass does

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxprune.losses import cross_entropy
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_network, check_width
-from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.chunks import Chunks
 from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
 from jaxprune.theory.operators import (
     MEMORY,
@@ -124,9 +124,8 @@ def group_top_eigenvalues(
     Raises:
       UserError: As `group_operator` does, or `max_iterations` is below 1.
     """
-    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
     operator = group_operator(
-        apply, params, chunks, num_groups=num_groups, loss=loss, curvature=curvature, memory=memory
+        apply, params, batch, num_groups=num_groups, loss=loss, curvature=curvature, memory=memory
     )
     return group_extreme_eigenvalues(
         operator, key, tolerance=tolerance, max_iterations=max_iterations, memory=memory, both=False

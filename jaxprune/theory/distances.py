@@ -11,7 +11,7 @@ from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError
 from jaxprune.groups import group_mean
 from jaxprune.states import check_key
-from jaxprune.theory.checks import check_examples
+from jaxprune.theory.checks import check_classes, check_examples
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
 
@@ -61,7 +61,8 @@ def example_boundary_distances(
       The measures, each [N].
 
     Raises:
-      UserError: There are no examples, or the inputs are integers, such as the bytes of images.
+      UserError: There are no examples, the inputs are integers, such as the bytes of images, or the logits are not
+        [B, C], C >= 2.
     """
     batch = check_examples(batch)
     check_key(key)
@@ -70,6 +71,7 @@ def example_boundary_distances(
             f"theory: distances to the boundary are in units of the inputs, which are {jnp.result_type(batch.x).name}; "
             "give floating-point inputs, normalised"
         )
+    check_classes(apply, params, batch)
     return _distances(as_pytree(apply), params, batch, key, sigma, samples=samples, chunk_size=chunk_size)
 
 

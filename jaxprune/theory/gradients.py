@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
-from jaxprune.theory.checks import check_network
-from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.chunks import Chunks, checked_chunks
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -33,8 +32,7 @@ def group_gradients(
       UserError: There are no examples, a group is out of range, or the outputs for one example depend on the others
         (live batch statistics; checked outside of compiled functions).
     """
-    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
-    check_network(apply, params, chunks)
+    chunks = checked_chunks(apply, params, batch, num_groups)
     return _group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss)
 
 
@@ -56,8 +54,8 @@ def group_gradient_norms(
     Raises:
       UserError: As `group_gradients` does.
     """
-    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
-    found = norms(group_gradients(apply, params, chunks, num_groups=num_groups, loss=loss))
+    chunks = checked_chunks(apply, params, batch, num_groups)
+    found = norms(_group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss))
     return jnp.where(jnp.asarray(chunks.size) > 0, found, jnp.nan)
 
 

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprune.errors import unknown
 from jaxprune.losses import cross_entropy
 from jaxprune.replicas import where_due
-from jaxprune.theory.checks import check_network, check_params, check_width
-from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.checks import check_params, check_width
+from jaxprune.theory.chunks import Chunks, checked_chunks
 from jaxprune.theory.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
@@ -162,8 +162,7 @@ def group_operator(
         raise unknown("curvature", curvature, CURVATURES)
     check_width(params)
     check_params(params)
-    chunks = batch if isinstance(batch, Chunks) else by_group(batch, num_groups)
-    check_network(apply, params, chunks)
+    chunks = checked_chunks(apply, params, batch, num_groups)
     if mesh is not None:
         chunks = _spread(chunks, mesh)
     operator = GroupOperator(as_pytree(apply), params, chunks, None, loss, curvature, mesh)

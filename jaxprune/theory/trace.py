@@ -137,6 +137,7 @@ def _typed(operator: GroupOperator) -> Matvec:
 
 def _probes(key: jax.Array, count: int, size: int) -> Array:
     """[K, P] of ±1; in float64 only where that is on, so that the operators' own type decides."""
+    check_key(key)
     return jax.random.rademacher(key, (count, size), jnp.result_type(float))
 
 

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprune.batches import check_classification
 from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
@@ -166,7 +167,7 @@ def theorem2(
       UserError: The form is not known, or is that of two labels and there are more; or a group is out of range.
     """
     batch = check_examples(batch, num_groups=num_groups)
-    check_labels(apply, params, batch.x, batch.y, batch.weight)
+    batch = check_classification(apply, params, batch)
     logits = _all_logits(apply, params, batch)
     outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.errors import UserError
+from jaxprune.groups import group_count
 from jaxprune.losses import cross_entropy, weighted_mean
+from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.gradients import gradient_cosines, group_gradients, norms
 from jaxprune.theory.statements.statement import Assumption, Statement
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
@@ -118,11 +120,13 @@ def stationary_point(
       The parameters, and the norm of the gradient there [].
 
     Raises:
-      UserError: There are more than 4096 parameters.
+      UserError: There are more than 4096 parameters, or no examples, or a label is out of range.
     """
     size = ravel_pytree(params)[0].size
     if size > _MOST_PARAMETERS:
         raise UserError(f"theory: a dense Hessian of {size} parameters is too large; take a model of at most 4096")
+    batch = check_examples(batch)
+    check_labels(apply, params, batch.x, batch.y, batch.weight)
     return _newton(as_pytree(apply), params, batch, tolerance, loss=loss, max_iterations=max_iterations)
 
 
@@ -173,6 +177,7 @@ def proposition1_at(
     Raises:
       UserError: As `group_gradients` does.
     """
+    batch = check_examples(batch, num_groups=num_groups)
     gradients = group_gradients(apply, params, batch, num_groups=num_groups, loss=loss)
-    sizes = jnp.zeros(num_groups, batch.weight.dtype).at[jnp.asarray(batch.group)].add(batch.weight)
+    sizes = group_count(batch.group, num_groups, batch.weight)
     return proposition1(gradients, sizes)
