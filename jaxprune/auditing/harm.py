@@ -11,7 +11,6 @@ from jaxprune.auditing.moderation import moderated
 from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.permutation import (
     GroupCodes,
-    centred,
     contrasts,
     crossed,
     group_totals,
@@ -87,7 +86,7 @@ class _Pivot(NamedTuple):
       excess: [G, M] contrasts.
       error: [G, M] their standard errors, over people and seeds.
       seeds: [G, M] the part of the error that is due to seeds.
-      noise: [n, M] changes of the people of the null distribution, group differences taken out.
+      noise: [n, M] changes of the people that the null distribution is drawn from, their mean taken out.
       freedom: [M] degrees of freedom of `seeds`.
       thinned: Whether some people were left out of the null distribution.
     """
@@ -131,9 +130,9 @@ def measure_harm(
 
     The statistic of a group is its mean change minus that of everybody else, averaged over seeds, divided by its
     standard error over people and, from four seeds on, over seeds. Its null distribution comes from shuffling the
-    people, group differences taken out, plus Student's t for what differs between seeds. The largest statistic over
-    all groups, groupings and measures of a network, each divided by a null quantile of its own, gives adjusted p and
-    simultaneous intervals (Westfall and Young 1993); these exclude zero where p is below the level.
+    people, plus Student's t for what differs between seeds; with one seed and no effect the test is exact. The largest
+    statistic over all groups, groupings and measures of a network, each divided by a null quantile of its own, gives
+    adjusted p and simultaneous intervals (Westfall and Young 1993); these exclude zero where p is below the level.
 
     Args:
       networks: For each network, measure -> [R, N] change of each person.
@@ -169,13 +168,12 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
     totals = group_totals(means, grouping)
     people = contrasts(sizes, totals, group_totals(means**2, grouping))
     seeds, freedom = _seed_variance(values, grouping)
-    part = GroupCodes(grouping.codes[rows], grouping.size)
     return _Pivot(
         change=totals / np.where(sizes > 0, sizes, np.nan)[:, None],
         excess=people.value,
         error=np.where(sizes[:, None] < FEWEST_PEOPLE, np.nan, np.sqrt(people.variance + seeds)),
         seeds=np.sqrt(seeds),
-        noise=centred(means[rows], part).astype(np.float32),
+        noise=(means[rows] - means[rows].mean(0)).astype(np.float32),
         freedom=freedom,
         thinned=len(rows) < len(means),
     )
