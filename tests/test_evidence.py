@@ -30,8 +30,8 @@ def test_groups_drawn_by_chance_are_seldom_clear_and_planted_harm_is() -> None:
     for rates in (single, several):
         assert rates.false_clear <= 0.05 + 3 * standard_error(0.05, 100)
         assert rates.covered >= 0.95 - 3 * standard_error(0.05, 100)
-        assert rates.holm_false_clear > 2 * rates.false_clear
     assert planted.power > 0.8
+    assert planted.power > planted.holm_power - 0.1, "as powerful as tests that do not hold their level"
 
 
 def outcomes(folder: Path, network: str, leaf: str) -> np.ndarray:
