@@ -146,7 +146,7 @@ def after_retraining(results: Results) -> list[str]:
         sentences = [f"{at}, the groups that are worst off are {worst}."]
     if accuracy.clear or loss.clear:
         sentences.append(f"Clearly worse than the rest: by accuracy, {_named(accuracy)}; by loss, {_named(loss)}.")
-    else:
+    elif accuracy.worst.hurt or loss.worst.hurt:
         sentences.append("No group is then clearly worse off than the rest.")
     for name, words, scale, unit in (
         ("excessive_loss_spread", "spread ξ of the losses", 1, "nats"),
