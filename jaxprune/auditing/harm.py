@@ -1,4 +1,4 @@
-"""Who is hurt more than the rest, and how sure that is: a test over people and seeds."""
+"""Tests over people and seeds of who is hurt more than the rest."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Harm(NamedTuple):
     smallest_visible: np.ndarray
 
     def clear(self, level: float = 0.05) -> np.ndarray:
-        """[G] bool, whether the group is hurt, and more than the rest, at an adjusted level."""
+        """Whether each group is clearly hurt more than the rest, [G] bool."""
         return (self.p < level) & (self.excess > 0) & (self.change > 0)
 
 
@@ -180,7 +180,7 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
 
 
 def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray, np.ndarray]:
-    """[G, M] variance of a mean contrast over seeds beyond what the people explain, and its degrees of freedom [M].
+    """Variances [G, M] of mean contrasts over seeds, and their degrees of freedom.
 
     Contrasts of single seeds also differ because each person's change differs between seeds. That part is in the
     variance over people already, so it is subtracted. With few seeds the variance is 0.
@@ -202,7 +202,7 @@ def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray
 
 
 def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float, seed: int) -> list[_Scaled]:
-    """Divide both tails of every null distribution by their quantiles, so that no group rules the maximum.
+    """Divide both tails of every null distribution by their quantiles.
 
     The quantiles come from shuffles of their own: the observed statistic and those that p is counted on then stand
     alike to them, and the test is exact where people are exchangeable.

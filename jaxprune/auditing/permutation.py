@@ -123,7 +123,7 @@ def shuffled_totals(values: np.ndarray, grouping: GroupCodes, draws: int, seed: 
 
 
 def thinned(grouping: GroupCodes, most: int = MOST_PEOPLE) -> np.ndarray:
-    """Choose people for a null distribution: all of the small groups, fewer of the large ones.
+    """Choose the people that a null distribution is drawn from.
 
     The distribution of a studentised contrast depends on the number of people in a group only while that is small, so
     large groups are cut to one common size.

@@ -53,7 +53,7 @@ def judge_networks(
 
 
 def _diversity(labels: np.ndarray) -> np.ndarray:
-    """[R] exp(entropy of the predicted labels) - 1: 0 for a network that always says the same."""
+    """Effective number of predicted labels minus one, [R]."""
     found = []
     for row in labels:
         _, counts = np.unique(row, return_counts=True)
@@ -63,7 +63,7 @@ def _diversity(labels: np.ndarray) -> np.ndarray:
 
 
 def _collapsed(labels: np.ndarray, y: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
-    """[R, G] whether a group of some size gets one label though its people have others, or no right one."""
+    """Groups [R, G] with one label alone or without a right one."""
     size = np.bincount(group, minlength=num_groups)
     order = np.argsort(group, kind="stable")
     starts = np.concatenate([[0], np.cumsum(size)[:-1]])[size > 0]

@@ -105,7 +105,7 @@ def _plain(leaves: Any) -> Values:
 
 
 def _of_networks(context: Context, entries: Sequence[Entry]) -> Values:
-    """The layers of every network, and the multipliers of those that were trained under a constraint."""
+    """The layers of every network, and the multipliers of constrained ones."""
     layers, multipliers = [], []
     for entry in entries:
         network, key = entry.give(), {"model": entry.model, "sparsity": entry.sparsity}

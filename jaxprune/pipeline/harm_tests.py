@@ -62,7 +62,7 @@ def harm_tests(people: SplitOutcomes, compressed: Sequence[bool], commonest: flo
 
 
 def _spreads(people: SplitOutcomes, code: GroupCodes, tested: Sequence[int]) -> list[Values]:
-    """For each network, the spread ξ of its losses and its accuracy spread beside those of random groups."""
+    """Compare both spreads of each network with those of random groups."""
     figures = (
         values
         for after in (people.networks[i] for i in tested)

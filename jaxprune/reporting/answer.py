@@ -1,4 +1,4 @@
-"""The answer of a run as values: who is hurt, by which measure, and how sure."""
+"""The answer of a run as values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -137,9 +137,10 @@ class Answer:
 
 
 def headline_sparsity(results: Results, model: str = "pruned") -> float:
-    """The largest sparsity up to which a model's networks of every seed work; the smallest one where none does.
+    """The largest sparsity at which networks of every seed work.
 
-    Networks that were not tested count as working.
+    It is the largest up to which they all do, or the smallest of all where they never do. Networks that were not
+    tested count as working.
     """
     split = answered_split(results.splits)
     best = results.sparsities[0]
@@ -152,7 +153,7 @@ def headline_sparsity(results: Results, model: str = "pruned") -> float:
 
 
 def answer_of(results: Results, model: str = "pruned", sparsity: float | None = None) -> Answer:
-    """The answer about one model, "pruned" or a retrained one, at a sparsity or at the model's headline sparsity."""
+    """The answer about one model, at its headline sparsity unless given one."""
     split = answered_split(results.splits)
     sparsity = headline_sparsity(results, model) if sparsity is None else sparsity
     tested = results.tested[model, sparsity, split]

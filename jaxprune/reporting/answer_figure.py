@@ -1,4 +1,4 @@
-"""The figure of the answer: how much more each group is hurt than the rest, and how sure that is."""
+"""The figure of the answer."""
 
 import matplotlib as mpl
 
@@ -19,7 +19,7 @@ _PANELS = {"accuracy": ("accuracy lost", "points", 100), "loss": ("loss gained",
 
 
 def answer_figure(results: Results) -> Figure:
-    """Draw the harm of each group beyond that of the rest, by accuracy and by loss, with simultaneous intervals."""
+    """Draw each group's harm beyond the rest with simultaneous intervals."""
     answer = answer_of(results)
     names = _shown(answer)
     figure = Figure((_WIDTH, 1.5 + 0.34 * len(names)))
@@ -47,7 +47,7 @@ def answer_figure(results: Results) -> Figure:
 
 
 def _shown(answer: Answer) -> list[str]:
-    """All groups, the one hurt most by accuracy first; of many, those hurt most by either measure."""
+    """The groups to draw, most accuracy lost first; of many, the worst."""
     accuracy, loss = ([group.group for group in answer.measures[m].groups] for m in ("accuracy", "loss"))
     if len(accuracy) <= _MOST_GROUPS:
         return accuracy

@@ -43,7 +43,7 @@ def answer_text(results: Results) -> AnswerText:
 
 
 def answer_tables(results: Results) -> list[dict[str, Any]]:
-    """A table for each measure: every group at the headline sparsity, the one hurt most first."""
+    """A table of all groups for each measure, hurt most first."""
     answer = answer_of(results)
     return [_table(found, *_TABLES[measure]) for measure, found in answer.measures.items() if measure in _TABLES]
 
@@ -66,7 +66,7 @@ def _table(found: MeasureAnswer, heading: str, unit: str, scale: float, digits: 
 
 
 def harm_rows(results: Results) -> Iterator[dict[str, Any]]:
-    """One row for each grouping, model, sparsity, measure and group: the test of its harm against the rest."""
+    """One row for each test of a group against the rest."""
     for grouping in results.groupings:
         view = results.by(grouping)
         for (model, sparsity, split), tested in view.tested.items():

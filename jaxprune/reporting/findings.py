@@ -27,7 +27,7 @@ class Headline(NamedTuple):
 
 
 def headline(results: Results) -> Headline:
-    """The test split if it was audited, and the largest sparsity at which the networks still work."""
+    """The answered split and the largest sparsity at which networks work."""
     return Headline(answered_split(results.splits), headline_sparsity(results))
 
 
@@ -68,7 +68,7 @@ def who_is_hurt(results: Results) -> list[str]:
 
 
 def verdict(results: Results, model: str = "pruned") -> list[str]:
-    """For how many groups the harm is clear, and what would have been seen of the others."""
+    """Which groups are clearly hurt, and what else would have been seen."""
     answer = answer_of(results, model)
     accuracy, loss, flips = (answer.measures[measure] for measure in ("accuracy", "loss", "flips"))
     groups = len(accuracy.groups)
@@ -129,7 +129,7 @@ def _reason(answer: Answer) -> str:
 
 
 def after_retraining(results: Results) -> list[str]:
-    """What plain retraining leaves of the harm, at the largest sparsity at which retrained networks still work."""
+    """What plain retraining leaves, where retrained networks still work."""
     if "none" not in results.models:
         return []
     answer = answer_of(results, "none")

@@ -61,7 +61,7 @@ def summary_table(results: Results) -> Table:
 
 
 def _hurt_most(results: Results, model: str, sparsity: float, measure: str) -> str:
-    """The group hurt most by a measure, and by how much; "none" where no group is hurt."""
+    """The group hurt most by a measure, and by how much."""
     worst = answer_of(results, model, sparsity).measures[measure].worst
     if worst.change <= 0:
         return "none"

@@ -104,7 +104,7 @@ def correlation_interval(correlation: float, groups: int, confidence: float = 0.
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks [..., G] with mean 0 and length 1, whose products sum to Spearman's ρ; NaN for rows without an order."""
+    """Ranks [..., G] whose products sum to Spearman's ρ; NaN without an order."""
     if not values.shape[-1]:
         return values
     ranks = np.apply_along_axis(stats.rankdata, -1, values)
