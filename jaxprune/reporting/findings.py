@@ -133,10 +133,9 @@ def after_retraining(results: Results) -> list[str]:
     if "none" not in results.models:
         return []
     answer = answer_of(results, "none")
-    epochs = plural(results.settings["retrain"]["epochs"], "epoch")
     accuracy, loss = answer.measures["accuracy"], answer.measures["loss"]
     points, nats = f"{signed(-100 * accuracy.worst.change, 1)} points", f"{signed(loss.worst.change)} nats"
-    at = f"After {epochs} of retraining with {percent(answer.sparsity)} pruned"
+    at = f"Retrained with {percent(answer.sparsity)} pruned"
     if not accuracy.worst.hurt and not loss.worst.hurt:
         sentences = [f"{at}, no group is hurt."]
     elif answer.agree:
@@ -183,13 +182,13 @@ def what_helps(results: Results) -> list[str]:
         change = simultaneous_interval(scale * changes[best, measure], len(pairs))
         if p < LEVEL and change.mean < 0:
             sentences.append(
-                f"At {percent(sparsity)}, “{MODEL_NAMES[best]}” narrows {words} by "
+                f"At that sparsity, “{MODEL_NAMES[best]}” narrows {words} by "
                 f"{fixed(-float(change.mean), digits)} {unit} ({p_value(p)}, adjusted for {len(pairs)} comparisons)."
             )
         else:
             failed.append(words)
     if failed:
-        sentences.append(f"At {percent(sparsity)}, no constrained model clearly narrows {listing(failed, 'or')}.")
+        sentences.append(f"At that sparsity, no constrained model clearly narrows {listing(failed, 'or')}.")
     sentences.append(
         "The constraint asks for equal losses, not equal accuracies. These tests are over seeds, with the same people."
     )
