@@ -413,7 +413,7 @@ def test_proposition_1_fails_for_three_groups(x64):
     def half_square(logits, y):
         return 0.5 * (logits[:, 0] - y) ** 2
 
-    sizes, labels = np.array([6, 2, 3]), np.array([-1, 0, 2])
+    sizes, labels = np.array([6, 2, 3]), np.array([-1.0, 0.0, 2.0])
     group = np.repeat([0, 1, 2], sizes)
     batch = Batch(np.ones((11, 1)), labels[group], group, np.ones(11, np.float32))
     mean = partial(group_gradients, lambda theta, x: x * theta, num_groups=3, loss=half_square)
