@@ -82,3 +82,10 @@ def on_eight_devices() -> Callable[[str], Any]:
         return found
 
     return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_programs():
+    """Forget compiled programs after each file: thousands of them exhaust the memory maps of a process."""
+    yield
+    jax.clear_caches()
