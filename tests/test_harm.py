@@ -325,3 +325,13 @@ def test_infinite_losses_are_large_changes() -> None:
     before = Outcomes(loss=np.zeros((1, 4)), wrong=np.zeros((1, 4)), label=np.zeros((1, 4), int))
     after = before._replace(loss=np.array([[np.inf, np.nan, 1.0, 2.0]]))
     np.testing.assert_array_equal(changes_of(before, after)["loss"], [[1e6, 1e6, 1.0, 2.0]])
+
+
+def test_a_grouping_given_twice_costs_nothing() -> None:
+    """The same people change places in every grouping, so that its copy has the same null statistics."""
+    change, grouping = skewed((1, 300), 16), grouped((40, 260))
+    (alone,) = measure_harm([{"loss": change}], [grouping], draws=300)[0]
+    both = measure_harm([{"loss": change}], [grouping, grouping], draws=300)[0]
+    for each in both:
+        np.testing.assert_array_equal(each["loss"].p, alone["loss"].p)
+        np.testing.assert_array_equal(each["loss"].low, alone["loss"].low)

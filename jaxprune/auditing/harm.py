@@ -152,8 +152,10 @@ def measure_harm(
         names = list(changes)
         values = np.stack([np.asarray(change, np.float64) for change in changes.values()], -1)  # [R, N, M]
         pivots.append([_pivot(values, grouping, rows) for grouping in groupings])
+    # One seed for all groupings: the same people change places in each, so that what the groupings share stays.
+    generator = np.random.Generator(np.random.PCG64([seed, 1]))
     scaled = [
-        _scale([pivot[i] for pivot in pivots], part, draws, level, seed + 1000 * i) for i, part in enumerate(parts)
+        _scale([pivot[i] for pivot in pivots], part, draws, level, seed, generator) for i, part in enumerate(parts)
     ]
     return [
         _conclude(names, groupings, pivot, [scaled[i][k] for i in range(len(groupings))], draws, level)
@@ -201,7 +203,9 @@ def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray
     return np.maximum(between - explained, 0) / count, freedom
 
 
-def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float, seed: int) -> list[_Scaled]:
+def _scale(
+    pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float, seed: int, generator: np.random.Generator
+) -> list[_Scaled]:
     """Divide both tails of every null distribution by their quantiles.
 
     The quantiles come from shuffles of their own: the observed statistic and those that p is counted on then stand
@@ -215,7 +219,6 @@ def _scale(pivots: Sequence[_Pivot], part: GroupCodes, draws: int, level: float,
     trial = draws // 2
     totals = shuffled_totals(np.concatenate([noise, noise**2], 1), part, trial + draws, seed)
     own = contrasts(sizes, group_totals(noise, part), group_totals(noise**2, part)).variance
-    generator = np.random.Generator(np.random.PCG64([seed, 1]))
     scaled = []
     for k, pivot in enumerate(pivots):
         first, last = k * measures, (k + 1) * measures
