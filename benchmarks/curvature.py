@@ -33,6 +33,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from jaxprune import theory
+from jaxprune.compat import enable_x64
 from jaxprune.losses import cross_entropy
 from jaxprune.models.convolution import convolve
 from jaxprune.types import Batch
@@ -236,7 +237,7 @@ def with_curvlinops(network, data: list[tuple], tolerance: float = TOLERANCE) ->
 def truth(apply: Callable, params: dict, batch: Batch) -> np.ndarray:
     """ARPACK in float64 on our products, one group at a time, all filled up to one size."""
     size, found = np.bincount(batch.group).max(), []
-    with jax.enable_x64(True):
+    with enable_x64(True):
         wide = jax.tree.map(np.float64, params)
         product = jax.jit(lambda operator, v: operator(v))
         for a in range(len(SHARES)):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
 
@@ -208,8 +209,7 @@ def _check_values(
     most = np.iinfo(np.uint32).max  # as an array scalar: a Python integer would take on the type of int8 labels
     limits = tuple(np.uint32(most if count is None else min(count, most)) for count in (num_classes, num_groups))
     if any(isinstance(leaf, jax.Array) for leaf in (y, group, weight)):
-        with jax.ensure_compile_time_eval():
-            first = np.asarray(_first_faults_on_device(y, group, weight, limits))
+        first = np.asarray(evaluate_now(_first_faults_on_device, y, group, weight, limits))
     else:
         first = _first_faults(y, group, weight, limits, np)
     label, code, share = (int(at) for at in first)

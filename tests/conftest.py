@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprune.compat import enable_x64
 from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
 
@@ -32,7 +33,7 @@ def own_cache() -> Iterator[None]:
 @pytest.fixture
 def x64() -> Iterator[None]:
     """float64 for the length of a test."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

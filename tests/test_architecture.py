@@ -15,7 +15,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states"},
+    {"errors", "types", "batches", "compat", "config", "files", "options", "replicas", "sharding", "states"},
     {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
@@ -24,7 +24,7 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-FOUNDATION = {"errors", "types"}  # what the other modules of the ground floor stand on
+FOUNDATION = {"errors", "types", "compat"}  # what the other modules of the ground floor stand on
 EXEMPT = {"__init__", "__main__"}
 PARTS = sorted({path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES} - EXEMPT)
 
@@ -107,9 +107,9 @@ def test_a_part_imports_lower_floors_alone(part):
             assert below, f"{name_of(path)}, on floor {FLOOR[part]}, imports {other}, on floor {FLOOR[other]}"
 
 
-def test_flax_is_known_to_the_models_alone():
+def test_flax_is_known_to_the_models_and_compat_alone():
     knowing = {name_of(path).split("/")[0] for path in FILES if any(n.split(".")[0] == "flax" for n in imports(path))}
-    assert knowing == {"models"}
+    assert knowing == {"models", "compat.py"}
 
 
 def test_settings_are_known_to_pipeline_console_and_command_line_alone():

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune import models, pruning
+from jaxprune.compat import enable_x64
 from jaxprune.errors import UserError
 from jaxprune.pruning import masks as masks_module
 
@@ -95,7 +96,7 @@ def test_a_higher_sparsity_prunes_all_that_a_lower_one_does(scope, values, one, 
     ids=["float16", "bfloat16", "float64", "mixed", "mixed with float64"],
 )
 def test_dtypes_may_be_narrow_wide_and_mixed(dtype, values, sparsity):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         # Whole numbers of 64ths are exact in float16, and tie in bfloat16. In float64, differences that a float32
         # does not hold decide.
         fine = np.arange(SIZE)[::-1] * 1e-12 if dtype is np.float64 else 0
@@ -108,7 +109,7 @@ def test_dtypes_may_be_narrow_wide_and_mixed(dtype, values, sparsity):
 def test_denormal_scores_are_in_order_too(dtype):
     """The hardware may take them for zeros; bits do not."""
     dtype = jnp.dtype(dtype)
-    with jax.enable_x64(dtype == np.float64):
+    with enable_x64(dtype == np.float64):
         smallest = float(jnp.finfo(dtype).smallest_subnormal)
         scores = np.array([3, 1, 0, 2, -1, -2, 5]) * smallest
         for pruned in range(7):

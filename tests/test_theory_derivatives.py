@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.special import expit, softmax
 
+from jaxprune.compat import enable_x64
 from jaxprune.models import from_nnx
 from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_hvp, group_top_eigenvalues, norms
 from jaxprune.theory.curvature import _group_extreme_eigenvalues
@@ -345,7 +346,7 @@ def test_float32_reaches_the_default_tolerance():
     found = group_top_eigenvalues(mlp, params, batch, num_groups=G, key=jax.random.key(0))
     assert found.value.dtype == jnp.float32
     assert found.converged[PRESENT].all()
-    with jax.enable_x64(True):
+    with enable_x64(True):
         wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
         hessians = dense_derivatives(mlp, wide, batch._replace(x=batch.x.astype(np.float64)))[1]
     expected = np.linalg.eigvalsh(hessians[PRESENT])[:, -1]

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from scipy import stats
 from scipy.special import expit, softmax
 
+from jaxprune.compat import enable_x64
 from jaxprune.theory import (
     bound,
     boundary_distance,
@@ -147,7 +148,7 @@ def test_taylor_terms_in_float32():
     narrow = batch._replace(x=batch.x.astype(np.float32))
     dense = jax.tree.map(lambda leaf: leaf.astype(np.float32), mlp_weights())
     found = taylor(mlp, dense, cut(dense), narrow, num_groups=G)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), dense)
         expected = taylor(mlp, wide, cut(wide), narrow._replace(x=narrow.x.astype(np.float64)), num_groups=G)
     for a, b in zip(found, expected, strict=True):
@@ -160,7 +161,7 @@ def test_taylor_takes_a_narrow_network():
     batch = examples()
     dense = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), mlp_weights())
     found = taylor(mlp, dense, cut(dense), batch._replace(x=jnp.asarray(batch.x, jnp.bfloat16)), num_groups=G)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), dense)
         expected = taylor(mlp, wide, cut(wide), batch, num_groups=G)
     np.testing.assert_allclose(np.asarray(found.observed, float), expected.observed, atol=0.1)

@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
+from jaxprune.compat import enable_x64
 from jaxprune.theory import (
     attribution,
     binary_logit,
@@ -46,7 +47,7 @@ def mlp_weights(seed=0, classes=C):
 @pytest.fixture(scope="module")
 def dense_outputs():
     """Jacobians [N, C, P] and Hessians [N, C, P, P] of the logits, written without the library."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         params, batch = mlp_weights(), examples()
         flat, unravel = ravel_pytree(params)
 

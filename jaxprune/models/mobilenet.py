@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, DepthwiseConv, Dropout, check_image, make_norm
 from jaxprune.types import Array
 
@@ -29,7 +30,7 @@ class InvertedResidual(nnx.Module):
         members[str(at)] = _pair(DepthwiseConv(hidden, stride=stride, rngs=rngs), norm, hidden, rngs)
         members[str(at + 1)] = Conv(hidden, features, 1, bias=False, rngs=rngs)
         members[str(at + 2)] = make_norm(norm, features, rngs=rngs)
-        self.conv = nnx.Dict(members)
+        self.conv = ModuleDict(members)
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:
         """[B, H, W, features_in] -> [B, H / stride, W / stride, features]."""
@@ -66,9 +67,9 @@ class MobileNetV2(nnx.Module):
                 features = after
         last = _divisible(1280 * max(1.0, width))
         members[str(len(members))] = _pair(Conv(features, last, 1, bias=False, rngs=rngs), norm, last, rngs)
-        self.features = nnx.Dict(members)
+        self.features = ModuleDict(members)
         self.dropout = Dropout(dropout, rngs=rngs)
-        self.classifier = nnx.Dict({"1": nnx.Linear(last, num_classes, rngs=rngs)})
+        self.classifier = ModuleDict({"1": nnx.Linear(last, num_classes, rngs=rngs)})
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:
         """[B, H, W, channels] -> logits [B, C]."""
@@ -79,11 +80,11 @@ class MobileNetV2(nnx.Module):
         return self.classifier["1"](self.dropout(x.mean((1, 2))))
 
 
-def _pair(convolution: nnx.Module, norm: str, features: int, rngs: nnx.Rngs) -> nnx.Dict:
-    return nnx.Dict({"0": convolution, "1": make_norm(norm, features, rngs=rngs)})
+def _pair(convolution: nnx.Module, norm: str, features: int, rngs: nnx.Rngs) -> ModuleDict:
+    return ModuleDict({"0": convolution, "1": make_norm(norm, features, rngs=rngs)})
 
 
-def _active(pair: nnx.Dict, x: Array, weight: Array | None) -> Array:
+def _active(pair: ModuleDict, x: Array, weight: Array | None) -> Array:
     return jax.nn.relu6(pair["1"](pair["0"](x), weight))
 
 

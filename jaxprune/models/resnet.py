@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, check_image, make_norm, max_pool, scaled
 from jaxprune.types import Array
 
@@ -34,7 +35,7 @@ class Block(nnx.Module):
         self.projects = not pad and (stride > 1 or features_in != features)
         if self.projects:
             convolution = Conv(features_in, features, 1, stride=stride, bias=False, rngs=rngs)
-            self.downsample = nnx.Dict({"0": convolution, "1": make_norm(norm, features, rngs=rngs)})
+            self.downsample = ModuleDict({"0": convolution, "1": make_norm(norm, features, rngs=rngs)})
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:
         """[B, H, W, features_in] -> [B, H / stride, W / stride, features]."""
@@ -91,7 +92,7 @@ class ResNet(nnx.Module):
                     rngs=rngs,
                 )
                 members[str(i)], features = block, block.features
-            setattr(self, f"layer{stage + 1}", nnx.Dict(members))
+            setattr(self, f"layer{stage + 1}", ModuleDict(members))
         self.fc = nnx.Linear(features, num_classes, rngs=rngs)
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:

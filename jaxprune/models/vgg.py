@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, Dropout, average_pool_to, check_image, make_norm, max_pool, scaled
 from jaxprune.types import Array
 
@@ -47,12 +48,12 @@ class VGG(nnx.Module):
             self.plan.append(_POOL)
             at += 1
         self.plan = tuple(self.plan)
-        self.features = nnx.Dict(members)
+        self.features = ModuleDict(members)
         large = head == "large" or (head == "auto" and min(height, across) >= 128)
         self.pooled = 7 if large else 1
         hidden = scaled(4096 if large else 512, width)
         widths = (features * self.pooled**2, hidden, hidden, num_classes)
-        self.classifier = nnx.Dict({str(3 * i): nnx.Linear(widths[i], widths[i + 1], rngs=rngs) for i in range(3)})
+        self.classifier = ModuleDict({str(3 * i): nnx.Linear(widths[i], widths[i + 1], rngs=rngs) for i in range(3)})
         self.dropout = Dropout(dropout, rngs=rngs)
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:

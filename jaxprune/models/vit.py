@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxprune.compat import ModuleDict
 from jaxprune.errors import UserError
 from jaxprune.models.layers import check_image
 from jaxprune.types import Array
@@ -59,7 +60,7 @@ class ViT(nnx.Module):
         tokens = 1 + (height // patch) * (across // patch)
         self.token = nnx.Param(initial(rngs.params(), (1, 1, features), jnp.float32))
         self.position = nnx.Param(initial(rngs.params(), (1, tokens, features), jnp.float32))
-        self.layers = nnx.Dict({f"{i:02d}": Layer(features, heads, rngs=rngs) for i in range(depth)})
+        self.layers = ModuleDict({f"{i:02d}": Layer(features, heads, rngs=rngs) for i in range(depth)})
         self.norm = nnx.LayerNorm(features, epsilon=1e-6, rngs=rngs)
         self.head = nnx.Linear(features, num_classes, rngs=rngs)
 

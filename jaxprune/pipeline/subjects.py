@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import theory
+from jaxprune.compat import enable_x64
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.splitting import at_most
 from jaxprune.pipeline.context import Context
@@ -29,7 +30,7 @@ def precision(context: Context) -> AbstractContextManager:
     dense(context, False)
     for sparsity in settings.prune.sparsities:
         pruned(context, False, sparsity)
-    return jax.enable_x64(True)
+    return enable_x64(True)
 
 
 def unpruned(context: Context) -> Trained:

@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from jaxprune import batches
 from jaxprune.batches import check_batch, logits_shape
+from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
 
@@ -54,7 +55,8 @@ def check_frozen(apply: Apply, params: Params, x: Array) -> None:
     if not len(x):
         raise UserError(_NOTHING)
     with jax.ensure_compile_time_eval():  # known values are checked inside of compiled functions as well
-        apart, scale = _mixing(as_pytree(apply), params, jnp.asarray(x)[:_FEW])
+        few = jnp.asarray(x)[:_FEW]
+    apart, scale = evaluate_now(_mixing, as_pytree(apply), params, few)
     if float(apart) > 1e-3 * max(1.0, float(scale)):
         raise UserError(
             "theory: the outputs for one example depend on the others in its batch; freeze the batch statistics "
