@@ -72,6 +72,7 @@ def refused(capsys, *arguments: str) -> str:
     return printed
 
 
+@pytest.mark.versions
 def test_the_output_folder_holds_everything(finished) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names >= {"report.html", "groups.csv", "summary.csv", "results.json", "config.toml", "environment.json"}
@@ -82,6 +83,7 @@ def test_the_output_folder_holds_everything(finished) -> None:
     assert not list(finished.rglob("*.tmp"))
 
 
+@pytest.mark.versions
 def test_groups_csv_is_tidy_and_agrees_with_results_json(finished) -> None:
     with (finished / "groups.csv").open() as f:
         rows = list(csv.DictReader(f))
@@ -101,6 +103,7 @@ def test_groups_csv_is_tidy_and_agrees_with_results_json(finished) -> None:
                 assert float(row["excessive_loss"]) == pytest.approx(drop, abs=1e-5)
 
 
+@pytest.mark.versions
 def test_metrics_follow_from_the_checkpoint_that_is_kept(finished) -> None:
     """Reads a pruned checkpoint with orbax alone and evaluates it in numpy: nothing of jaxprune's audit is used."""
     import orbax.checkpoint as ocp
@@ -142,6 +145,7 @@ def test_the_report_needs_no_other_file(finished) -> None:
     assert "@import" not in page
 
 
+@pytest.mark.versions
 def test_a_second_run_does_no_work(copied, small, capsys) -> None:
     before = stages(copied)
     report = (copied / "report.html").stat().st_mtime_ns

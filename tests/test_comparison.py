@@ -301,6 +301,7 @@ def finished(tmp_path_factory):
     return out, compare(config.load(None, SMALL), out)
 
 
+@pytest.mark.versions
 def test_a_comparison_writes_its_report(finished):
     out, result = finished
     assert result.out == out / "compare"
@@ -317,6 +318,7 @@ def test_a_comparison_writes_its_report(finished):
     assert multipliers == {"equal_loss", "ceag_held_out"}
 
 
+@pytest.mark.versions
 def test_every_method_starts_from_the_same_dense_networks_and_the_best_epoch_is_no_worse(finished):
     _, result = finished
     c = result.comparison

@@ -79,8 +79,13 @@ def of(name, x, kernel, y):
     return {"convolution": (x, kernel), "image_transpose": (y, kernel), "kernel_transpose": (x, y)}[name]
 
 
+OF_VERSIONS = ("odd channels, strided", "winograd, odd sizes and replicas")
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [pytest.param(shape, marks=[pytest.mark.versions] * (shape in OF_VERSIONS)) for shape in SHAPES]
+)
 def test_each_of_the_three_is_that_of_xla(shape):
     arrays, g = operands(SHAPES[shape])
     for name, form in FORMS.items():
