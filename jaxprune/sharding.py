@@ -1,7 +1,8 @@
 """Where replicas and batches lie when there is more than one device."""
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,8 +41,23 @@ def measuring_mesh(num_replicas: int) -> Mesh | None:
       num_replicas: R.
     """
     devices = jax.local_devices()
-    used = next(n for n in range(min(num_replicas, len(devices)), 0, -1) if num_replicas % n == 0)
+    most = min(num_replicas, len(devices), _pretended_at_work(devices))
+    used = next(n for n in range(most, 0, -1) if num_replicas % n == 0)
     return None if used == 1 else Mesh(np.array(devices[:used]), ("replica",), axis_types=(AxisType.Auto,))
+
+
+def _pretended_at_work(devices: Sequence[jax.Device]) -> int:
+    """How many devices may be inside of a loop at once.
+
+    The pretended devices of a CPU share a pool of threads, one for each core and no fewer than there are devices. A
+    device inside of a loop keeps its thread and waits for work that others do: at least one has to stay free, or all
+    wait for ever.
+    """
+    if devices[0].platform != "cpu":
+        return len(devices)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = int(os.environ.get("NPROC") or cores)  # XLA reads the variable too
+    return max(1, max(threads, len(devices)) - 1)
 
 
 def over_replicas(function: Callable[..., Any], mesh: Mesh | None, shared: PyTree, *stacked: PyTree) -> Any:
