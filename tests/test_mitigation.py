@@ -277,7 +277,7 @@ def test_update_asks_for_the_violation():
 
 def test_the_state_is_arrays_with_the_constraint_beside_them():
     state = lagrangian(optax.adam(0.1), loss_gap(3, tolerance=0.5), optax.sgd(0.1)).init(jnp.zeros(2))
-    assert state.multipliers.dtype == jnp.float32
+    assert state.multipliers.dtype == jnp.result_type(float)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     back = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(state))
     assert back.constraint == loss_gap(3, tolerance=0.5)
@@ -329,7 +329,7 @@ def people_of(groups=(0, 0, 0, 1, 1, 3, 3, 0), seed=1, weighted=False, dtype=np.
 def with_multipliers(state, multipliers):
     """The training state with these multipliers in place of zeros."""
     held = state.opt_state
-    new = LagrangianState(jnp.asarray(multipliers, jnp.float32), held.dual, held.primal, held.constraint)
+    new = LagrangianState(jnp.asarray(multipliers, jnp.result_type(float)), held.dual, held.primal, held.constraint)
     return state._replace(opt_state=new)
 
 
@@ -362,10 +362,11 @@ def test_the_gradient_is_that_of_the_lagrangian_written_out(x64, name):
     assert np.abs(ravel_pytree(gradient)[0] - ravel_pytree(plain)[0]).max() > 0.1  # the multipliers count
     expected = [value_at(params, unit)[0] - overall for unit in np.eye(G)]
     np.testing.assert_allclose(logs["violation"], expected, atol=1e-12)
-    np.testing.assert_array_equal(logs["multipliers"], multipliers)  # those that the gradient was taken at
-    np.testing.assert_allclose(logs["loss"] + logs["multipliers"] @ logs["violation"], value, rtol=1e-12)
+    np.testing.assert_array_equal(logs["weights"], multipliers)  # those that the gradient was taken at
+    np.testing.assert_allclose(logs["loss"] + logs["weights"] @ logs["violation"], value, rtol=1e-12)
     raised = multipliers + 0.1 * np.array(expected)
-    np.testing.assert_allclose(multipliers_of(after.opt_state), raised, rtol=1e-6)
+    np.testing.assert_allclose(multipliers_of(after.opt_state), raised, rtol=1e-12)
+    np.testing.assert_array_equal(logs["multipliers"], multipliers_of(after.opt_state))
     assert after.step == 1
 
 
@@ -608,5 +609,6 @@ def test_the_multipliers_are_the_sum_of_the_violations_of_every_step(people):
     state, logs = fit(step, init_state(weights(), tx), people.train, key=jax.random.key(0), epochs=3, batch_size=16)
     assert len(logs["loss"]) == 24
     running = np.cumsum(0.25 * logs["violation"], 0)
-    np.testing.assert_allclose(logs["multipliers"], np.concatenate([np.zeros((1, 3)), running[:-1]]), atol=1e-5)
+    np.testing.assert_allclose(logs["multipliers"], running, atol=1e-5)
+    np.testing.assert_allclose(logs["weights"], np.concatenate([np.zeros((1, 3)), running[:-1]]), atol=1e-5)
     np.testing.assert_allclose(multipliers_of(state.opt_state), running[-1], rtol=1e-5)

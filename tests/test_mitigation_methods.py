@@ -174,12 +174,12 @@ def test_the_penalty_and_the_dual_of_a_method_reach_its_step(people):
         tx = method_transformation(METHODS[name], optax.sgd(0.5), params, around, values)
         step = jax.jit(method_step(METHODS[name], forward, tx, num_groups=3))
         state, logs = step(init_state(params, tx), people.train)
-        np.testing.assert_allclose(logs["multipliers"], first, atol=1e-5)
+        np.testing.assert_allclose(logs["weights"], first, atol=1e-5)
         if name == "equal_loss_nupi":  # and its second step has K_I e + K_P (1 - ν) (e - e before), K_P = 5, ν = 0.9
             _, second = step(state, people.train)
             e, before = (np.asarray(log["violation"]) for log in (second, logs))
             change = rate * (e + 5.0 * 0.1 * (e - before))
-            np.testing.assert_allclose(second["multipliers"] - logs["multipliers"], change, atol=1e-5)
+            np.testing.assert_allclose(second["weights"] - logs["weights"], change, atol=1e-5)
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------

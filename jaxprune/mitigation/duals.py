@@ -90,7 +90,7 @@ def cap(radius: float) -> optax.GradientTransformation:
         assert params is not None
         return jnp.clip(params + updates, -state.radius, state.radius) - params, state
 
-    return optax.GradientTransformation(lambda params: CapState(jnp.float32(radius)), update)  # pyright: ignore
+    return optax.GradientTransformation(lambda params: CapState(jnp.asarray(radius, jnp.result_type(float))), update)  # pyright: ignore
 
 
 class NuPIState(NamedTuple):
@@ -134,11 +134,14 @@ def nu_pi(
 
     def init(params: Any) -> Any:
         met = jnp.full(jnp.shape(params), start == "zeros")
-        return NuPIState(jnp.zeros_like(params), met, jnp.array([rate, nu, proportional, integral], jnp.float32))
+        smoothed = jnp.zeros(
+            jnp.shape(params), jnp.result_type(params, jnp.float32)
+        )  # whole numbers would round a rate
+        return NuPIState(smoothed, met, jnp.array([rate, nu, proportional, integral], smoothed.dtype))
 
     def update(updates: Any, state: Any, params: Any = None, *, present: Any = None, **extra: Any) -> tuple[Any, Any]:
-        rate, nu, proportional, integral = state.coefficients.astype(updates.dtype)
-        error = -updates
+        rate, nu, proportional, integral = state.coefficients
+        error = -updates.astype(state.smoothed.dtype)
         here = jnp.ones(error.shape, bool) if present is None else present
         before = jnp.where(state.met, state.smoothed, error)
         smoothed = nu * before + (1 - nu) * error
@@ -184,7 +187,7 @@ def check_ascends(dual_tx: optax.GradientTransformationExtraArgs, num: int) -> N
       UserError: A violated constraint's multiplier would fall.
     """
     with jax.ensure_compile_time_eval():
-        multipliers = jnp.zeros(num, jnp.float32)
+        multipliers = jnp.zeros(num, jnp.result_type(float))
         present = jnp.ones(num, bool)
         change, _ = dual_tx.update(-jnp.ones(num), dual_tx.init(multipliers), multipliers, present=present)
         falls = False if isinstance(change, Tracer) else bool((jnp.asarray(change) < 0).any())

@@ -14,7 +14,7 @@ from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.constraints import Constraint, GroupStatistics
 from jaxprune.mitigation.holding import held, hold
-from jaxprune.mitigation.lagrangian import lagrangian
+from jaxprune.mitigation.lagrangian import lagrangian, multipliers_of
 from jaxprune.mitigation.step import saddle_update
 from jaxprune.replicas import where_due
 from jaxprune.states import check_key, check_stats
@@ -80,7 +80,7 @@ def make_full_program_step(
       scheme: As in `make_lagrangian_step`.
 
     Returns:
-      The step; it logs `loss` [], `violation` [2G] and `multipliers` [2G].
+      The step; it logs `loss` [], `violation` [2G], `weights` [2G] and `multipliers` [2G], as `make_lagrangian_step`.
     """
     network, extended = as_network(network), optax.with_extra_args_support(tx)
 
@@ -102,14 +102,14 @@ def make_full_program_step(
                 violation = jax.lax.stop_gradient(gaps)
                 extra = {"violation": violation, "present": present, "held": {"directions": directions}}
                 weights = jax.lax.stop_gradient(choose(extra))
-                logs = {"loss": overall, "violation": violation, "multipliers": weights}
+                logs = {"loss": overall, "violation": violation, "weights": weights}
                 return overall + weights @ gaps, (stats, logs, extra)
 
             gradients, (stats, logs, extra) = jax.grad(value, has_aux=True)(params)
             return gradients, extra, (stats, logs)
 
         params, opt_state, (stats, logs) = saddle_update(measure, extended, state.params, state.opt_state, scheme)
-        return TrainState(state.step + 1, params, stats, opt_state), logs
+        return TrainState(state.step + 1, params, stats, opt_state), logs | {"multipliers": multipliers_of(opt_state)}
 
     return step
 

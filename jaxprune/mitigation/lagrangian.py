@@ -22,7 +22,8 @@ class LagrangianState:
     """The state of `lagrangian`.
 
     Attributes:
-      multipliers: [G] float32, one for each group.
+      multipliers: [G], one for each group: float32, or float64 where `jax_enable_x64` is on. In float32 a multiplier
+        stands still once its change falls below some 6e-8 of it; a small rate then stops short of the solution.
       dual: The state of the dual transformation.
       primal: The state of the primal transformation.
       constraint: The constraint, not a leaf: the step that takes the gradient reads it here, so that the two cannot
@@ -95,12 +96,13 @@ def lagrangian(
         raise UserError(f"penalty: {penalty} is negative; 0 is the plain Lagrangian")
 
     def init(params: optax.Params) -> Any:
-        multipliers = jnp.zeros(constraint.num_groups, jnp.float32)
-        let_through = None if tolerance is None else jnp.asarray(tolerance, jnp.float32)
+        dtype = jnp.result_type(float)
+        multipliers = jnp.zeros(constraint.num_groups, dtype)
+        let_through = None if tolerance is None else jnp.asarray(tolerance, dtype)
         remembered = empty_memory(constraint.num_groups, memory) if memory else None
         return LagrangianState(
             multipliers, dual.init(multipliers), primal.init(params), constraint,
-            jnp.asarray(penalty, jnp.float32), let_through, remembered,
+            jnp.asarray(penalty, dtype), let_through, remembered,
         )  # fmt: skip
 
     # Pyright: `update` needs the violation.
@@ -121,7 +123,7 @@ def _advance(
 ) -> tuple[optax.Updates, LagrangianState]:
     """The update of `lagrangian`."""
     updates, primal_state = primal.update(updates, state.primal, params, **extra)
-    error = -violation.astype(jnp.float32)
+    error = -violation.astype(state.multipliers.dtype)
     climb, dual_state = dual.update(error, state.dual, state.multipliers, present=present)
     multipliers: Any = optax.apply_updates(state.multipliers, climb)
     if state.constraint.inequality:

@@ -12,7 +12,7 @@ from jaxprune.data import Companions
 from jaxprune.errors import UserError, unknown
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.holding import dense_of, held_of
-from jaxprune.mitigation.lagrangian import LagrangianState, only_lagrangian_state
+from jaxprune.mitigation.lagrangian import LagrangianState, multipliers_of, only_lagrangian_state
 from jaxprune.mitigation.measuring import dense_logits_of, examine, recall, remember, statistics_of
 from jaxprune.states import check_stats
 from jaxprune.types import (
@@ -110,7 +110,8 @@ def make_lagrangian_step(
       objective: What is minimised, per example, in place of `loss`: see `mitigation.objectives`.
 
     Returns:
-      The step; it logs `loss` [], `violation` [G] and the `multipliers` [G] that the gradient was taken at.
+      The step; it logs `loss` [], `violation` [G], the `weights` [G] of the surrogates in the gradient, and the
+      `multipliers` [G] after the step. The two differ by the update, and by `penalty` times the violation.
 
     Raises:
       UserError: The scheme is not known; when it is called, the constraint needs the dense network and none is held.
@@ -129,14 +130,14 @@ def make_lagrangian_step(
                 check_stats(state.stats, stats)
                 overall, surrogate, extra = _measure(network, loss, objective, state, batch, params, logits)
                 weights = jax.lax.stop_gradient(choose(extra))
-                logs = {"loss": overall, "violation": extra["violation"], "multipliers": weights}
+                logs = {"loss": overall, "violation": extra["violation"], "weights": weights}
                 return overall + jnp.sum(weights * surrogate), (stats, logs, extra)
 
             gradients, (stats, logs, extra) = jax.grad(value, has_aux=True)(params)
             return gradients, extra, (stats, logs)
 
         params, opt_state, (stats, logs) = saddle_update(measure, extended, state.params, state.opt_state, scheme)
-        return TrainState(state.step + 1, params, stats, opt_state), logs
+        return TrainState(state.step + 1, params, stats, opt_state), logs | {"multipliers": multipliers_of(opt_state)}
 
     return step
 
