@@ -15,7 +15,7 @@ from jaxprune.models.resnet import ResNet
 from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
-from jaxprune.models.weights import from_state_dict, load_weights, save_weights, to_state_dict
+from jaxprune.models.weights import from_state_dict, load_weights, save_weights, select_entries, to_state_dict
 from jaxprune.options import fill
 from jaxprune.states import check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
@@ -62,6 +62,7 @@ __all__ = [
     "options_of",
     "read_state_dict",
     "save_weights",
+    "select_entries",
     "to_state_dict",
     "write_state_dict",
 ]
