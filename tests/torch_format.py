@@ -32,10 +32,17 @@ class Name:
 
 
 @dataclass
+class Raw:
+    """Instructions as they are."""
+
+    code: bytes
+
+
+@dataclass
 class Call:
     """A call of a global name, with a state."""
 
-    name: Name
+    name: Name | Raw
     arguments: tuple = ()
     state: Any = None
 
@@ -45,13 +52,6 @@ class Persistent:
     """A persistent id."""
 
     parts: tuple
-
-
-@dataclass
-class Raw:
-    """Instructions as they are."""
-
-    code: bytes
 
 
 def code(value: Any) -> bytes:

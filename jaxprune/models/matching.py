@@ -98,7 +98,8 @@ class _File:
                 f"model.weights: {self.where} has a mask of {kept.dtype.name} {list(kept.shape)} for "
                 f"{printable(name)} {list(weight.shape)}; save the network once more"
             )
-        return weight * kept.astype(weight.dtype)
+        with np.errstate(all="ignore"):  # what is not finite is found when the network is filled
+            return weight * kept.astype(weight.dtype)
 
     def choose(self, new_head: bool) -> str:
         """The prefix that fits best."""

@@ -35,11 +35,12 @@ _DTYPES = {name: np.dtype(name) for name in ("uint16", "uint32", "uint64")} | {
 }
 # What every file of the form before PyTorch 1.6 begins with, pickled: a long integer.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_DIRECTORY = 4 * 2**20  # bytes of the list of members, that of some 40,000 tensors
+MAX_DIRECTORY = 4 * 2**20  # bytes of the list of members, that of some 40,000 tensors
 _PICKLE = 256 * 2**20  # bytes of the pickle of a zip file
 _VIEWS = 8  # by how often tensors may repeat what the file holds, as tied and expanded ones do
 _SPARE = 16 * 2**20
 _DIMENSIONS = 32
+_SMALL = 4096
 _BIG_ENDIAN = "it was written on a big-endian machine; save it again on another"
 
 
@@ -77,10 +78,12 @@ class _Bounded(io.RawIOBase):
     """A file of which no more is read at a time than it holds, and at first no more than a directory takes."""
 
     def __init__(self, file: BinaryIO, size: int):
-        self.file, self.size, self.most = file, size, _DIRECTORY
+        self.file, self.size, self.most = file, size, MAX_DIRECTORY
         file.seek(0)
 
     def read(self, size: int = -1, /) -> bytes:
+        if size is not None and 0 <= size <= _SMALL:  # nearly always, and it is read from often
+            return self.file.read(size)
         rest = max(self.size - self.file.tell(), 0)
         size = rest if size is None or size < 0 else min(size, rest)
         if size > self.most:
@@ -181,9 +184,9 @@ def _ordered_dict(items: Any = ()) -> Object:
     return Object(Named("collections", "OrderedDict"), pairs=[(key, value) for key, value in items])
 
 
-def _storage_id(pid: Any, parts: int) -> tuple[np.dtype, str, int, Any]:
+def _storage_id(pid: Any) -> tuple[np.dtype, str, int, Any]:
     """The type, the key and the length of a storage, and which part of it a view is."""
-    if not isinstance(pid, tuple) or len(pid) < parts or pid[0] != "storage":
+    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise ValueError("a persistent id is none of a storage")
     _, kind, key, _, length, *view = pid
     if not isinstance(kind, Named) or kind.module not in ("torch", "torch.storage") or kind.name not in _STORAGES:
@@ -207,8 +210,8 @@ def _read_zip(file: _Bounded, size: int, path: Path) -> Any:
             raise ValueError(_BIG_ENDIAN)
         tensors, left, members = _Tensors(size), [size], dict[str, bytes]()
 
-        def storage(pid: Any) -> _Storage:
-            dtype, key, length, _ = _storage_id(pid, 5)
+        def storage(pid: Any) -> Any:
+            dtype, key, length, _ = _storage_id(pid)
             if key not in members:
                 members[key] = _member(archive, f"{root}data/{key}", left[0])
                 left[0] -= len(members[key])
@@ -226,6 +229,8 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         raise ValueError("a member is compressed, which torch.save never does")
     if info.file_size > most:
         raise ValueError("its members hold more than the file")
+    if info.CRC == 0:  # torch.save can be asked not to compute it; one that is not there is not checked
+        del info.CRC
     return archive.read(info)
 
 
@@ -235,8 +240,10 @@ def _read_legacy(file: _Bounded, size: int, path: Path) -> Any:
     roots: dict[str, np.ndarray] = {}
     left = [size]
 
-    def storage(pid: Any) -> _Storage:
-        dtype, key, length, view = _storage_id(pid, 5)
+    def storage(pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":  # a class, with its source
+            return pid[1]
+        dtype, key, length, view = _storage_id(pid)
         if key not in roots:
             left[0] -= length * dtype.itemsize
             if left[0] < 0:
