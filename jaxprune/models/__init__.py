@@ -9,6 +9,7 @@ import jax
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
 from jaxprune.models.convnet import ConvNet
+from jaxprune.models.convolution_forms import in_native_code
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet
@@ -58,6 +59,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "from_state_dict",
+    "in_native_code",
     "load_weights",
     "options_of",
     "read_state_dict",
