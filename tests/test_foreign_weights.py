@@ -1,5 +1,7 @@
 """Checkpoints in every wrapping that people have, and what torch leaves beside the weights."""
 
+import importlib
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -201,3 +203,67 @@ def test_the_digest_is_of_the_entries_of_the_network():
     plain = models.digest(models.select_entries(ENTRIES, PARAMS, STATS))
     wrapped = {**named("state_dict.module.", ENTRIES), "optimizer.state.0.exp_avg": np.ones(3)}
     assert plain == models.digest(ENTRIES) == models.digest(models.select_entries(wrapped, PARAMS, STATS))
+
+
+def torch_network(torch):
+    """The network in PyTorch, with the same numbers."""
+    inner = torch.nn.ModuleDict({"dense_0": torch.nn.Linear(12, 4), "dense_1": torch.nn.Linear(4, 3)})
+    parts = {"conv_0": torch.nn.Conv2d(3, 2, 3), "conv_1": torch.nn.Conv2d(2, 3, 3), "head": inner}
+    network = torch.nn.ModuleDict(parts)
+    network.load_state_dict({name: torch.tensor(np.array(value)) for name, value in ENTRIES.items()})
+    return network
+
+
+def pruned(torch, network):
+    prune = importlib.import_module("torch.nn.utils.prune")
+    for part in PRUNED:
+        prune.l1_unstructured(network.get_submodule(part), "weight", 0.5)
+    return network
+
+
+def averaged(torch, network):
+    copy = torch.optim.swa_utils.AveragedModel(network)
+    for weight in network.parameters():
+        weight.data.mul_(2)
+    return copy
+
+
+PRUNED = ("conv_0", "head.dense_1")
+OF_TORCH = {
+    "a state dict": lambda torch, network: network.state_dict(),
+    "a module": lambda torch, network: network,
+    "a module in parallel": lambda torch, network: {"net": torch.nn.DataParallel(network), "best": np.float64(0.9)},
+    "pruned": lambda torch, network: pruned(torch, network).state_dict(),
+    "a pruned module": pruned,
+    "an average": lambda torch, network: averaged(torch, network).state_dict(),
+    "the best average": lambda torch, network: {"model": network, "ema": averaged(torch, network)},
+    "an optimiser": lambda torch, network: [torch.optim.Adam(network.parameters()), network.state_dict()],
+    "transposed": lambda torch, network: (
+        {k: v.mT.contiguous().mT for k, v in network.state_dict().items() if v.ndim > 1}
+        | {k: v for k, v in network.state_dict().items() if v.ndim < 2}
+    ),
+}
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["zip", "older form"])
+@pytest.mark.parametrize("form", OF_TORCH)
+def test_what_torch_itself_writes_is_read(form, modern, tmp_path):
+    torch = pytest.importorskip("torch")
+    network = torch_network(torch)
+    torch.save(OF_TORCH[form](torch, network), tmp_path / "x.pt", _use_new_zipfile_serialization=modern)
+    expected = dict(ENTRIES)
+    if "pruned" in form:
+        expected |= {f"{part}.weight": network.get_submodule(part).weight.detach().numpy() for part in PRUNED}
+    if "best" in form:
+        expected = {name: 2 * value for name, value in ENTRIES.items()}
+    assert_equal(load(tmp_path / "x.pt"), models.from_state_dict(expected, PARAMS, STATS)[0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_torch_compiles_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    convolution = torch.nn.Conv2d(3, 2, 3, padding=1)
+    torch.jit.script(torch.nn.Sequential(convolution)).save(tmp_path / "x.pt")
+    params = {"kernel": np.zeros((3, 3, 3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    found = load(tmp_path / "x.pt", params, {})
+    np.testing.assert_array_equal(found["kernel"].transpose(3, 2, 0, 1), convolution.weight.detach().numpy())

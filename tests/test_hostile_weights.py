@@ -16,7 +16,7 @@ from torch_format import MAGIC, Call, Name, Raw, code, dump, older_form, storage
 
 from jaxprune import models
 from jaxprune.errors import UserError
-from jaxprune.models import pickles, torch_files
+from jaxprune.models import pickles, state_dict, torch_files
 
 ARRAY = np.arange(6, dtype=np.float32)
 STORE = storage("0", ARRAY)
@@ -141,6 +141,17 @@ def test_names_of_tensors_are_shown_escaped_and_shortened(kind, tmp_path):
     assert str(error.value).isprintable()
     assert r"has a\n\x1b[2J\u202ebbb" in str(error.value)
     assert len(str(error.value)) < len(str(path)) + 400
+
+
+def test_the_header_and_the_names_of_safetensors_are_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    save_file({str(i): ARRAY for i in range(100)}, path)
+    assert len(models.read_state_dict(path)) == 100
+    monkeypatch.setattr(state_dict, "MAX_HEADER", 1_000)
+    assert "header is no header, or has more than 1,000 bytes" in refusal(path)
+    monkeypatch.undo()
+    save_file({"parametrizations.a." * 1_000: ARRAY}, path)
+    assert "the name of a tensor has 19,000 characters" in refusal(path)
 
 
 def zip_with(member, content=b"", **options):

@@ -20,6 +20,7 @@ _OF_MODULES = {"_parameters", "_buffers", "_modules"}  # where a torch.nn.Module
 _DEPTH = 64
 _LONGEST_NAME = 500
 _MOST_TENSORS = 100_000
+MAX_HEADER = 16 * 2**20  # bytes of the list of tensors in a safetensors file
 _Way = tuple["_Way", str, int] | None  # the way before, a key, and how many they are: tensors alone get a name
 
 
@@ -46,9 +47,7 @@ def read_state_dict(path: str | Path) -> StateDict:
         )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
+            return _read_safetensors(path)
         content = read_torch_file(path)
         entries = _tensors(content)
     except UserError:
@@ -93,6 +92,18 @@ def digest(entries: Mapping[str, np.ndarray]) -> str:
         found.update(repr((name, array.shape, array.dtype.str)).encode())
         found.update(array.tobytes())
     return found.hexdigest()
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    from safetensors.numpy import load_file
+
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > MAX_HEADER:
+            raise ValueError(f"its header is no header, or has more than {MAX_HEADER:,} bytes")
+    entries = load_file(path)
+    if longest := [name for name in entries if len(name) > _LONGEST_NAME]:
+        raise ValueError(f"the name of a tensor has {len(longest[0]):,} characters")
+    return entries
 
 
 def _tensors(content: Any) -> StateDict:
