@@ -1,6 +1,7 @@
 """Where compiled programs are kept, and what happens where nothing can be."""
 
 import logging
+import os
 from pathlib import Path
 
 import jax
@@ -59,3 +60,23 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch, warned)
     assert cache.cache_folder("xla") is None
     (line,) = warned()
     assert "cannot be made (Not a directory); set XDG_CACHE_HOME" in line
+
+
+def test_a_folder_that_others_can_write_keeps_nothing(tmp_path, monkeypatch, warned):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache.cache_folder("xla")
+    folder.chmod(0o770)
+    assert cache.cache_folder("xla") is None
+    folder.chmod(0o700)
+    folder.parent.chmod(0o707)
+    assert cache.cache_folder("xla") is None
+    folder.parent.chmod(0o1707)  # sticky, as /tmp
+    assert cache.cache_folder("xla") == folder
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert cache.cache_folder("xla") is None
+    said = [line.split("next run: ")[1].removeprefix(str(folder)) for line in warned()]
+    assert said == [
+        " can be written by others; empty it, and take that away with chmod go-w",
+        f" can be replaced by others, who can write {folder.parent}; set XDG_CACHE_HOME",
+        " belongs to another user; set XDG_CACHE_HOME to a folder of your own",
+    ]

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprune.cache import Exposed
 from jaxprune.models.native import library
 from jaxprune.types import Array
 
@@ -64,7 +65,7 @@ def _registered() -> bool:
     except FileNotFoundError as error:
         _log.info("convolutions go by XLA's own forms: %s", error)
         return False
-    except (library.Unfit, OSError, subprocess.SubprocessError) as error:
+    except (library.Unfit, Exposed, OSError, subprocess.SubprocessError) as error:
         _log.warning("convolutions go by XLA's own forms, as the C++ one cannot be used: %s", error)
         return False
     for symbol in symbols:

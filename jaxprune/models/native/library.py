@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sysconfig
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from jaxprune.cache import cache_folder
+from jaxprune.cache import cache_folder, check_owner
 
 SOURCES = Path(__file__).parent  # convolution.cc and the headers beside it
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
@@ -27,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unfit(Exception):
-    """The library cannot be used here; the text says why and what to do."""
+    """The library cannot be loaded, or lacks a function; the text says which."""
 
 
 def load(symbols: tuple[str, ...]) -> ctypes.CDLL:
@@ -43,16 +42,11 @@ def load(symbols: tuple[str, ...]) -> ctypes.CDLL:
 
     Raises:
       Unfit: What was built cannot be loaded.
+      Exposed: Others could have written what is kept.
       OSError: There is no compiler, or nothing can be written.
       subprocess.SubprocessError: The compiler fails or takes too long.
     """
     folder = cache_folder("native")
-    try:
-        if folder is not None:
-            check_owner(folder)
-    except Unfit as error:
-        _log.warning("the convolution in C++ is built for this process alone: %s", error)
-        folder = None
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="jaxprune-", ignore_cleanup_errors=True) as aside:
             return _opened(built(Path(aside)), symbols)
@@ -71,7 +65,7 @@ def built(folder: Path) -> Path:
     The name of the file ends with the digest of its content: one that is damaged is removed and built again.
 
     Raises:
-      Unfit: The folder or the library belongs to somebody else, or others can write it.
+      Exposed: Others could have written the folder or the library.
       OSError: There is no compiler, or the folder cannot be written.
       subprocess.SubprocessError: The compiler fails or takes too long.
     """
@@ -97,25 +91,6 @@ def built(folder: Path) -> Path:
         path = folder / f"{name}-{_digest(made)}{suffix}"
         made.replace(path)  # whole or not there, whoever else builds it
     return path
-
-
-def check_owner(path: Path) -> None:
-    """Raise if anybody but this user could have written a file or a folder, or has put it there.
-
-    Raises:
-      Unfit: Somebody could have.
-    """
-    if not hasattr(os, "getuid"):
-        return
-    found = path.stat()
-    if found.st_uid != os.getuid():
-        raise Unfit(f"{path} belongs to another user; remove it, or set XDG_CACHE_HOME to a folder of your own")
-    if found.st_mode & 0o022:
-        raise Unfit(f"{path} can be written by others; take that away (chmod go-w) and empty it")
-    for parent in path.resolve().parents:
-        found = parent.stat()
-        if found.st_uid not in (0, os.getuid()) or (found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX):
-            raise Unfit(f"{path} can be replaced by others, who can write {parent}; set XDG_CACHE_HOME elsewhere")
 
 
 def _opened(path: Path, symbols: tuple[str, ...]) -> ctypes.CDLL:
