@@ -134,6 +134,7 @@ def test_the_config_is_resolved_and_reproduces_the_run(finished) -> None:
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["command"].startswith("jaxprune run")
     assert environment["devices"]
+    assert environment["native_convolutions"] in (False, True)
 
 
 def test_the_report_needs_no_other_file(finished) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprune import cache
+from jaxprune.cache import cache_folder
 from jaxprune.models import convolution, convolution_forms, native
 from jaxprune.models.convolution_forms import Geometry
+from jaxprune.models.native import library
 
 FORMS = {
     "convolution": convolution_forms.CONVOLUTION,
@@ -185,9 +189,10 @@ def built_anew(monkeypatch):
 
 
 def test_it_is_built_once_and_whole(tmp_path):
-    first = native.built(tmp_path)
+    tmp_path.chmod(0o700)
+    first = library.built(tmp_path)
     made = first.stat().st_mtime_ns
-    assert native.built(tmp_path) == first
+    assert library.built(tmp_path) == first
     assert first.stat().st_mtime_ns == made
     assert list(tmp_path.iterdir()) == [first]
 
@@ -206,15 +211,132 @@ def test_without_a_compiler_that_works_xla_is_taken(compiler, said, built_anew, 
 
 def test_a_build_that_fails_leaves_nothing_and_xla_is_taken(built_anew, monkeypatch, tmp_path, caplog):
     (tmp_path / "convolution.cc").write_text("this is not C++")
-    monkeypatch.setattr(native, "SOURCES", tmp_path)
+    monkeypatch.setattr(library, "SOURCES", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with caplog.at_level(logging.INFO, native.__name__):
-        assert not built_anew()
-    assert "exit status" in caplog.text
+    assert not built_anew()
+    assert "exit status" in one_line(caplog)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+# --- a kept library that is damaged, or that others could have changed; one of a line, which is built at once ---------
+
+
+def one_line(caplog):
+    """The only warning."""
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert record.getMessage().isprintable()
+    return record.getMessage()
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The folder of a library of one function, `answer`, which is kept."""
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "convolution.cc").write_text('extern "C" int answer() { return 42; }')
+    monkeypatch.setattr(library, "SOURCES", sources)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert library.load(("answer",)).answer() == 42
+    folder = tmp_path / "cache" / "jaxprune" / "native"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[:3000], lambda content: content[:-9] + b"\x01" + content[-8:]],
+    ids=["empty", "truncated", "altered"],
+)
+def test_a_damaged_library_is_built_anew(damage, small, caplog):
+    (path,) = small.iterdir()
+    before = path.read_bytes()
+    aside = path.with_suffix(".aside")  # the one that is loaded must not change under the process
+    aside.write_bytes(damage(before))
+    aside.chmod(0o700)
+    aside.replace(path)
+    assert library.load(("answer",)).answer() == 42
+    assert "truncated or altered; it is built anew" in one_line(caplog)
+    assert path.read_bytes() == before
+
+
+def test_a_library_without_its_functions_is_built_anew_or_left_out(small, caplog, built_anew, tmp_path):
+    (path,) = small.iterdir()
+    other = tmp_path / "other.cc"
+    other.write_text("int nothing;")
+    planted = tmp_path / "planted.so"
+    subprocess.run(["c++", "-shared", "-fPIC", str(other), "-o", str(planted)], check=True)
+    planted.chmod(0o700)
+    name = path.name.split("-")[0]
+    path.unlink()
+    planted.rename(small / f"{name}-{hashlib.sha256(planted.read_bytes()).hexdigest()}.so")
+    assert library.load(("answer",)).answer() == 42
+    assert "lacks the function answer; it is built anew" in one_line(caplog)
+    caplog.clear()
+    assert not built_anew()  # as no such build has the functions of the convolution
+    assert "lacks the function jaxprune_convolution" in caplog.records[-1].getMessage()
+
+
+def test_what_others_could_have_written_is_not_loaded(small, caplog, monkeypatch):
+    (path,) = small.iterdir()
+    for spoil, mend, said in (
+        (lambda: small.chmod(0o777), lambda: small.chmod(0o700), "native can be written by others"),
+        (lambda: small.parent.chmod(0o777), lambda: small.parent.chmod(0o700), "can be replaced by others"),
+    ):
+        spoil()
+        with pytest.raises(cache.Exposed, match=said):
+            library.built(small)
+        planted = path.read_bytes()
+        path.write_bytes(b"harm")
+        caplog.clear()
+        cache.warn_once.cache_clear()
+        assert library.load(("answer",)).answer() == 42  # from a folder of this process alone
+        assert said in one_line(caplog)
+        assert path.read_bytes() == b"harm"
+        path.write_bytes(planted)
+        mend()
+    path.chmod(0o766)
+    with pytest.raises(cache.Exposed, match=r"so can be written by others"):
+        library.built(small)
+    path.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(cache.Exposed, match="belongs to another user"):
+        library.built(small)
+
+
+def test_a_compiler_that_hangs_is_ended(built_anew, monkeypatch, tmp_path, caplog):
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"#!/bin/sh\nsleep 100 &\necho $! > {tmp_path}/child\nwait\n")
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(library, "ASK_SECONDS", 1)
+    begun = time.monotonic()
+    assert not built_anew()
+    assert "timed out after 1 seconds" in one_line(caplog)
+    assert time.monotonic() - begun < 30
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("what the compiler had started goes on")
+
+
+def test_without_a_home_it_is_built_for_the_process(small, caplog, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    cache.warn_once.cache_clear()
+    assert library.load(("answer",)).answer() == 42
+    assert cache_folder("xla") is None
+    assert "no home directory; set XDG_CACHE_HOME" in one_line(caplog)
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_it_can_be_switched_off(built_anew, monkeypatch):
     monkeypatch.setenv("JAXPRUNE_NATIVE", "0")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was built"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it was built"))
     assert not built_anew()

@@ -1,5 +1,7 @@
 """Addresses of stages, and the experiment that settings become."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit_stage, networks
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
+from jaxprune.pipeline.networks import dense, dense_stage, pruned_stage, retrained_stage
 from jaxprune.pipeline.stage import Workspace, open_workspace
 from jaxprune.pipeline.theories import theory_stage
 
@@ -59,6 +61,49 @@ EVERYTHING = {"dense", "fair_dense", "pruned", "fair_after", "none", "audit", "t
 def test_a_stage_moves_exactly_when_its_settings_or_those_before_it_change(tmp_path, change, moved) -> None:
     before, after = addresses(context(tmp_path)), addresses(context(tmp_path, **change))
     assert {name for name in before if before[name] != after[name]} == moved
+
+
+CONVOLUTIONS = {"model__name": "convnet", "model__channels": (2,)}
+
+
+@pytest.mark.parametrize(("change", "moved"), [({}, set()), (CONVOLUTIONS, EVERYTHING)], ids=["mlp", "convnet"])
+def test_networks_with_convolutions_move_with_the_convolution_in_native_code(change, moved, tmp_path, monkeypatch):
+    found = []
+    for native in (True, False):
+        monkeypatch.setattr(models, "in_native_code", lambda native=native: native)
+        found.append(addresses(context(tmp_path, **change)))
+    assert {name for name in EVERYTHING if found[0][name] != found[1][name]} == moved
+
+
+class Begun(Exception):
+    """A training begins."""
+
+
+class Told(Silent):
+    """Keeps what is said before a training."""
+
+    def __init__(self):
+        self.said = []
+
+    def start(self, description, total):
+        raise Begun
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def test_a_network_that_another_convolution_has_made_is_made_anew_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "in_native_code", lambda: True)
+    there = context(tmp_path, **CONVOLUTIONS)
+    before = there.workspace.folder(dense_stage(there, False))
+    before.mkdir(parents=True)
+    monkeypatch.setattr(models, "in_native_code", lambda: False)
+    now = context(tmp_path, **CONVOLUTIONS)
+    told = Told()
+    with pytest.raises(Begun):
+        dense(dataclasses.replace(now, progress=told), False)
+    assert [before.name in line for line in told.said] == [True]
+    assert "was made with the convolution in C++" in told.said[0]
 
 
 def test_the_address_follows_the_data_not_the_file(tmp_path) -> None:

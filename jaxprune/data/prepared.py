@@ -22,7 +22,10 @@ SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in Table.split
 
 def data_directory(directory: str = "") -> Path:
     """Where prepared data sets lie: the folder given, or tensorflow-datasets' own."""
-    return Path(directory or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    try:
+        return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError:  # there is no home directory
+        return Path(directory or "tensorflow_datasets")
 
 
 def find_prepared(name: str, directory: str = "") -> Path | None:

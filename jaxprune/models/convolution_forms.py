@@ -226,6 +226,11 @@ def _mapped_on_cpu(
     return run
 
 
+def in_native_code() -> bool:
+    """Whether convolutions of float32 go by the library in C++, which differs from XLA's forms in the last bits."""
+    return jax.default_backend() == "cpu" and jax.device_count("cpu") == 1 and native.available()
+
+
 # Axes: image [R, B, H, W, D], kernel [R, height, width, D, E], result [R, B, H', W', E].
 _SHAPES: dict[str, Callable[[Shape, Shape, Geometry], Shape]] = {
     "convolution": lambda x, k, g: (*x[:2], *g.out, k[4]),

@@ -1,69 +1,70 @@
 """State dicts, name -> array, read from files of PyTorch without running what is in them, and from safetensors."""
 
 import hashlib
-import io
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
+from jaxprune.models.names import printable
+from jaxprune.models.pickles import Object
+from jaxprune.models.torch_files import calls_in, read_torch_file
 
 StateDict = dict[str, np.ndarray]
 
-_DTYPES = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts store a state dict
-# What every file of the form before PyTorch 1.6 begins with, pickled: a long integer.
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_OF_MODULES = {"_parameters", "_buffers", "_modules"}  # where a torch.nn.Module keeps what its state dict has
+_DEPTH = 64
+_LONGEST_NAME = 500
+_MOST_TENSORS = 100_000
+MAX_HEADER = 16 * 2**20  # bytes of the list of tensors in a safetensors file
+_Way = tuple["_Way", str, int] | None  # the way before, a key, and how many they are: tensors alone get a name
 
 
 def read_state_dict(path: str | Path) -> StateDict:
-    """Reads `.safetensors`, or `.pt`/`.pth` as `torch.save` writes a state dict, in both of its forms.
+    """Read every tensor of `.safetensors`, or of a `.pt` or `.pth` file as `torch.save` writes it.
 
-    A file of PyTorch is a pickle, which can run anything. Only what builds tensors and plain containers is let through,
-    so that nothing in the file is run.
+    A file of PyTorch is a pickle, which can run anything. Here it runs nothing: of what is beside the tensors, such as
+    settings, an optimiser or the classes of modules, inert stand-ins are made and passed over.
 
     Args:
       path: The file.
 
     Returns:
-      Name -> array.
+      Name -> array. The name of a tensor inside of other values has their keys before it, with dots between, but for
+      those that every tensor has: `{"state_dict": {"fc.bias": ...}}` is `fc.bias`, unless there are others beside it.
 
     Raises:
-      UserError: The file is missing, is neither of the two, or holds something else than a state dict.
+      UserError: The file is missing, is neither of the two, is damaged or unsafe to read, or holds no tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"model.weights: there is no file {path}; give the path of a .pt or .safetensors file")
+        raise UserError(
+            f"model.weights: there is no file {printable(path)}; give the path of a .pt or .safetensors file"
+        )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
-        content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+            return _read_safetensors(path)
+        content = read_torch_file(path)
+        entries = _tensors(content)
     except UserError:
         raise
     except Exception as error:
-        kind = type(error).__name__
-        raise UserError(f"model.weights: {path} cannot be read as a state dict ({kind}: {error})") from None
-    return _state_dict(content, path)
+        kind = printable(f"{type(error).__name__}: {error}".removesuffix(": "), 200)
+        raise UserError(
+            f"model.weights: {printable(path)} cannot be read as a state dict ({kind}); give another file"
+        ) from None
+    if not entries:
+        calls = calls_in(content)
+        also = f" and would run {calls}, which is refused" if calls else ""
+        raise UserError(
+            f"model.weights: {printable(path)} holds something else than a state dict{also}; save model.state_dict() "
+            "in its place"
+        )
+    return entries
 
 
 def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -77,7 +78,8 @@ def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
       UserError: The file is not called `.safetensors`.
     """
     if Path(path).suffix != ".safetensors":
-        raise UserError(f"{path}: weights are written as safetensors; call the file {Path(path).stem}.safetensors")
+        name = printable(Path(path).stem)
+        raise UserError(f"{printable(path)}: weights are written as safetensors; call the file {name}.safetensors")
     from safetensors.numpy import save
 
     write_atomically(Path(path), save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
@@ -92,93 +94,81 @@ def digest(entries: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def _state_dict(content: Any, path: Path) -> StateDict:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise UserError(
-            f"model.weights: {path} holds something else than a state dict; save model.state_dict() in its place"
-        )
-    # DataParallel puts a name before every other
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that knows tensors, their storages and ordered dicts, and refuses everything else."""
-
-    def __init__(self, file: BinaryIO, storages: Any):
-        super().__init__(file, encoding="utf-8")
-        self.storages = storages
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch", "Size"): tuple,
-        }
-        if (module, name) in known:
-            return known[module, name]
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        raise UserError(
-            f"model.weights: the file would run {module}.{name}, which is refused; save model.state_dict() in its place"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self.storages(pid)
-
-
-def _tensor(storage: "np.ndarray | _Later", offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
-    """The view of a storage that a tensor is."""
-    flat = storage.array if isinstance(storage, _Later) else storage
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
-    if offset < 0 or last >= len(flat) or min(stride, default=0) < 0:
-        raise ValueError("a tensor reaches beyond its storage")
-    steps = tuple(step * flat.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(flat[offset:], size, steps)
-
-
-class _Later:
-    """A storage of the older form, whose bytes come after the pickle: filled in place."""
-
-    def __init__(self, dtype: Any, length: int):
-        self.array = np.zeros(length, dtype)
-
-
-def _read_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        if len(pickles) != 1:
-            raise UserError(f"model.weights: {path} is a zip file but not one of torch.save; give a state dict")
-        root = pickles[0].removesuffix("data.pkl")
-
-        def storage(pid: tuple) -> np.ndarray:
-            _, dtype, key, _, length = pid
-            return np.frombuffer(archive.read(f"{root}data/{key}"), dtype, count=length)
-
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
-
-
-def _read_legacy(path: Path) -> Any:
-    storages: dict[str, _Later] = {}
-
-    def storage(pid: tuple) -> _Later:
-        _, dtype, key, _, length, *_ = pid
-        return storages.setdefault(key, _Later(dtype, length))
+def _read_safetensors(path: Path) -> StateDict:
+    from safetensors.numpy import load_file
 
     with path.open("rb") as file:
-        if _Unpickler(file, storage).load() != _LEGACY_MAGIC:
-            raise UserError(f"model.weights: {path} is not a file of torch.save; give a .pt or .safetensors file")
-        _Unpickler(file, storage).load()  # the version of the form
-        _Unpickler(file, storage).load()  # the machine that wrote it
-        content = _Unpickler(file, storage).load()
-        for key in _Unpickler(file, storage).load():
-            array = storages[key].array
-            length = int.from_bytes(file.read(8), "little")
-            filled = np.frombuffer(file.read(length * array.itemsize), array.dtype)
-            if len(filled) != len(array):
-                raise ValueError("the file ends early")
-            array[:] = filled
-    return content
+        if int.from_bytes(file.read(8), "little") > MAX_HEADER:
+            raise ValueError(f"its header is no header, or has more than {MAX_HEADER:,} bytes")
+    entries = load_file(path)
+    if longest := [name for name in entries if len(name) > _LONGEST_NAME]:
+        raise ValueError(f"the name of a tensor has {len(longest[0]):,} characters")
+    return entries
+
+
+def _tensors(content: Any) -> StateDict:
+    """Every array in a value, the nearest to the outside first, by the keys on the way to it."""
+    found: dict[tuple[str, ...], np.ndarray] = {}
+    seen = set[int]()
+    waiting: deque[tuple[Any, _Way]] = deque([(content, None)])
+    while waiting:
+        value, way = waiting.popleft()
+        if id(value) in seen:  # also where a value is inside of itself
+            continue
+        seen.add(id(value))
+        for key, inner in _parts(value):
+            beyond = way if key in _OF_MODULES else (way, key, way[2] + 1 if way else 1)
+            if isinstance(inner, np.ndarray):
+                keys = _keys(beyond)
+                if sum(map(len, keys)) <= _LONGEST_NAME:
+                    found.setdefault(keys, inner)
+            elif isinstance(inner, list | tuple | Object) and (beyond is None or beyond[2] < _DEPTH):
+                waiting.append((inner, beyond))
+        if len(found) > _MOST_TENSORS:
+            raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+    return _named(found)
+
+
+def _keys(way: _Way) -> tuple[str, ...]:
+    keys = []
+    while way is not None:
+        keys.append(way[1])
+        way = way[0]
+    return tuple(reversed(keys))
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """The parts of a value that have a key: items by their key, attributes by their name, members by their place."""
+    if isinstance(value, list | tuple):
+        yield from ((str(place), inner) for place, inner in enumerate(value))
+    if not isinstance(value, Object):
+        return
+    # The last value of a key counts, as in a dict.
+    pairs = {key: inner for name, inner in value.pairs if (key := _key(name)) is not None}
+    yield from pairs.items()
+    yield from ((str(place), inner) for place, inner in enumerate(value.members))
+    states = value.state if isinstance(value.state, tuple) else (value.state,)
+    for state in states:
+        if isinstance(state, Object):
+            yield from ((key, inner) for name, inner in state.pairs if (key := _key(name)) is not None)
+
+
+def _key(name: Any) -> str | None:
+    if type(name) is int and name.bit_length() < 64:
+        return str(name)
+    return name if isinstance(name, str) and len(name) <= _LONGEST_NAME else None
+
+
+def _named(found: Mapping[tuple[str, ...], np.ndarray]) -> StateDict:
+    """Name -> array, without the keys around all of them, and without the name that DataParallel puts before all."""
+    around = 0
+    while found and len({keys[around] for keys in found if len(keys) > around + 1}) == 1:
+        if any(len(keys) == around + 1 for keys in found):
+            break
+        around += 1
+    entries: StateDict = {}
+    for keys, value in found.items():
+        entries.setdefault(".".join(keys[around:]), value)
+    if all(name.startswith("module.") for name in entries):
+        entries = {name.removeprefix("module."): value for name, value in entries.items()}
+    return entries

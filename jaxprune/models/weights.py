@@ -4,7 +4,7 @@ A name is the path with dots: `layer1/0/conv1/kernel` is `layer1.0.conv1.weight`
 [height, width, D, E] to [E, D, height, width], dense layers from [D, E] to [E, D].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.errors import UserError
+from jaxprune.models.matching import IGNORED, network_entries, parts_of
+from jaxprune.models.names import printable, some
 from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
 from jaxprune.types import Params, Stats
 
 _THEIRS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-_IGNORED = "num_batches_tracked"  # a counter that no result depends on
-_SHOWN = 5
+_COMPARED = 1_000  # names that a missing one is compared with
 
 
 def load_weights(path: str | Path, params: Params, stats: Stats, *, new_head: bool = False) -> tuple[Params, Stats]:
     """Parameters and statistics from a file, in the place of those of a network of the same kind.
 
     Args:
-      path: A state dict, `.pt`, `.pth` or `.safetensors`.
+      path: A state dict, `.pt`, `.pth` or `.safetensors`, or a checkpoint with one inside: docs/networks.md says
+        which entries are taken.
       params: The parameters of the network, without a replica axis; only their structure, shapes and types matter,
         but for a new head, which is taken from them.
       stats: The statistics, likewise.
@@ -75,41 +77,86 @@ def from_state_dict(
     """Parameters and statistics from a state dict.
 
     Args:
-      entries: Name -> array, as `to_state_dict` gives them.
+      entries: Name -> array, as `to_state_dict` gives them, or with a prefix before every name, and others beside.
       params: Parameters of the network that they are for, without a replica axis.
       stats: Its statistics.
-      new_head: Whether the last layer may differ in shape, and then stays as it is in `params`.
+      new_head: Whether the last layer may differ in shape or be missing, and then stays as it is in `params`.
       where: What the entries are called in messages.
 
     Returns:
       Parameters and statistics.
 
     Raises:
-      UserError: Entries are missing, surplus or of another shape.
+      UserError: Entries are missing, surplus, of another shape or no floating-point numbers, or several networks fit.
     """
-    expected = {
-        _name(path): _to_theirs(path[-1], np.empty(leaf.shape, bool)).shape
-        for tree in (params, stats)
-        for path, leaf in _leaves(tree)
-    }
-    entries = {name: value for name, value in entries.items() if not name.endswith(_IGNORED)}
+    expected, where = _expected(params, stats), printable(where)
+    prefix, entries = network_entries(entries, expected, new_head=new_head, where=where)
+    where = f"{where}, under {printable(prefix.removesuffix('.'), 120)}," if prefix else where
+    entries = {name: value for name, value in entries.items() if not name.endswith(IGNORED)}
     wrong = {name for name in expected if name in entries and entries[name].shape != expected[name]}
-    stays = _new_head(wrong, where) if new_head else set()
-    _check(entries, expected, wrong - stays, where)
+    missing = _missing_head(entries, expected) if new_head else set()
+    stays = _new_head(wrong | missing, where) if new_head else set()
+    _check(entries, {name: shape for name, shape in expected.items() if name not in missing}, wrong - stays, where)
 
     def take(path: tuple[str, ...], leaf: Any) -> Any:
         name = _name(path)
-        return leaf if name in stays else jnp.asarray(_to_ours(path[-1], entries[name]), leaf.dtype)
+        if name in stays:
+            return leaf
+        with np.errstate(over="ignore"):
+            value = entries[name].astype(leaf.dtype)
+        if not np.isfinite(value).all():
+            raise UserError(f"model.weights: {where} has NaN or infinite values in {name}; take another file")
+        return jnp.asarray(_to_ours(path[-1], value))
 
     return _map(take, params), _map(take, stats)
 
 
+def select_entries(
+    entries: StateDict, params: Params, stats: Stats, *, new_head: bool = False, where: str = "the state dict"
+) -> StateDict:
+    """The entries of a network among all that a file holds, under the names that it has itself.
+
+    Args:
+      entries: Name -> array, as `read_state_dict` gives them.
+      params: The parameters of the network, without a replica axis.
+      stats: Its statistics.
+      new_head: Whether the last layer may differ in shape or be missing.
+      where: What the entries are called in messages.
+
+    Returns:
+      The entries under the prefix that fits best, without it, and with masks multiplied in. Entries there that the
+      network lacks are left in; `from_state_dict` says what is wrong with them.
+
+    Raises:
+      UserError: Several prefixes fit equally well, with different values.
+    """
+    return network_entries(entries, _expected(params, stats), new_head=new_head, where=printable(where))[1]
+
+
+def _expected(params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every entry of a network."""
+    return {
+        _name(path): _to_theirs(path[-1], np.empty(leaf.shape, bool)).shape
+        for tree in (params, stats)
+        for path, leaf in _leaves(tree)
+    }
+
+
+def _missing_head(entries: StateDict, expected: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """The entries of the only missing layer, if it is a dense one: a network for features alone lacks its last."""
+    missing = {name for name in expected if name not in entries}
+    layers = {name.rpartition(".")[0] for name in missing}
+    is_dense = any(len(expected[name]) == 2 for name in missing)
+    whole = {name for name in expected if name.rpartition(".")[0] in layers}
+    return missing if len(layers) == 1 and is_dense and missing == whole else set()
+
+
 def _new_head(wrong: set[str], where: str) -> set[str]:
-    """The entries of the one layer that differs in shape."""
+    """The entries of the one layer that differs in shape, or is missing."""
     layers = sorted({name.rpartition(".")[0] for name in wrong})
     if len(layers) > 1:
         raise UserError(
-            f"model.new_head: the layers {_some(layers)} of {where} differ in shape; one may, the last: choose the "
+            f"model.new_head: the layers {some(layers)} of {where} differ in shape; one may, the last: choose the "
             "width and stem of its network"
         )
     if not layers:
@@ -117,29 +164,36 @@ def _new_head(wrong: set[str], where: str) -> set[str]:
     return wrong
 
 
-def _check(entries: StateDict, expected: dict[str, tuple[int, ...]], wrong: set[str], where: str) -> None:
+def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: set[str], where: str) -> None:
     missing = [name for name in expected if name not in entries]
     surplus = [name for name in entries if name not in expected]
     if missing:
-        close = get_close_matches(missing[0], surplus, 1)
-        hint = f" (it has {close[0]})" if close else ""
-        raise UserError(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
+        if parts := parts_of(missing[0], surplus):
+            raise UserError(
+                f"model.weights: {where} holds {missing[0]} in parts ({some(parts)}); make it whole in PyTorch with "
+                "torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or remove_spectral_norm, and "
+                "save it again"
+            )
+        close = get_close_matches(missing[0], surplus[:_COMPARED], 1)
+        hint = f" (it has {printable(close[0], 120)})" if close else ""
+        raise UserError(f"model.weights: {where} lacks {some(missing)}{hint}; is it of another network?")
     if surplus:
-        raise UserError(f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one?")
+        raise UserError(
+            f"model.weights: {where} has {some(surplus)}, which the network lacks; is it of another one? Leave further "
+            "heads out of the file"
+        )
     if wrong:
         shown = [f"{name} {list(entries[name].shape)} for {list(expected[name])}" for name in sorted(wrong)]
         raise UserError(
-            f"model.weights: {where} has other shapes: {_some(shown)}; choose the width and stem of its network, or, "
+            f"model.weights: {where} has other shapes: {some(shown)}; choose the width and stem of its network, or, "
             "where only the number of classes differs, set model.new_head"
         )
-    broken = [name for name, value in entries.items() if _is_weight(value) and not np.isfinite(value).all()]
-    if broken:
-        raise UserError(f"model.weights: {where} has NaN or infinite values in {_some(broken)}; take another file")
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    for name in expected:
+        if not _is_weight(entries[name]):
+            raise UserError(
+                f"model.weights: {where} has {entries[name].dtype.name} values in {name}; save floating-point weights "
+                "(dequantize a quantized network first)"
+            )
 
 
 def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -269,10 +269,10 @@ def resolve(settings: Settings) -> Experiment:
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     weights, fingerprint = None, dataset.examples_fingerprint()
     if settings.model.weights:
-        weights = models.read_state_dict(settings.model.weights)
-        models.from_state_dict(  # now rather than after the training of something else
-            weights, params, stats, new_head=settings.model.new_head, where=settings.model.weights
-        )
+        options: Any = {"new_head": settings.model.new_head, "where": settings.model.weights}
+        weights = models.select_entries(models.read_state_dict(settings.model.weights), params, stats, **options)
+        # Now rather than after the training of something else.
+        models.from_state_dict(weights, params, stats, **options)
         fingerprint += "+" + models.digest(weights)
     keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)

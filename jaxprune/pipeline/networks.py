@@ -13,6 +13,7 @@ import numpy as np
 from jaxprune import checkpoints, sharding, streaming, training
 from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.context import Context, grouping_settings
+from jaxprune.pipeline.forms import form_of, say_other_form
 from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.results import MODEL_NAMES
 from jaxprune.types import Logs, Masks, Params, Stats, TrainState
@@ -49,6 +50,7 @@ def dense_stage(context: Context, fair: bool) -> Stage:
         | {"fingerprint": context.experiment.fingerprint},
         "model": s.model.model_dump(mode="json"),
         "train": s.train.model_dump(mode="json"),
+        **form_of(context.experiment),
     }
     return Stage("fair_dense" if fair else "dense", settings | _fair_settings(context, fair))
 
@@ -79,7 +81,9 @@ def dense(context: Context, fair: bool) -> Trained:
         return params, stats, context.experiment.all_kept(params)
 
     label = "training, fair" if fair else "training"
-    return _trained(context, dense_stage(context, fair), "dense", fair, begin, label)
+    stage = dense_stage(context, fair)
+    say_other_form(context, stage)
+    return _trained(context, stage, "dense", fair, begin, label)
 
 
 def pruned(context: Context, fair: bool, sparsity: float) -> Trained:

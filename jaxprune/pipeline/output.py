@@ -17,6 +17,7 @@ import numpy as np
 from jaxprune import __version__, config
 from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import safe_name, write_atomically
+from jaxprune.models import native
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.publishing import PUBLISHED, place_of
 from jaxprune.pipeline.stage import Stage
@@ -172,6 +173,7 @@ def environment_of(command: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "devices": [str(device) for device in jax.devices()],
+        "native_convolutions": native.in_use(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }
 

@@ -5,30 +5,21 @@ is built for the very processor at its first use, some five seconds, and kept in
 is none, or the build fails, the forms in XLA's terms are taken. `JAXPRUNE_NATIVE=0` asks for those.
 """
 
-import ctypes
 import functools
-import hashlib
 import logging
 import os
-import shutil
 import subprocess
-import sysconfig
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxprune.cache import Exposed
+from jaxprune.models.native import library
 from jaxprune.types import Array
 
-SOURCES = Path(__file__).parent  # convolution.cc and the headers beside it
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
-# The first that the compiler knows: for the very processor, in vectors of full width where gcc prefers half of it, and
-# with products and sums fused in every loop, as the number of threads decides in which of several a tile is computed.
-_WIDE = ("-march=native", "-mprefer-vector-width=512")
-TARGETS = ((*_WIDE, "--param=avoid-fma-max-bits=0"), _WIDE, ("-march=native",), ("-mcpu=native",), ())
+NAMES = ("convolution", "image_transpose", "kernel_transpose")
 _TARGET = "jaxprune_{}"
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -38,6 +29,11 @@ def available() -> bool:
     """Whether the convolution in C++ can be called; builds and loads it when first asked."""
     with _lock:
         return _registered()
+
+
+def in_use() -> bool:
+    """Whether it is loaded; nothing is built."""
+    return _registered.cache_info().currsize > 0 and available()
 
 
 def call(name: str, shape: tuple[int, ...], left: Array, right: Array, *, stride: int, padding: int) -> Array:
@@ -63,62 +59,15 @@ def call(name: str, shape: tuple[int, ...], left: Array, right: Array, *, stride
 def _registered() -> bool:
     if os.environ.get("JAXPRUNE_NATIVE", "1") == "0":
         return False
+    symbols = tuple(map(_TARGET.format, NAMES))
     try:
-        library = ctypes.CDLL(str(built(cache_directory())))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: nobody has a home here
-        _log.info("convolutions go by XLA's own forms, as the C++ one could not be built: %s", error)
+        loaded = library.load(symbols)
+    except FileNotFoundError as error:
+        _log.info("convolutions go by XLA's own forms: %s", error)
         return False
-    for name in ("convolution", "image_transpose", "kernel_transpose"):
-        symbol = _TARGET.format(name)
-        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+    except (library.Unfit, Exposed, OSError, subprocess.SubprocessError) as error:
+        _log.warning("convolutions go by XLA's own forms, as the C++ one cannot be used: %s", error)
+        return False
+    for symbol in symbols:
+        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(loaded, symbol)), platform="cpu")
     return True
-
-
-def cache_directory() -> Path:
-    """Where what was built is kept: `$XDG_CACHE_HOME/jaxprune/native`, by default in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "native"
-
-
-def built(directory: Path) -> Path:
-    """The shared library in a directory, built if it is not there for this source, compiler, processor and jaxlib.
-
-    Raises:
-      OSError: if there is no compiler, or the directory cannot be written.
-      subprocess.SubprocessError: if the compiler fails.
-    """
-    compiler = _compiler()
-    target, macros = _target(compiler)
-    headers = Path(jax.ffi.include_dir())
-    told = "\0".join((compiler, *FLAGS, *target)).encode()
-    files = sorted([*SOURCES.glob("*.cc"), *SOURCES.glob("*.h"), *headers.rglob("*.h")])
-    name = hashlib.sha256(b"\0".join((*(file.read_bytes() for file in files), macros, told))).hexdigest()[:24]
-    path = directory / f"{name}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-    if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory) as aside:
-            made = Path(aside) / path.name
-            _run(compiler, *FLAGS, *target, "-isystem", str(headers), str(SOURCES / "convolution.cc"), "-o", str(made))
-            made.replace(path)  # whole or not there, whoever else builds it
-    return path
-
-
-def _compiler() -> str:
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    raise FileNotFoundError(f"no C++ compiler ({', '.join(names)}) was found")
-
-
-def _target(compiler: str) -> tuple[tuple[str, ...], bytes]:
-    """The flags for this processor, and the macros by which the compiler says what it builds for."""
-    for target in TARGETS:
-        try:
-            return target, _run(compiler, *target, "-dM", "-E", "-x", "c++", os.devnull)
-        except subprocess.CalledProcessError:
-            continue
-    raise FileNotFoundError(f"{compiler} does not work")
-
-
-def _run(*command: str) -> bytes:
-    return subprocess.run(command, check=True, capture_output=True, timeout=300).stdout

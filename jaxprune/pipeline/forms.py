@@ -1,0 +1,33 @@
+"""The form that the convolutions of a network take here, which its address holds: bits differ between forms."""
+
+from weakref import WeakKeyDictionary
+
+import jax
+
+from jaxprune import models
+from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.experiment import Experiment
+from jaxprune.pipeline.stage import Stage
+
+_KEY, _NATIVE = "convolutions", "C++"
+_has_windows: WeakKeyDictionary[Experiment, bool] = WeakKeyDictionary()
+
+
+def form_of(experiment: Experiment) -> dict[str, str]:
+    """What the address of a network says of how it is computed: by the convolution in C++, if it has any."""
+    if experiment not in _has_windows:
+        assert experiment.network.init is not None
+        params, _ = jax.eval_shape(experiment.network.init, jax.random.key(0))
+        _has_windows[experiment] = any(p.ndim == 4 and max(p.shape[:2]) > 1 for p in jax.tree.leaves(params))
+    return {_KEY: _NATIVE} if _has_windows[experiment] and models.in_native_code() else {}
+
+
+def say_other_form(context: Context, stage: Stage) -> None:
+    """Say that the networks of a stage lie there, made by another convolution, whose last bits differ."""
+    settings = dict(stage.settings)
+    now, before = ("with", "without") if settings.pop(_KEY, None) else ("without", "with")
+    other = Stage(stage.name, settings if now == "with" else {**settings, _KEY: _NATIVE}, stage.parents)
+    if context.workspace.done(other) and not context.workspace.done(stage):
+        context.progress.say(
+            f"{other.address} was made {before} the convolution in C++, whose last bits differ; this is made {now} it"
+        )
