@@ -15,7 +15,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states"},
+    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states", "text"},
     {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
@@ -24,7 +24,7 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-FOUNDATION = {"errors", "types"}  # what the other modules of the ground floor stand on
+FOUNDATION = {"errors", "text", "types"}  # what the other modules of the ground floor stand on
 EXEMPT = {"__init__", "__main__"}
 PARTS = sorted({path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES} - EXEMPT)
 

@@ -11,7 +11,8 @@ from typing import Any
 from jaxprune import config
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
 from jaxprune.errors import UserError, unknown
-from jaxprune.files import MARKER
+from jaxprune.files import MARKER, folder_name
+from jaxprune.text import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +52,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if not Path(source).is_file():
             raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
     settings = config.load(source, overrides)
-    return _compute(settings, out or Path("runs") / settings.name, options, arguments)
+    return _compute(settings, out or Path("runs") / folder_name(settings.name), options, arguments)
 
 
 def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -120,12 +121,12 @@ def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     for name, path in config.shipped().items():
         summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"{name:12} {summary}")
+        print(printable(f"{name:12} {summary}"))
     return 0
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"jaxprune: error: {message}", file=sys.stderr)
+    print(f"jaxprune: error: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -210,9 +210,7 @@ class Theory(_Section):
 class Settings(_Section):
     """Everything that decides the result of a run."""
 
-    name: str = Field(
-        default="", pattern=r"^[A-Za-z0-9._-]*$", description="names the output folder; empty for the data's name"
-    )
+    name: str = Field(default="", description="names the output folder; empty for the data's name")
     seeds: int = Field(default=5, ge=1, description="replicas, trained as one program; four or more give intervals")
     first_seed: int = Field(default=0, ge=0, description="the seeds are first_seed, first_seed + 1, ...")
     data: Data = Data()

@@ -19,7 +19,7 @@ from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
-from jaxprune.pipeline.output import environment_of
+from jaxprune.pipeline.output import environment_of, warn_of_letters
 from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
 from jaxprune.pipeline.publishing import place_of
 from jaxprune.pipeline.stage import Stage, open_workspace
@@ -28,6 +28,7 @@ from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
 from jaxprune.reporting.comparison_page import render_comparison
 from jaxprune.reporting.comparison_tables import trial_rows
+from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.tables import write_csv
 from jaxprune.types import Batch, Params, Progress, Stats
 
@@ -239,6 +240,8 @@ def _plain(metrics: auditing.GroupMetrics) -> Values:
 
 def _write(context: Context, folder: Path, comparison: Comparison, command: str) -> None:
     """Writes the report's folder, in place of an earlier one once it is whole."""
+    page, figures = shown(comparison), drawn(comparison)
+    warn_of_letters(context.progress, figures.group_names)
     context.progress.start("writing the comparison", len(COMPARISON_FIGURES) + 1)
     environment = environment_of(command)
     with whole_folder(folder) as aside:
@@ -248,8 +251,8 @@ def _write(context: Context, folder: Path, comparison: Comparison, command: str)
         write_csv(aside / "methods.csv", trial_rows(comparison))
         (aside / "figures").mkdir()
         for name in COMPARISON_FIGURES:
-            draw_comparison(name, comparison, aside / "figures")
+            draw_comparison(name, figures, aside / "figures")
             context.progress.advance()
-        write_atomically(aside / "report.html", render_comparison(comparison, aside / "figures", environment))
+        write_atomically(aside / "report.html", render_comparison(page, aside / "figures", environment))
         context.progress.advance()
     context.progress.finish()
