@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _JOINERS = "\u200c\u200d"  # between letters of Persian or Hindi, or within an emoji, they belong to the text
 _CELL = re.compile(r"[=+\-@\t\r]")
+NOT_UTF8 = "it is not UTF-8 text"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -71,6 +72,19 @@ def inert_cell(text: str) -> str:
     """
     text = "".join(_escape(c) if unicodedata.category(c) == "Cs" else c for c in text)  # UTF-8 has no surrogates
     return f"'{text}" if _CELL.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def path_fault(text: str) -> str:
+    """What is wrong with the name of a file or folder that no file system could hold; empty if nothing is."""
+    if "\0" in text:
+        return "a name of a file has no NUL character"
+    try:
+        parts = text.encode("utf-8").split(b"/")
+    except UnicodeEncodeError:
+        return NOT_UTF8
+    if len(text.encode()) > 4000 or max(map(len, parts)) > 255:
+        return "it is longer than file systems allow"
+    return ""
 
 
 def digest_of(text: str, digits: int) -> str:
