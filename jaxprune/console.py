@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.text import Text
 from jaxprune.cache import cache_folder
 from jaxprune.config import Data
 from jaxprune.errors import UserError
+from jaxprune.text import printable
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
@@ -34,14 +35,26 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+class PlainConsole(Console):
+    """A terminal that takes no text for markup, an emoji's name or a control sequence."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a string, on one line."""
+        return super().render_str(printable(text), **options)
+
+
 class Display:
     """Progress bars in a terminal; one line for each piece of work where the output is a file or a pipe."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = PlainConsole()
         self.bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=self.console, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=28),
+            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=self.console, transient=True,
         )  # fmt: skip
         self.task: TaskID | None = None
         self.description, self.note, self.begun = "", "", 0.0
@@ -57,12 +70,12 @@ class Display:
 
     def start(self, description: str, total: int) -> None:
         """A bar appears."""
-        self.description, self.note, self.begun = description, "", time.monotonic()
-        self.task = self.bars.add_task(description, total=total, note="")
+        self.description, self.note, self.begun = printable(description), "", time.monotonic()
+        self.task = self.bars.add_task(self.description, total=total, note="")
 
     def advance(self, note: str = "") -> None:
         """The bar moves on."""
-        self.note = note
+        self.note = note = printable(note)
         if self.task is not None:
             self.bars.update(self.task, advance=1, note=note)
 
@@ -82,27 +95,33 @@ class Display:
     def conclude(self, result: "RunResult") -> None:
         """The short table, the verdict and the path of the report."""
         from jaxprune.reporting.findings import after_retraining, verdict
+        from jaxprune.reporting.shown import drawn
         from jaxprune.reporting.terminal import summary_table
 
         if result.results is not None:
-            self.console.print(summary_table(result.results), "")
-            for sentence in (*verdict(result.results), *after_retraining(result.results)[:2]):
-                self.console.print(sentence, markup=False, soft_wrap=True)
-            self._note_few_seeds(len(result.results.seeds))
-            self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+            results = drawn(result.results)
+            self.console.print(summary_table(results), "")
+            for sentence in (*verdict(results), *after_retraining(results)[:2]):
+                self.console.print(sentence, soft_wrap=True)
+            self._note_few_seeds(len(results.seeds))
+            self._print_path("report", result.out / "report.html")
         else:
             for name, folder in result.made.items():
-                self.console.print(f"{name}: {folder}", soft_wrap=True)
+                self._print_path(name, folder)
         self.console.print(f"{result.seconds:.1f} s", style="dim")
 
     def conclude_comparison(self, result: "ComparisonResult") -> None:
         """The short table of the methods and the path of their report."""
+        from jaxprune.reporting.shown import drawn
         from jaxprune.reporting.terminal import comparison_table
 
-        self.console.print(comparison_table(result.comparison), "")
+        self.console.print(comparison_table(drawn(result.comparison)), "")
         self._note_few_seeds(len(result.comparison.seeds))
-        self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+        self._print_path("report", result.out / "report.html")
         self.console.print(f"{result.seconds:.1f} s", style="dim")
+
+    def _print_path(self, what: str, path: Path) -> None:
+        self.console.print(f"{what}: {path}", soft_wrap=True)
 
     def _note_few_seeds(self, count: int) -> None:
         from jaxprune.reporting.quantities import few_seeds
@@ -126,15 +145,16 @@ def list_datasets(settings: Data) -> None:
     for name, entry in {**KNOWN_SETS, **prepared}.items():
         size = f"{entry.megabytes:,.0f}" if entry.megabytes >= 1 else f"{entry.megabytes:.2g}"
         count = f"{entry.examples:,}" if entry.examples else "-"
-        how = f"[bold]{entry.how}[/bold]" if name in prepared else entry.how
-        table.add_row(name, entry.licence, count, size if entry.megabytes else "-", entry.groups, how)
+        cells = (name, entry.licence, count, size if entry.megabytes else "-", entry.groups)
+        table.add_row(*map(printable, cells), Text(printable(entry.how), style="bold" if name in prepared else ""))
     console.print(table, "")
     for number, command in enumerate((known.FROM_FILES, known.FROM_TABLE), 1):
-        console.print(f"({number}) {command}", markup=False, soft_wrap=True)
+        console.print(f"({number}) {command}", soft_wrap=True)
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
-    console.print(known.FROM_TENSORFLOW.replace("; ", "\n"), markup=False, soft_wrap=True)
+    for line in known.FROM_TENSORFLOW.split("; "):
+        console.print(line, soft_wrap=True)
     console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
-    console.print("jaxprune datasets prepare NAME --npz FILE.npz", markup=False, soft_wrap=True)
+    console.print("jaxprune datasets prepare NAME --npz FILE.npz", soft_wrap=True)
     folder = data_directory(settings.directory or "")
     console.print(f"Prepared sets are looked for in {folder} (--data.directory).", style="dim", soft_wrap=True)
 
@@ -191,13 +211,13 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
         if names or always:
             more = f", and {len(names) - 3:,} more" if len(names) > 3 else ""
             listed = f": {', '.join(names[:3])}{more}" if names else ""
-            console.print(f"{len(names):,} {what}{listed}", markup=False, soft_wrap=True)
+            console.print(f"{len(names):,} {what}{listed}", soft_wrap=True)
     if report.listed is not None:
-        console.print(f"all that were left out are listed in {report.listed}", markup=False, soft_wrap=True)
+        console.print(f"all that were left out are listed in {report.listed}", soft_wrap=True)
     if report.converted:
         console.print(f"{report.converted:,} were turned upright or given the colours of the others", soft_wrap=True)
     for column in report.left_out:
-        console.print(f"column left out: {column}", markup=False, soft_wrap=True)
+        console.print(f"column left out: {column}", soft_wrap=True)
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
@@ -213,10 +233,10 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
     path = sheets.check_path(loaded, sheet)
     console = _wide_console()
     for table in count_tables(loaded):
-        console.print(Text(table.title, style="bold"), _count_table(table), sep="\n")
-    console.print(loaded.provenance, style="dim", markup=False)
+        console.print(Text(printable(table.title), style="bold"), _count_table(table), sep="\n")
+    console.print(loaded.provenance, style="dim")
     for warning in loaded.warnings():
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", soft_wrap=True)
     if path is None:
         console.print("rows of numbers: there are no images to show")
     else:
@@ -224,20 +244,20 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
             write_atomically(path, sheets.contact_sheet(loaded))
         except OSError as error:
             raise UserError(f"--sheet: {path} cannot be written ({error.strerror}); give another place") from None
-        console.print(f"examples of every group: {path}", markup=False, soft_wrap=True)
+        console.print(f"examples of every group: {path}", soft_wrap=True)
 
 
 def _count_table(found: "CountTable") -> Table:
     table = Table(pad_edge=False, box=SIMPLE_HEAD)
     for i, heading in enumerate(found.headings):
-        table.add_column(Text(heading), justify="right" if i else "left")
+        table.add_column(Text(printable(heading)), justify="right" if i else "left")
     for rows in found.blocks:
         for row in rows:
-            table.add_row(*map(Text, row), end_section=row is rows[-1])
+            table.add_row(*(Text(printable(cell)) for cell in row), end_section=row is rows[-1])
     return table
 
 
 def _wide_console() -> Console:
     """The terminal, or 100 columns where the output is a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=100)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=100)

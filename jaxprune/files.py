@@ -10,17 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaxprune.errors import UserError
+from jaxprune.text import digest_of
 
 SEAL = "sha256.json"
 MARKER = ".jaxprune-run"  # in the output folder of a run
+_LONGEST = 120  # bytes of the name of a file or folder, to which others add: file systems take 255
 
 
 def safe_name(name: str) -> str:
     """A name for files and folders: "race*sex" becomes "race-sex", and other names stay apart from it."""
     clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
-    if re.fullmatch(r"[A-Za-z0-9_]+(\s*\*\s*[A-Za-z0-9_]+)*", name):
+    if re.fullmatch(r"[A-Za-z0-9_]+(\s*\*\s*[A-Za-z0-9_]+)*", name) and len(clean) <= _LONGEST:
         return clean
-    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
+    return f"{clean[: _LONGEST - 7]}-{digest_of(name, 6)}".strip("-")
+
+
+def folder_name(name: str) -> str:
+    """The name itself where every file system can hold it as a folder, else a safe name made from it.
+
+    Spaces, brackets and letters of any script stay; "..", a slash, a control character or a very long name do not.
+    """
+    portable = name.isprintable() and not re.search(r'[/\\:*?"<>|]', name) and name == name.strip(" .")
+    return name if portable and 0 < len(name.encode()) <= _LONGEST else safe_name(name)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

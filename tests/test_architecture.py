@@ -15,7 +15,21 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "compat", "config", "files", "options", "replicas", "sharding", "states", "cache"},
+    {
+        "errors",
+        "types",
+        "batches",
+        "compat",
+        "config",
+        "files",
+        "options",
+        "replicas",
+        "sharding",
+        "states",
+        "cache",
+        "memory",
+        "text",
+    },
     {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
@@ -24,7 +38,7 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-FOUNDATION = {"errors", "types", "compat"}  # what the other modules of the ground floor stand on
+FOUNDATION = {"errors", "text", "types", "compat"}  # what the other modules of the ground floor stand on
 EXEMPT = {"__init__", "__main__"}
 PARTS = sorted({path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES} - EXEMPT)
 

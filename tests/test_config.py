@@ -62,7 +62,6 @@ def test_overrides_go_before_the_file(tmp_path) -> None:
         ({"train.momentum": 0.9}, ["train.momentum", "sgd"]),
         ({"train.weight_decay": 0.1}, ["train.weight_decay", "adamw"]),
         ({"mitigation.tolerance": 0.1}, ["mitigation.tolerance", "loss_gap"]),
-        ({"name": "a/b"}, ["name = 'a/b'"]),
         ({"data.bins": (30, True)}, ["data.bins = True", "number"]),
         ({"data.bins": (float("inf"),)}, ["data.bins = inf", "finite"]),
     ],

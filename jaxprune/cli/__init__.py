@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from typing import Any
 from jaxprune import config
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
 from jaxprune.errors import UserError, unknown
-from jaxprune.files import MARKER
+from jaxprune.files import MARKER, folder_name
+from jaxprune.text import NOT_UTF8, path_fault, printable, shortened
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0, or 2 for a user's error, or 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names beyond the terminal's own letters
     try:
+        for argument in arguments:
+            if path_fault(argument) == NOT_UTF8:
+                raise UserError(f"command line: {argument} is not UTF-8 text; rename the file, or give another one")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise unknown("command", arguments[0], COMMANDS)
         options, surplus = build_parser(_FUNCTIONS).parse_known_args(arguments)
@@ -44,14 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     overrides = overrides_of(options)
     source, out = options.config, options.out
-    if source and Path(source).is_dir():
+    if source and not path_fault(source) and Path(source).is_dir():
         folder = Path(source)
         within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
         source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
         if not Path(source).is_file():
             raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
+    if fault := path_fault(str(out or "")):
+        raise UserError(f"--out {shortened(str(out), 60)}: {fault}; name another folder")
+    if not options.checkpoint_seconds >= 0:
+        raise UserError(f"--checkpoint-seconds: {options.checkpoint_seconds:g} is no time; give 0 or more")
     settings = config.load(source, overrides)
-    return _compute(settings, out or Path("runs") / settings.name, options, arguments)
+    return _compute(settings, out or Path("runs") / folder_name(settings.name), options, arguments)
 
 
 def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -120,12 +131,12 @@ def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     for name, path in config.shipped().items():
         summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"{name:12} {summary}")
+        print(printable(f"{name:12} {summary}"))
     return 0
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"jaxprune: error: {message}", file=sys.stderr)
+    print(f"jaxprune: error: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -1,6 +1,7 @@
 """The arguments of the command line: what there is, and what was given."""
 
 import argparse
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ DATASET_FLAGS = {
     "npz": ("prepare", "FILE", "npz file with images of your own, in place of a folder"),
     "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
 }
+_PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
 _FLAGS = ("out", "quiet", "checkpoint-seconds", *DATASET_FLAGS)
 _DATASETS = """what to do:
   jaxprune datasets                                     which there are, and how to get them
@@ -191,6 +193,8 @@ def _number(text: str, kind: str) -> Any:
     """The number that a text is, where the setting takes one; the text itself otherwise, for the checks to refuse."""
     if "bool" in kind:
         return {"true": True, "false": False}.get(text.lower(), text)
+    if not _PLAIN.fullmatch(text):  # int() and float() also take other scripts' digits, spaces and underscores
+        return text
     for number in (int, float) if "float" in kind else (int,) if "int" in kind else ():
         try:
             return number(text)

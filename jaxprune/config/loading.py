@@ -1,5 +1,6 @@
 """From a TOML file and overrides to settings, and back."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,11 @@ from pydantic import ValidationError
 
 from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
+from jaxprune.text import path_fault, shortened
+
+_LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: 3e38}  # what 32 bits hold
+_DEEPEST = 3  # sections, settings, their parts
+_LONGEST = 60  # characters of a value in a message
 
 
 def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -29,10 +35,7 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
     if source is not None:
         path = find(source)
         where = str(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a TOML file: {error}") from None
+        values = _read(path)
     for path, value in (overrides or {}).items():
         section, _, leaf = path.rpartition(".")
         target = values.setdefault(section, {}) if section else values
@@ -42,16 +45,28 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
     return validate(values, where)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """The values of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise UserError(f"{path}: its values are nested too deeply; settings are of sections alone") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise UserError(f"{path}: not a TOML file: {shortened(str(error), 200)}") from None
+
+
 def validate(values: Mapping[str, Any], where: str) -> Settings:
     """Settings from nested values; `where` names their origin in the messages.
 
     Raises:
       UserError: As `load`.
     """
+    _check_size(values, where)
     try:
         settings = Settings.model_validate(_tuples(values))
     except ValidationError as error:
         raise _explain(error, where) from None
+    _check_paths(settings)
     _check_together(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
 
@@ -75,6 +90,8 @@ def find(source: str) -> Path:
       UserError: There is none.
     """
     path = Path(source)
+    if fault := path_fault(source):
+        raise UserError(f"config {shortened(source, _LONGEST)}: {fault}; give the name of a file")
     if path.is_file():
         return path
     known = shipped()
@@ -92,6 +109,35 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
+def _check_size(value: Any, where: str, path: str = "", depth: int = 0) -> None:
+    """Raise for numbers that no setting takes, and for values that are nested more deeply than any."""
+    if depth > _DEEPEST:
+        raise UserError(f"{where}: {path} is nested too deeply; leave it out")
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, item in items:
+        _check_size(item, where, f"{path}.{name}".strip(".") if isinstance(value, Mapping) else path, depth + 1)
+    limit = 2**32 - 1 if path == "first_seed" else _LARGEST.get(type(value), math.inf)
+    if isinstance(value, int | float) and limit < abs(value) < math.inf:
+        given = repr(value) if isinstance(value, float) or abs(value) < 10**40 else "a number of more than 40 digits"
+        raise UserError(f"{where}: {path} = {given}: it should be at most {limit:.10g}")
+
+
+def _check_paths(settings: Settings) -> None:
+    """Raise for names of files that no file system takes."""
+    for setting, text in (
+        ("data.name", settings.data.name),
+        ("data.directory", settings.data.directory or ""),
+        ("model.weights", settings.model.weights),
+    ):
+        if fault := path_fault(text):
+            raise UserError(f"{setting} = {shortened(repr(text), _LONGEST)}: {fault}; give another one")
+    if settings.first_seed + settings.seeds > 2**32:
+        raise UserError(
+            f"seeds: {settings.seeds} seeds from first_seed = {settings.first_seed} go beyond {2**32 - 1}; begin with "
+            "a smaller one"
+        )
+
+
 def _explain(error: ValidationError, where: str) -> UserError:
     """The first fault, as one line that names the setting and the remedy."""
     fault = error.errors()[0]
@@ -105,7 +151,9 @@ def _explain(error: ValidationError, where: str) -> UserError:
         return unknown("setting", path, paths() | dict.fromkeys(SECTIONS, ""), where=where)
     got = fault["input"]
     reason = fault["msg"][0].lower() + fault["msg"][1:]
-    return UserError(f"{where}: {path} = {got!r}: {reason.replace('input should be', 'it should be')}")
+    return UserError(
+        f"{where}: {path} = {shortened(repr(got), _LONGEST)}: {reason.replace('input should be', 'it should be')}"
+    )
 
 
 def _check_together(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Width = Annotated[int, Field(gt=0, le=1_000_000)]
 Split = Literal["train", "validation", "test"]
 Measure = Literal[
     "cosines", "spectra", "density", "examples", "distances", "outputs", "attribution", "pruned", "sparing"
@@ -24,7 +25,9 @@ class Data(_Section):
     label: str = Field(default="", description="what is predicted; empty for the data set's own")
     group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
-    sizes: tuple[int, ...] | None = Field(default=None, min_length=1, description="group sizes (synthetic)")
+    sizes: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="group sizes, crossed with the margins (synthetic)"
+    )
     margins: tuple[float, ...] | None = Field(
         default=None, min_length=1, description="distances to the boundary (synthetic)"
     )
@@ -56,12 +59,8 @@ class Model(_Section):
         default="mlp",
         description="mlp, convnet, resnet18, resnet34, resnet50, resnet20, resnet56, vgg19, mobilenet_v2 or vit",
     )
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
-        default=None, description="widths of the dense layers"
-    )
-    channels: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
-        default=None, description="channels of the convolutions (convnet)"
-    )
+    hidden: tuple[Width, ...] | None = Field(default=None, description="widths of the dense layers")
+    channels: tuple[Width, ...] | None = Field(default=None, description="channels of the convolutions (convnet)")
     width: float | None = Field(default=None, gt=0, description="times as many channels as the reference network")
     norm: Literal["batch", "group"] | None = Field(default=None, description="how layers are normalised")
     stem: Literal["auto", "small", "large"] | None = Field(
@@ -75,9 +74,9 @@ class Model(_Section):
     )
     dropout: float | None = Field(default=None, ge=0, lt=1, description="share set to zero (vgg19, mobilenet_v2)")
     patch: int | None = Field(default=None, ge=1, description="pixels a side of a patch (vit)")
-    features: int | None = Field(default=None, ge=1, description="width of the sequence (vit)")
-    depth: int | None = Field(default=None, ge=1, description="layers (vit)")
-    heads: int | None = Field(default=None, ge=1, description="attention heads (vit)")
+    features: int | None = Field(default=None, ge=1, le=1_000_000, description="width of the sequence (vit)")
+    depth: int | None = Field(default=None, ge=1, le=1000, description="layers (vit)")
+    heads: int | None = Field(default=None, ge=1, le=1_000_000, description="attention heads (vit)")
     weights: str = Field(
         default="", description="a .pt or .safetensors file to begin from, in place of random weights; empty for none"
     )
@@ -195,26 +194,26 @@ class Theory(_Section):
     split: Split = Field(default="train", description="the split that gradients and Hessians are taken on")
     examples: int = Field(default=0, ge=0, description="of each group that are taken, at most; 0 takes the whole split")
     tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
-    max_iterations: int = Field(default=50, ge=1, description="Hessian-vector products for each eigenvalue, at most")
+    max_iterations: int = Field(
+        default=50, ge=1, le=100_000, description="Hessian-vector products for each eigenvalue, at most"
+    )
     memory: int = Field(default=1024, ge=1, description="MiB for linearised products, and as much for Lanczos vectors")
     float64: bool = Field(default=False, description="whether it is computed in float64, which is slower")
     measures: tuple[Measure, ...] = Field(
         default=(), description="further, costly measures (`jaxprune theory` takes all of them unless some are named)"
     )
-    products: int = Field(default=30, ge=4, description="products for each trace (spectra)")
-    density_steps: int = Field(default=40, ge=2, description="Lanczos steps from each start (density)")
-    density_starts: int = Field(default=2, ge=1, description="random starts (density)")
+    products: int = Field(default=30, ge=4, le=100_000, description="products for each trace (spectra)")
+    density_steps: int = Field(default=40, ge=2, le=100_000, description="Lanczos steps from each start (density)")
+    density_starts: int = Field(default=2, ge=1, le=100_000, description="random starts (density)")
     output_examples: int = Field(default=50, ge=1, description="of each group whose outputs are looked into (outputs)")
 
 
 class Settings(_Section):
     """Everything that decides the result of a run."""
 
-    name: str = Field(
-        default="", pattern=r"^[A-Za-z0-9._-]*$", description="names the output folder; empty for the data's name"
-    )
+    name: str = Field(default="", description="names the output folder; empty for the data's name")
     seeds: int = Field(default=5, ge=1, description="replicas, trained as one program; four or more give intervals")
-    first_seed: int = Field(default=0, ge=0, description="the seeds are first_seed, first_seed + 1, ...")
+    first_seed: int = Field(default=0, ge=0, le=2**32 - 1, description="the seeds are first_seed, first_seed + 1, ...")
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()

@@ -9,6 +9,7 @@ import numpy as np
 from jaxprune.data.table import Column
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import attributes_of, intersect
+from jaxprune.text import name_some, shortened
 
 MINIMUM_COUNT = 30  # below this a group's mean is reported with a warning
 
@@ -51,10 +52,11 @@ class Grouping:
         sentences = [*self.notes]
         for split in self.codes:
             sizes = self.sizes(split)
-            small = [f"{self.group_names[g]} ({sizes[g]})" for g in np.flatnonzero(sizes < minimum)]
+            few = np.flatnonzero(sizes < minimum)
+            small = [f"{shortened(self.group_names[g], 60)} ({sizes[g]})" for g in few]
             if small:
                 sentences.append(
-                    f"the {split} split has fewer than {minimum} examples of {', '.join(small)}; "
+                    f"the {split} split has fewer than {minimum} examples of {name_some(small)}; "
                     "figures of such groups are uncertain"
                 )
         return sentences

@@ -191,8 +191,7 @@ def from_arrays(
       label_by: What the label is.
       group_by: What the groups are.
       provenance: Where it comes from.
-      normalise: What the network needs before it, such as `data.Normalise(shift, scale)`; nothing where the inputs are
-        normalised already.
+      normalise: What the network needs before it, such as `data.Normalise(shift, scale)`, if anything.
       notes: Sentences about what was left out, which stand among the warnings.
       attributes: What may form other groups of the same people, if anything.
 
@@ -200,8 +199,9 @@ def from_arrays(
       The data set; every weight is 1.
 
     Raises:
-      UserError: As `check_split`, or the splits' inputs differ in shape, or a group has no examples in a split.
+      UserError: As `check_split`, a name is repeated, the inputs differ in shape, or a group is missing in a split.
     """
+    _refuse_repeated(name, ("label", label_by, label_names), ("group", group_by, group_names))
     batches = {}
     for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
         check_split(split, x, y, group, num_classes=len(label_names), num_groups=len(group_names), where=f"data {name}")
@@ -224,6 +224,14 @@ def from_arrays(
     remedy = "merge it with another group, leave it out, or group by something else"
     refuse_empty_groups(sizes, dataset.group_names, dataset.group_by, remedy)
     return dataset
+
+
+def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> None:
+    """Raise where two labels or two groups have one name: nobody could tell them apart."""
+    for what, by, names in columns:
+        repeated = [name for name in names if list(names).count(name) > 1] if len(set(names)) < len(names) else []
+        if repeated:
+            raise UserError(f"data {where}: two {what}s of {by} are called {repeated[0]!r}; rename one, or merge them")
 
 
 def _array(x: Array) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxprune.data.dataset import SPLITS, refuse_empty_groups
 from jaxprune.errors import UserError
+from jaxprune.text import name_some, shortened
 
 Members = dict[str, np.ndarray]  # split -> indices of its examples
 
@@ -57,7 +58,10 @@ def _notes(
         notes.append(f"{nobody.sum():,} {of_all} {_are(nobody)} left out: nobody is in them")
     if small.any():
         examples = ", ".join(f"{n:,} of {split}" for split, n in zip(SPLITS, sizes[:, small].sum(1), strict=True))
-        named = "; ".join(f"{group_names[g]} ({sizes[:, g].sum():,})" for g in np.flatnonzero(small).tolist())
+        left_out = np.flatnonzero(small).tolist()
+        named = name_some(
+            [f"{shortened(group_names[g], 60)} ({sizes[:, g].sum():,})" for g in left_out], separator="; "
+        )
         notes.append(
             f"{small.sum():,} {of_all} {_are(small)} left out with all their examples ({examples}), fewer than "
             f"{minimum:,} being in a split of each: {named}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxprune.errors import UserError, unknown
+from jaxprune.memory import check_fits
 
 _SEED = 20220614  # fixed, like the splits: the data must not change with the seed of a run
 
@@ -78,7 +79,10 @@ def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: in
     """
     if name not in group_names:
         raise unknown("group", name, group_names, where="data.upsample_group")
-    return np.repeat(np.arange(len(group)), np.where(group == list(group_names).index(name), times, 1))
+    member = group == list(group_names).index(name)
+    rows = len(group) + times * int(member.sum())
+    check_fits("data.upsample_times", f"{rows:,} examples", 64 * rows, "give a smaller number")
+    return np.repeat(np.arange(len(group)), np.where(member, times, 1))
 
 
 def balance(group: np.ndarray, num_groups: int) -> np.ndarray:

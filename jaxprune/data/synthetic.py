@@ -11,6 +11,7 @@ from scipy.stats import norm
 from jaxprune.data.splitting import stratified
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError
+from jaxprune.memory import check_fits
 
 _SEED = 20220614  # fixed: the data must not change with the seed of a run
 _TEST_SHARE = 0.3
@@ -79,12 +80,14 @@ def synthetic(
     design = SyntheticDesign(tuple(sizes), tuple(margins), tuple(noise))
     for setting, values, fit, remedy in (
         ("data.sizes", design.sizes, lambda v: v >= 10, "give at least 10 examples"),
-        ("data.margins", design.margins, lambda v: v >= 0, "give a distance of at least 0"),
+        ("data.margins", design.margins, lambda v: 0 <= v <= 1e6, "give a distance from 0 to 1e6"),
         ("data.noise", design.noise, lambda v: 0 <= v < 0.5, "give a share in [0, 0.5)"),
     ):
         for value in values:
             if not fit(value):
                 raise UserError(f"{setting}: {value} is out of range; {remedy}")
+    examples, features = sum(size for size, _, _ in design.cells), 2 * len(design.cells)
+    check_fits("data.sizes", f"{examples:,} examples", 20 * examples * features, "give smaller groups")
     rng = np.random.Generator(np.random.PCG64(_SEED))
     group = np.repeat(np.arange(len(design.cells)), [size for size, _, _ in design.cells])
     _, margin, flips = np.array(design.cells)[group].T

@@ -19,7 +19,8 @@ from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
-from jaxprune.pipeline.output import environment_of
+from jaxprune.pipeline.outcomes import check_outputs
+from jaxprune.pipeline.output import environment_of, warn_of_letters
 from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
 from jaxprune.pipeline.publishing import place_of
 from jaxprune.pipeline.stage import Stage, open_workspace
@@ -28,6 +29,7 @@ from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
 from jaxprune.reporting.comparison_page import render_comparison
 from jaxprune.reporting.comparison_tables import trial_rows
+from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.tables import write_csv
 from jaxprune.types import Batch, Params, Progress, Stats
 
@@ -123,19 +125,19 @@ def _measure(context: Context) -> Values:
     """Metrics of every trial on every split, as plain values; a training that diverges is said and left out."""
     trials, plan = Trials(context), _planned(context)
     evaluate = _evaluator(context, trials.deciders.choosing)
-    of_dense, dense_labels = evaluate(dense(context, False))
+    of_dense, dense_labels = evaluate(dense(context, False), "dense")
     found = []
     for name, sparsity, values in plan:
         entry: Values = {"method": name, "sparsity": sparsity, "values": values, "metrics": {}, "trouble": ""}
         try:
             trained = trials.train(name, sparsity, values)
+            metrics, labels = evaluate(trained, name)
         except TrainingDiverged as error:
             if name == BASELINE:
                 raise
             context.progress.say(f"warning: {error}; the comparison goes on without it")
             entry["trouble"] = str(error)
         else:
-            metrics, labels = evaluate(trained)
             entry["metrics"] = {split: _plain(of_split) for split, of_split in metrics.items()}
             entry["works"] = _works(context, dense_labels, labels)
             if "multipliers" in trained.logs:
@@ -154,12 +156,15 @@ def _evaluator(context: Context, choosing: Batch) -> Any:
         apply = experiment.network.freeze(stats)
         return auditing.outcomes(apply, params, batch, chunk_size=experiment.chunk_size(batch.x))
 
-    def evaluate(trained: Trained) -> tuple[dict[str, auditing.GroupMetrics], np.ndarray]:
+    def evaluate(trained: Trained, name: str) -> tuple[dict[str, auditing.GroupMetrics], np.ndarray]:
         found, labels = {}, np.zeros(0)
         for split, batch in splits.items():
             people = experiment.over_replicas(measure, batch, trained.params, trained.stats)
             found[split] = auditing.metrics_of_people(
-                np.asarray(people.loss), np.asarray(people.wrong), groups[split], experiment.dataset.num_groups
+                check_outputs(context, name, np.asarray(people.loss)),
+                np.asarray(people.wrong),
+                groups[split],
+                experiment.dataset.num_groups,
             )
             if split == "test":
                 labels = np.asarray(people.label)
@@ -239,6 +244,8 @@ def _plain(metrics: auditing.GroupMetrics) -> Values:
 
 def _write(context: Context, folder: Path, comparison: Comparison, command: str) -> None:
     """Writes the report's folder, in place of an earlier one once it is whole."""
+    page, figures = shown(comparison), drawn(comparison)
+    warn_of_letters(context.progress, figures.group_names)
     context.progress.start("writing the comparison", len(COMPARISON_FIGURES) + 1)
     environment = environment_of(command)
     with whole_folder(folder) as aside:
@@ -248,8 +255,8 @@ def _write(context: Context, folder: Path, comparison: Comparison, command: str)
         write_csv(aside / "methods.csv", trial_rows(comparison))
         (aside / "figures").mkdir()
         for name in COMPARISON_FIGURES:
-            draw_comparison(name, comparison, aside / "figures")
+            draw_comparison(name, figures, aside / "figures")
             context.progress.advance()
-        write_atomically(aside / "report.html", render_comparison(comparison, aside / "figures", environment))
+        write_atomically(aside / "report.html", render_comparison(page, aside / "figures", environment))
         context.progress.advance()
     context.progress.finish()

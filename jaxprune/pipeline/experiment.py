@@ -19,6 +19,7 @@ from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
 from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
+from jaxprune.pipeline.memory import check_memory
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
@@ -267,6 +268,7 @@ def resolve(settings: Settings) -> Experiment:
     network = inner.after(dataset.normalise)
     assert network.init is not None
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
+    check_memory(settings, dataset, params)
     weights, fingerprint = None, dataset.examples_fingerprint()
     if settings.model.weights:
         options: Any = {"new_head": settings.model.new_head, "where": settings.model.weights}
@@ -274,7 +276,7 @@ def resolve(settings: Settings) -> Experiment:
         # Now rather than after the training of something else.
         models.from_state_dict(weights, params, stats, **options)
         fingerprint += "+" + models.digest(weights)
-    keys = jax.vmap(jax.random.key)(settings.first_seed + np.arange(settings.seeds))
+    keys = jax.vmap(jax.random.key)(np.uint32(settings.first_seed) + np.arange(settings.seeds, dtype=np.uint32))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)
     mesh = sharding.make_mesh(settings.seeds)
     return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner, further)

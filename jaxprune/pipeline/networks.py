@@ -15,6 +15,7 @@ from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.context import Context, grouping_settings
 from jaxprune.pipeline.forms import form_of, say_other_form
 from jaxprune.pipeline.stage import Stage
+from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import MODEL_NAMES
 from jaxprune.types import Logs, Masks, Params, Stats, TrainState
 
@@ -111,7 +112,7 @@ def retrained(context: Context, method: str, sparsity: float) -> Trained:
         source = pruned(context, before, sparsity)
         return source.params, source.stats, source.masks
 
-    label = f"retraining, {100 * sparsity:.4g}% pruned: {MODEL_NAMES[method].lower()}"
+    label = f"retraining, {percent(sparsity)} pruned: {MODEL_NAMES[method].lower()}"
     return _trained(context, stage, "retrain", after, begin, label)
 
 

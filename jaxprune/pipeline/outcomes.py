@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxprune import auditing
 from jaxprune.auditing import Outcomes
+from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.networks import (
     METHODS,
@@ -77,7 +78,7 @@ def measure(context: Context, entries: Sequence[Entry]) -> None:
         stages = [outcomes_stage(context, entry.stage) for entry in missing]
         folders = [stack.enter_context(context.workspace.writing(stage)) for stage in stages]
         for split in splits:
-            _measure_split(context, split, made, folders)
+            _measure_split(context, split, [entry.model for entry in missing], made, folders)
     context.progress.finish()
 
 
@@ -88,7 +89,28 @@ def read_outcomes(context: Context, network: Stage, split: str) -> Outcomes:
     return Outcomes(loss=loss, wrong=label != np.asarray(context.experiment.dataset.split(split).y), label=label)
 
 
-def _measure_split(context: Context, split: str, made: Sequence[Trained], folders: Sequence[Path]) -> None:
+def check_outputs(context: Context, model: str, loss: np.ndarray) -> np.ndarray:
+    """The losses [R, N] of a network, checked.
+
+    Raises:
+      TrainingDiverged: Some are NaN: the parameters are finite, but so large that the outputs are not.
+    """
+    bad = np.isnan(loss).any(1)
+    if bad.any():
+        replica = int(bad.argmax())
+        section = "train" if model in ("dense", "fair_dense", "pruned") else "retrain"
+        rate = getattr(context.experiment.settings, section).learning_rate
+        raise TrainingDiverged(
+            f"{section}: the network of seed {context.experiment.seeds[replica]} has outputs that are not finite "
+            f"({model}); lower {section}.learning_rate (now {rate:g})",
+            replica=replica,
+        )
+    return loss
+
+
+def _measure_split(
+    context: Context, split: str, names: Sequence[str], made: Sequence[Trained], folders: Sequence[Path]
+) -> None:
     experiment = context.experiment
     people, labels = len(experiment.dataset.split(split).y), experiment.dataset.num_classes
     shape, smallest = (len(experiment.seeds), people), np.min_scalar_type(labels - 1)
@@ -107,7 +129,7 @@ def _measure_split(context: Context, split: str, made: Sequence[Trained], folder
         stop = min(first + len(batch.y), people)  # the last block of a streamed split is padded
         for i, trained in enumerate(made):
             found = experiment.over_replicas(passed, batch, trained.params, trained.stats)
-            losses[i][:, first:stop] = np.asarray(found.loss)[:, : stop - first]
+            losses[i][:, first:stop] = check_outputs(context, names[i], np.asarray(found.loss)[:, : stop - first])
             predicted[i][:, first:stop] = np.asarray(found.label)[:, : stop - first]
             context.progress.advance()
         first = stop

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,18 @@ from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.answer import answer_of
 from jaxprune.reporting.answer_section import harm_rows
 from jaxprune.reporting.figures import FIGURES, draw
+from jaxprune.reporting.fonts import missing_letters
 from jaxprune.reporting.laboratory_figures import draw_theory
 from jaxprune.reporting.page import render_page, render_theory_page
 from jaxprune.reporting.results import Audited, Results, TheoryResults, audits_of
+from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.style import save_figure
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
 from jaxprune.reporting.theory_rows import theory_rows
+from jaxprune.types import Progress
 
 THEORY_FIGURES = "theory-figures"
+_LETTERS_NAMED = 10  # of those that no font has
 
 
 def gather(
@@ -89,7 +94,8 @@ def _theory(values: dict[str, Any], sizes: np.ndarray) -> TheoryResults:
 
 def render(context: Context, stage: Stage, results: Results, command: str) -> None:
     """Writes every output of a run into the folder of the report's stage."""
-    settings = context.experiment.settings
+    settings, page, figures = context.experiment.settings, shown(results), drawn(results)
+    _warn_of_letters(context, figures)
     context.progress.start("writing the report", len(FIGURES) + 1)
     with context.workspace.writing(stage) as folder:
         environment = environment_of(command)
@@ -101,20 +107,36 @@ def render(context: Context, stage: Stage, results: Results, command: str) -> No
         write_csv(folder / "harm.csv", harm_rows(results))
         (folder / "figures").mkdir(exist_ok=True)
         for name in FIGURES:
-            draw(name, results, folder / "figures")
+            draw(name, figures, folder / "figures")
             context.progress.advance()
-        for name in results.further:
-            view = results.by(name)
+        for name in figures.further:
+            view = figures.by(name)
             for figure in ("answer", "harm"):
                 save_figure(
                     f"{safe_name(name)}-{figure}",
                     lambda view=view, figure=figure: FIGURES[figure](view),
                     folder / "figures",
                 )
-        draw_theory(results, folder / "figures")
-        write_atomically(folder / "report.html", render_page(results, folder / "figures", environment))
+        draw_theory(figures, folder / "figures")
+        write_atomically(folder / "report.html", render_page(page, folder / "figures", environment))
         context.progress.advance()
     context.progress.finish()
+
+
+def _warn_of_letters(context: Context, results: Results) -> None:
+    """Say once that no installed font has the letters of some names."""
+    names = [*results.group_names, *(name for one in results.further.values() for name in one.group_names)]
+    warn_of_letters(context.progress, names)
+
+
+def warn_of_letters(progress: Progress, names: Sequence[str]) -> None:
+    """Say so where no installed font has the letters of names that are drawn."""
+    if missing := missing_letters(names):
+        more = "..." if len(missing) > _LETTERS_NAMED else ""
+        progress.say(
+            f"warning: no font here has the letters {missing[:_LETTERS_NAMED]}{more} of the names: PNG figures show "
+            "boxes for them (install one, such as Noto Sans CJK); the page, SVG figures and tables have the names"
+        )
 
 
 def _with_answers(results: Results) -> dict[str, Any]:
@@ -129,14 +151,15 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
     Returns:
       The folder of the stage, and the page.
     """
-    workspace = context.workspace
+    workspace, page = context.workspace, shown(results)
+    _warn_of_letters(context, drawn(results))
     with workspace.writing(stage) as folder:
         figures = folder / "figures"
         figures.mkdir(exist_ok=True)
-        draw_theory(results, figures)
+        draw_theory(drawn(results), figures)
         write_atomically(folder / "theory.json", json.dumps(results.to_json(), allow_nan=False))
         write_csv(folder / "theory.csv", theory_rows(results))
-        write_atomically(folder / "theory.html", render_theory_page(results, figures, environment_of(command)))
+        write_atomically(folder / "theory.html", render_theory_page(page, figures, environment_of(command)))
     source = workspace.read(stage)
     place = place_of(workspace.root, results.grouping)
     place.mkdir(exist_ok=True)

@@ -124,7 +124,7 @@ def _make(context: Context, wanted: Callable[[float], bool]) -> dict[str, Path]:
     for model, sparsity, stage, give in networks(context):
         if wanted(sparsity):
             give()
-            made[f"{model} {sparsity:g}" if sparsity else model] = context.workspace.folder(stage)
+            made[f"{model} {sparsity}" if sparsity else model] = context.workspace.folder(stage)
     return made
 
 

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxprune.reporting.answer import Answer, GroupHarm, answer_of
+from jaxprune.reporting.many import MOST_ANSWERED
 from jaxprune.reporting.results import Results
 
 _WIDTH = 9.2  # inches
-_MOST_GROUPS = 24
 _CLEAR, _OTHER = "#D55E00", "#6E6E6E"
 _PANELS = {"accuracy": ("accuracy lost", "points", 100), "loss": ("loss gained", "nats", 1)}
 
@@ -47,12 +47,13 @@ def answer_figure(results: Results) -> Figure:
 
 
 def _shown(answer: Answer) -> list[str]:
-    """The groups to draw, most accuracy lost first; of many, the worst."""
+    """The groups to draw, most accuracy lost first; of many, the worst by accuracy and by loss, and the best."""
     accuracy, loss = ([group.group for group in answer.measures[m].groups] for m in ("accuracy", "loss"))
-    if len(accuracy) <= _MOST_GROUPS:
+    if len(accuracy) <= MOST_ANSWERED:
         return accuracy
-    half = _MOST_GROUPS // 2
-    return [name for name in accuracy if name in accuracy[:half] or name in loss[:half]]
+    third = MOST_ANSWERED // 3
+    chosen = {*accuracy[:third], *loss[:third], *accuracy[-third:]}
+    return [name for name in accuracy if name in chosen]
 
 
 def _draw(axes: Axes, row: int, group: GroupHarm, scale: float) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxprune.reporting import findings
 from jaxprune.reporting.answer import LEVEL, GroupHarm, MeasureAnswer, answer_of
-from jaxprune.reporting.numbers import fixed, p_value, signed
+from jaxprune.reporting.many import beyond_ends
+from jaxprune.reporting.numbers import PERCENT_LANDMARKS, p_value, signed
 from jaxprune.reporting.results import Results
 
 # Measure -> heading of its table, unit, factor and decimals.
@@ -49,20 +50,24 @@ def answer_tables(results: Results) -> list[dict[str, Any]]:
 
 
 def _table(found: MeasureAnswer, heading: str, unit: str, scale: float, digits: int) -> dict[str, Any]:
-    def row(group: GroupHarm) -> dict[str, Any]:
-        low, high = (signed(scale * end, digits) for end in (group.low, group.high))
+    def number(value: float) -> str:
+        return signed(scale * value, digits, landmarks=PERCENT_LANDMARKS if scale == 100 else ())
+
+    def row(place: int, group: GroupHarm) -> dict[str, Any]:
+        low, high = number(group.low), number(group.high)
         return {
             "group": group.group,
+            "more": beyond_ends(place, len(found.groups)),
             "people": f"{group.people:,}",
-            "change": signed(scale * group.change, digits),
-            "excess": signed(scale * group.excess, digits),
+            "change": number(group.change),
+            "excess": number(group.excess),
             "interval": f"{low} to {high}",
             "p": p_value(group.p).removeprefix("p ").removeprefix("= "),
             "clear": group.clear,
-            "visible": fixed(scale * group.smallest_visible, digits),
+            "visible": number(group.smallest_visible).removeprefix("+"),
         }
 
-    return {"heading": heading, "unit": unit, "rows": [row(group) for group in found.groups]}
+    return {"heading": heading, "unit": unit, "rows": [row(place, group) for place, group in enumerate(found.groups)]}
 
 
 def harm_rows(results: Results) -> Iterator[dict[str, Any]]:

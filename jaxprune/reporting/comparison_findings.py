@@ -6,7 +6,8 @@ from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.auditing.multiplicity import LEVEL
 from jaxprune.reporting.comparison import BASELINE, BY_LOSS, FAIRNESS, MEASURES, Comparison
 from jaxprune.reporting.comparison_verdicts import Outcome, Verdict
-from jaxprune.reporting.numbers import listing, p_value, percent, plural
+from jaxprune.reporting.numbers import PERCENT_LANDMARKS, fixed, listing, p_value, percent, plural, signed
+from jaxprune.text import name_some
 
 _WORDS = {
     "max_excess_accuracy_gap": "the largest ψ",
@@ -140,12 +141,13 @@ def aim(comparison: Comparison) -> str:
         )
     best = max(affordable(comparison) or _rivals(comparison), key=lambda method: min(_both(comparison, method)))
     psi, spread = _both(comparison, best)
-    dense = 100 * float(np.mean(comparison.dense["test"].accuracy_spread))
+    spreads = (100 * float(np.mean(comparison.dense["test"].accuracy_spread)), _baseline(comparison, "accuracy_spread"))
+    dense, naive = (fixed(value, 1, landmarks=PERCENT_LANDMARKS) for value in spreads)
     return (
         f"{where}, no method is shown to cut both the largest ψ and the accuracy spread of plain fine-tuning by a "
         f"third {cost}. {test} By its means “{comparison.titles[best]}” comes nearest: {_percent(psi)} of ψ and "
         f"{_percent(spread)} of the spread. {levelling(comparison, best)} The dense networks themselves have an "
-        f"accuracy spread of {dense:.1f} points, of the {_baseline(comparison, 'accuracy_spread'):.1f} with plain "
+        f"accuracy spread of {dense} points, of the {naive} with plain "
         "fine-tuning: so much comes from elsewhere than pruning."
     )
 
@@ -168,9 +170,10 @@ def levelling(comparison: Comparison, method: str) -> str:
         how = "it lifts only the best"
     else:
         how = "neither end gains"
+    worst, best = (signed(change, 1, landmarks=PERCENT_LANDMARKS) for change in (low, high))
     return (
-        f"With “{comparison.titles[method]}”, the worst group's accuracy changes by {low:+.1f} points and "
-        f"the best group's by {high:+.1f}, in the mean: {how}."
+        f"With “{comparison.titles[method]}”, the worst group's accuracy changes by {worst} points and "
+        f"the best group's by {best}, in the mean: {how}."
     )
 
 
@@ -239,7 +242,7 @@ def caveats(comparison: Comparison) -> list[str]:
     ]
     if small:
         notes.append(
-            f"The test split has few of {', '.join(small)}: a largest and a smallest figure over the groups are then "
+            f"The test split has few of {name_some(small)}: a largest and a smallest figure over the groups are then "
             "partly luck, and cannot be brought to 0 by any method."
         )
     return notes

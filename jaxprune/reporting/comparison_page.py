@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from jaxprune.reporting import comparison_findings as findings
 from jaxprune.reporting.cells import cell
 from jaxprune.reporting.comparison import BASELINE, BY_LOSS, MEASURES, Comparison, figures_of
 from jaxprune.reporting.comparison_constraints import constraint_words, constraints_hold
-from jaxprune.reporting.numbers import signed
-from jaxprune.reporting.page import image_of, templates, without_none
+from jaxprune.reporting.numbers import PERCENT_LANDMARKS, signed
+from jaxprune.reporting.page import config_text, image_of, templates
 from jaxprune.reporting.quantities import QUANTITIES
 
 _ALTERNATIVES = {
@@ -52,7 +51,7 @@ def render_comparison(comparison: Comparison, figures: Path, environment: Mappin
         measures=[words for words, _, _ in MEASURES.values()],
         tables=[_table(comparison, sparsity) for sparsity in reversed(comparison.sparsities)],
         tried=_tried(comparison),
-        config=tomli_w.dumps(without_none(comparison.settings)),
+        config=config_text(comparison.settings),
         environment=environment,
     )  # fmt: skip
 
@@ -91,11 +90,13 @@ def _cell(comparison: Comparison, method: str, sparsity: float, split: str, meas
         adjusted = comparison.verdicts.get((sparsity, method, measure)) if split == "test" else None
         change = adjusted.change if adjusted else comparison.difference(method, sparsity, split, measure).change
         verdict = adjusted.outcome.value if adjusted else ""
-        ends = ""
-        if np.isfinite(change.low):
-            ends = f" ({signed(float(change.low), digits)} to {signed(float(change.high), digits)})"
+        low, mean, high = (
+            signed(float(v), digits, landmarks=PERCENT_LANDMARKS if scale == 100 else ())
+            for v in (change.low, change.mean, change.high)
+        )
+        ends = f" ({low} to {high})" if np.isfinite(change.low) else ""
         tested = adjusted.tested if adjusted else "not tested"
-        notes.append(f"against naive: {signed(float(change.mean), digits)}{ends}; {tested}")
+        notes.append(f"against naive: {mean}{ends}; {tested}")
     return {"mean": written.mean, "spread": written.spread, "verdict": verdict, "note": "; ".join(notes)}
 
 

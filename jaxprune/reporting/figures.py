@@ -1,6 +1,6 @@
 """The figures of the report: each is a function of the results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxprune.reporting.charts import (
 )
 from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.laboratory_values import shares
+from jaxprune.reporting.many import MOST_LABELS, groups_to_draw
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.panels import explain_marks, hatch
 from jaxprune.reporting.quantities import multiplier_kind
@@ -61,7 +62,7 @@ def harm(results: Results) -> Figure:
         ends.append((x[-1], mean[-1]))
     panels[0].set_ylabel(f"excessive loss R(a), {split} split (nats)")
     for axes, (x, heights) in zip(panels, ends, strict=True):
-        label_ends(axes, x, heights, results.group_names, colours)
+        label_ends(axes, x, heights, _labels(results, colours), colours)
     return figure
 
 
@@ -69,14 +70,14 @@ def accuracy(results: Results) -> Figure:
     """Accuracy of each group, dense and at every sparsity, before and after plain retraining."""
     split, _ = headline(results)
     shown = [model for model in ("pruned", "none") if model in results.models]
-    groups = len(results.group_names)
-    figure = Figure((_WIDTH, 1.3 + 0.36 * groups))
+    groups = groups_to_draw(results)
+    figure = Figure((_WIDTH, 1.3 + 0.36 * len(groups)))
     panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
     shades = mpl.colormaps["YlOrRd"](np.linspace(0.3, 1, len(results.sparsities)))
-    dense = interval(results, results.metrics["dense", 0.0, split].accuracy).mean
-    rows = np.arange(groups)
+    dense = interval(results, results.metrics["dense", 0.0, split].accuracy).mean[groups]
+    rows = np.arange(len(groups))
     for axes, model in zip(panels, shown, strict=True):
-        means = [interval(results, results.metrics[model, s, split].accuracy).mean for s in results.sparsities]
+        means = [interval(results, results.metrics[model, s, split].accuracy).mean[groups] for s in results.sparsities]
         axes.hlines(rows, np.minimum(dense, np.min(means, 0)), np.maximum(dense, np.max(means, 0)), color=GREY, lw=1)
         for mean, s, shade in zip(means, results.sparsities, shades, strict=True):
             axes.scatter(
@@ -95,8 +96,8 @@ def accuracy(results: Results) -> Figure:
         axes.set_xlabel(f"accuracy, {split} split")
         percent_axis(axes.xaxis)
     keep_in_range(panels[0], "x", "accuracy")
-    sizes = results.group_sizes[split]
-    panels[0].set_yticks(rows, [f"{n}\n(n = {k:,})" for n, k in zip(results.group_names, sizes, strict=True)])
+    names, sizes = results.group_names, results.group_sizes[split]
+    panels[0].set_yticks(rows, [f"{names[g]}\n(n = {sizes[g]:,})" for g in groups])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside upper center", ncols=7)
@@ -150,16 +151,17 @@ def causes(results: Results) -> Figure | None:
         "closeness 1 − ‖p‖²": theory.closeness,
         f"harm R at {percent(sparsity)}": theory.observed[s],
     }
-    rows = np.arange(len(results.group_names))
+    groups = groups_to_draw(results)
+    rows = np.arange(len(groups))
     figure = Figure((_WIDTH, 1.2 + 0.34 * len(rows)))
     panels = figure.subplots(1, len(columns), sharey=True)
-    colours = group_colours(results)
+    colours = [group_colours(results)[g] for g in groups]
     for axes, (title, values) in zip(panels, columns.items(), strict=True):
         quantity = "share" if np.all(values[np.isfinite(values)] >= 0) else "signed_share"
-        share = over_seeds(results, shares(values), quantity)
+        share = over_seeds(results, shares(values), quantity).at(groups)
         axes.barh(rows, share.mean, color=colours, height=0.68)
         if "λ" in title:
-            hatch(axes, unfinished_groups(results))
+            hatch(axes, unfinished_groups(results)[groups])
         if title != "share of examples":
             draw_bars(axes, "x", rows, share, "#222222", lw=1.1)
         keep_in_range(axes, "x", quantity)
@@ -167,10 +169,10 @@ def causes(results: Results) -> Figure | None:
         axes.grid(axis="y", visible=False)
         percent_axis(axes.xaxis, 3)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(rows, results.group_names)
+    panels[0].set_yticks(rows, [results.group_names[g] for g in groups])
     panels[0].invert_yaxis()
     figure.supxlabel(f"share of the sum over groups, {theory.split} split", fontsize=9, color="#444444")
-    explain_marks(figure, unfinished_groups(results), bars=True)
+    explain_marks(figure, unfinished_groups(results)[groups], bars=True)
     return figure
 
 
@@ -263,6 +265,12 @@ FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
 def draw(name: str, results: Results, folder: Path) -> bool:
     """Draws a figure as SVG and PNG; False where the results do not have what it shows."""
     return save_figure(name, lambda: FIGURES[name](results), folder)
+
+
+def _labels(results: Results, colours: Sequence[str]) -> list[str]:
+    """The names at the ends of the lines; of many lines, those of the coloured ones."""
+    names = results.group_names
+    return [name if len(names) <= MOST_LABELS or c != GREY else "" for name, c in zip(names, colours, strict=True)]
 
 
 def _sparsity_axis(axes: Axes, results: Results) -> None:

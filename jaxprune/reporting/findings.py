@@ -7,7 +7,7 @@ import numpy as np
 from jaxprune.auditing import MINIMUM_SEEDS, Interval, mean_interval
 from jaxprune.auditing.multiplicity import holm, paired_p_value, simultaneous_interval
 from jaxprune.reporting.answer import LEVEL, Answer, MeasureAnswer, answer_of, headline_sparsity
-from jaxprune.reporting.numbers import fixed, listing, p_value, percent, plural, signed
+from jaxprune.reporting.numbers import PERCENT_LANDMARKS, fixed, listing, p_value, percent, plural, signed
 from jaxprune.reporting.results import MODEL_NAMES, Results, answered_split
 from jaxprune.reporting.tables import empty_layers, overall_figures
 
@@ -134,7 +134,8 @@ def after_retraining(results: Results) -> list[str]:
         return []
     answer = answer_of(results, "none")
     accuracy, loss = answer.measures["accuracy"], answer.measures["loss"]
-    points, nats = f"{signed(-100 * accuracy.worst.change, 1)} points", f"{signed(loss.worst.change)} nats"
+    lost = signed(-100 * accuracy.worst.change, 1, landmarks=PERCENT_LANDMARKS)
+    points, nats = f"{lost} points", f"{signed(loss.worst.change)} nats"
     at = f"Retrained with {percent(answer.sparsity)} pruned"
     if not accuracy.worst.hurt and not loss.worst.hurt:
         sentences = [f"{at}, no group is hurt."]
@@ -152,10 +153,10 @@ def after_retraining(results: Results) -> list[str]:
         ("accuracy_spread", "spread of the accuracies", 100, "points"),
     ):
         spread = results.tested["none", answer.sparsity, answer.split].spreads[name]
-        digits = 1 if scale == 100 else 3
+        digits, landmarks = (1, PERCENT_LANDMARKS) if scale == 100 else (3, ())
+        value, expected = (fixed(scale * v, digits, landmarks=landmarks) for v in (spread.value, spread.expected))
         sentences.append(
-            f"The {words} is then {fixed(scale * spread.value, digits)} {unit}; random groups of these sizes show "
-            f"{fixed(scale * spread.expected, digits)} ({p_value(spread.p)})."
+            f"The {words} is then {value} {unit}; random groups of these sizes show {expected} ({p_value(spread.p)})."
         )
     return sentences
 
@@ -226,5 +227,5 @@ def _named(found: MeasureAnswer) -> str:
 
 
 def _points(share: float) -> str:
-    text = fixed(100 * share, 1)
+    text = fixed(100 * share, 1, landmarks=PERCENT_LANDMARKS)
     return f"{text} point{'' if text == '1.0' else 's'}"

@@ -20,7 +20,8 @@ from jaxprune.reporting.laboratory_values import (
     measured,
     predictor_scores,
 )
-from jaxprune.reporting.panels import WIDTH, explain_marks, lines, sparsity_axis
+from jaxprune.reporting.many import groups_to_draw
+from jaxprune.reporting.panels import WIDTH, explain_marks, legend_labels, lines, sparsity_axis
 from jaxprune.reporting.paper_figures import causes, correlation, pruned, sizes
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.style import GREY, PALETTE, group_colours, save_figure
@@ -34,7 +35,9 @@ def cosines(results: Results) -> Figure | None:
     """The cosines between the gradients of every two groups."""
     if "cosines" not in (results.laboratory or {}):
         return None
-    values, names = group_means(np.moveaxis(measured(results, "cosines", "cosines"), 0, 1)), results.group_names
+    groups = groups_to_draw(results)
+    names = [results.group_names[g] for g in groups]
+    values = group_means(np.moveaxis(measured(results, "cosines", "cosines"), 0, 1))[np.ix_(groups, groups)]
     if np.isfinite(values).sum() <= len(names):
         return None
     figure = Figure((WIDTH, 1.4 + 0.36 * len(names)), layout=ConstrainedLayoutEngine(w_pad=0.12))
@@ -74,8 +77,8 @@ def density(results: Results) -> Figure | None:
     axes.set_xscale("symlog", linthresh=float(measured(results, "density", "width")) * 3)
     axes.set_xlabel(f"eigenvalue of the group’s Hessian, {theory_of(results).split} split")
     axes.set_ylabel("density")
-    handles = [Line2D([], [], color=c, lw=2) for c in group_colours(results)]
-    figure.legend(handles, results.group_names, loc="outside upper center", ncols=5)
+    handles = [Line2D([], [], color=colour, lw=2, label=label) for label, colour in legend_labels(results) if label]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return figure
 
 
@@ -84,15 +87,16 @@ def attribution(results: Results) -> Figure | None:
     if "attribution" not in (results.laboratory or {}):
         return None
     s = headline_index(results)
-    observed = group_means(measured(results, "attribution", "observed")[s])
-    path = group_means(np.moveaxis(measured(results, "attribution", "path")[s], 0, 1))
+    groups = groups_to_draw(results)
+    observed = group_means(measured(results, "attribution", "observed")[s])[groups]
+    path = group_means(np.moveaxis(measured(results, "attribution", "path")[s], 0, 1))[groups]
     leaves = (results.laboratory or {})["attribution"]["leaves"]
     large = np.any(np.abs(path) > 0, 0)
     if not np.isfinite(observed).any() or not large.any():
         return None
     names = [n for n, shown in zip(leaves, large, strict=True) if shown]
     parts = path[:, large]
-    rows = np.arange(len(results.group_names))
+    rows = np.arange(len(groups))
     shades = PALETTE[:-1] if len(names) < len(PALETTE) else mpl.colormaps["viridis"](np.linspace(0, 0.95, len(names)))
     figure = Figure((WIDTH, 1.5 + 0.36 * len(rows)))
     axes = figure.subplots()
@@ -104,7 +108,7 @@ def attribution(results: Results) -> Figure | None:
         up, down = up + np.maximum(part, 0), down + np.minimum(part, 0)
     axes.scatter(observed, rows, marker="D", s=26, color="white", edgecolor="#111111", zorder=4, label="R(a)")
     axes.axvline(0, color="#666666", lw=0.8)
-    axes.set_yticks(rows, results.group_names)
+    axes.set_yticks(rows, [results.group_names[g] for g in groups])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"contribution to R(a) at {share_pruned(theory_of(results).sparsities[s])} (nats)")

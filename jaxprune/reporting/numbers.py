@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 NONE = "–"  # where there is no number
+PERCENT_LANDMARKS = (-100, 0, 100)  # what a percentage, or a number of points, reads as only if it is so
 _MOST_DECIMALS = 4  # of a percentage; finer differences are those of float32
 
 

@@ -15,11 +15,13 @@ from jaxprune.reporting.answer_section import answer_tables, answer_text
 from jaxprune.reporting.cells import cell, means_caption
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_values import Section
+from jaxprune.reporting.many import MOST_ANSWERED, MOST_GROUPS, MOST_LABELS, beyond_ends, order_of_groups
 from jaxprune.reporting.numbers import NONE, listing, p_value, percent, plural, points
 from jaxprune.reporting.quantities import few_seeds
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
 from jaxprune.reporting.theory_tables import theory_tables
+from jaxprune.text import printable
 
 # What each figure shows, for readers who cannot see it.
 ALTERNATIVES = {
@@ -63,11 +65,12 @@ def render_page(results: Results, figures: Path, environment: Mapping[str, Any])
             },
             alternatives=ALTERNATIVES,
             models=_model_table(results, split),
+            sizes=_size_rows(results),
             groups=[_group_table(results, s, split) for s in results.sparsities],
             further=[_further_section(results.by(name), figures) for name in results.further],
             **theory_tables(results),
             chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-            config=tomli_w.dumps(without_none(results.settings)),
+            config=config_text(results.settings),
             environment=environment,
         )
     )
@@ -101,7 +104,7 @@ def render_theory_page(results: Results, figures: Path, environment: Mapping[str
             caveats=findings.caveats(results) + theory_findings.caveats(results),
             **theory_tables(results),
             chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-            config=tomli_w.dumps(without_none(results.settings)),
+            config=config_text(results.settings),
             environment=environment,
         )
     )
@@ -111,16 +114,22 @@ def templates() -> jinja2.Environment:
     """The templates of the pages, with the formats of `numbers` as filters."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_close_up
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_finish
     )
     environment.filters |= {"percent": percent, "points": points, "plural": plural, "listing": listing}
-    environment.globals |= {"few_seeds": few_seeds, "means_caption": means_caption}
+    environment.globals |= {
+        "few_seeds": few_seeds,
+        "means_caption": means_caption,
+        "most_groups": MOST_GROUPS,
+        "most_answered": MOST_ANSWERED,
+        "most_labels": MOST_LABELS,
+    }
     return environment
 
 
-def _close_up(value: Any) -> Any:
-    """Keeps the percent sign on the line of its number, behind a narrow space; text that was escaped is left alone."""
-    return re.sub(r"(?<=\d) %", "\u202f%", value) if type(value) is str else value
+def _finish(value: Any) -> Any:
+    """Make text printable, with the percent sign behind a narrow space; text that was escaped is left alone."""
+    return re.sub(r"(?<=\d) %", "\u202f%", printable(value, keep="\n")) if type(value) is str else value
 
 
 def _figure(figures: Path, section: Section) -> str | None:
@@ -144,13 +153,27 @@ def _model_table(results: Results, split: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _size_rows(results: Results) -> list[dict[str, Any]]:
+    """The examples of every group in each split."""
+    order = order_of_groups(results)
+    return [
+        {
+            "group": results.group_names[g],
+            "more": beyond_ends(place, len(order)),
+            "sizes": [f"{sizes[g]:,}" for sizes in results.group_sizes.values()],
+        }
+        for place, g in enumerate(order)
+    ]
+
+
 def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any]:
     """Every group at one sparsity: pruned once, and every retrained model."""
     dense = results.metrics["dense", 0.0, split]
-    rows = []
-    for g, name in enumerate(results.group_names):
+    rows, order = [], order_of_groups(results)
+    for place, g in enumerate(order):
         row: dict[str, Any] = {
-            "group": name,
+            "group": results.group_names[g],
+            "more": beyond_ends(place, len(order)),
             "size": results.group_sizes[split][g],
             "accuracy": cell(results, dense.accuracy[:, g], "accuracy"),
             "loss": cell(results, dense.loss[:, g], "loss"),
@@ -178,6 +201,12 @@ def _adjusted(results: Results, model: str, sparsity: float, split: str, group: 
         measure: p_value(float(tested.harm[measure].p[group])).removeprefix("p ").removeprefix("= ")
         for measure in ("loss", "accuracy")
     }
+
+
+def config_text(settings: Mapping[str, Any]) -> str:
+    """The settings as TOML, with invisible characters as the escapes that TOML knows."""
+    text = tomli_w.dumps(without_none(settings))
+    return "".join(c if c == "\n" or c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
+from jaxprune.reporting.many import groups_to_draw
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.style import GREY, PALETTE, group_colours
@@ -21,8 +22,8 @@ UNFINISHED = "λ not converged in some seed: it may be larger"
 
 
 def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
-    """Panels side by side with a row for each group."""
-    names = results.group_names
+    """Panels side by side with a row for each group that is drawn."""
+    names = [results.group_names[g] for g in groups_to_draw(results)]
     figure = Figure((WIDTH, 1.3 + 0.4 * len(names)))
     panels = list(figure.subplots(1, count, sharey=True))
     panels[0].set_yticks(np.arange(len(names)), names)
@@ -35,21 +36,31 @@ def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
 
 def paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
     """Two bars for each group; all columns are shares of 1."""
-    rows = np.arange(len(results.group_names))
+    groups = groups_to_draw(results)
+    rows = np.arange(len(groups))
     for shift, colour, (label, values) in zip((-0.19, 0.19), (GREY, PALETTE[0]), columns.items(), strict=True):
-        share = over_seeds(results, values, "share")
+        share = over_seeds(results, values, "share").at(groups)
         axes.barh(rows + shift, share.mean, height=0.36, color=colour, label=label)
-        if np.any(np.ptp(values, 0) > 0):
+        if np.any(np.ptp(values[:, groups], 0) > 0):
             draw_bars(axes, "x", rows + shift, share, "#222222", lw=1.0)
     keep_in_range(axes, "x", "share")
     percent_axis(axes.xaxis)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8.5)
 
 
+def legend_labels(results: Results) -> list[tuple[str | None, str]]:
+    """The label in a legend and the colour of each group; the grey ones share one label."""
+    colours = group_colours(results)
+    return [
+        (name if colour != GREY else None if GREY in colours[:g] else "others", colour)
+        for g, (name, colour) in enumerate(zip(results.group_names, colours, strict=True))
+    ]
+
+
 def lines(results: Results, axes: Axes, values: np.ndarray, unfinished: np.ndarray | None = None) -> None:
     """A line for each group, [S, G]; its points are hollow where `unfinished` [S, G] marks them."""
-    for g, (name, colour) in enumerate(zip(results.group_names, group_colours(results), strict=True)):
-        axes.plot(values[:, g], "o-", ms=3.5, lw=1.6 if colour != GREY else 1.0, color=colour, label=name)
+    for g, (label, colour) in enumerate(legend_labels(results)):
+        axes.plot(values[:, g], "o-", ms=3.5, lw=1.6 if colour != GREY else 1.0, color=colour, label=label)
         if unfinished is not None:
             at = np.flatnonzero(unfinished[:, g])
             axes.plot(at, values[at, g], "o", ms=5, mfc="white", mec=colour, mew=1.3, zorder=3)

@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
 from jaxprune.reporting.findings import headline
 from jaxprune.reporting.laboratory_values import correlations, group_means, measured, shares
+from jaxprune.reporting.many import MOST_LABELS, groups_to_draw
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.panels import WIDTH, explain_marks, hatch, lines, paired, rows_of_panels
 from jaxprune.reporting.results import Results
-from jaxprune.reporting.style import group_colours, label_offset
+from jaxprune.reporting.style import GREY, group_colours, label_offset
 from jaxprune.reporting.theory_findings import not_converged, theory_of, unfinished_groups
 
 
@@ -38,18 +39,19 @@ def causes(results: Results) -> Figure:
         "accuracy": ("accuracy", results.metrics["dense", 0.0, headline(results).split].accuracy),
     }
     figure, panels = rows_of_panels(results, len(columns))
-    rows = np.arange(len(results.group_names))
+    groups, colours = groups_to_draw(results), group_colours(results)
+    rows = np.arange(len(groups))
     for axes, (title, (quantity, values)) in zip(panels, columns.items(), strict=True):
-        drawn = over_seeds(results, values, quantity)
-        axes.barh(rows, drawn.mean, color=group_colours(results), height=0.66)
+        drawn = over_seeds(results, values, quantity).at(groups)
+        axes.barh(rows, drawn.mean, color=[colours[g] for g in groups], height=0.66)
         if "λ" in title:
-            hatch(axes, unfinished_groups(results))
+            hatch(axes, unfinished_groups(results)[groups])
         draw_bars(axes, "x", rows, drawn, "#222222", lw=1.1)
         keep_in_range(axes, "x", quantity)
         if quantity != "margin":
             percent_axis(axes.xaxis, 4)
         axes.set_title(title)
-    explain_marks(figure, unfinished_groups(results), bars=True)
+    explain_marks(figure, unfinished_groups(results)[groups], bars=True)
     return figure
 
 
@@ -66,7 +68,7 @@ def correlation(results: Results) -> Figure | None:
         fill, edge = ("white", colour) if unfinished[g] else (colour, "white")
         axes.scatter(x[:, g], y[:, g], s=12, color=colour, alpha=0.5, lw=0)
         axes.scatter(across[g], up[g], s=64, color=fill, edgecolor=edge, lw=1.4, zorder=3)
-        if np.isfinite([across[g], up[g]]).all():
+        if np.isfinite([across[g], up[g]]).all() and (colour != GREY or len(results.group_names) <= MOST_LABELS):
             offset = label_offset(across, up, g)
             axes.annotate(name, (across[g], up[g]), xytext=offset, textcoords="offset points", fontsize=9)
     explain_marks(figure, unfinished)

@@ -8,6 +8,7 @@ from jaxprune.reporting.laboratory_values import Section, correlations, group_me
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import not_converged, overflowed, theory_of
+from jaxprune.text import name_some
 
 
 def _related(results: Results, first: str, a: np.ndarray, second: str, b: np.ndarray) -> str:
@@ -87,7 +88,7 @@ def pruned(results: Results) -> Section:
         total = int(np.sum(np.isfinite(values)))
         sentences.append(f"{unfinished} of {total} eigenvalues have not converged: λ may be larger.")
     if names := overflowed(results, values):
-        sentences.append(f"λ of the pruned networks is not finite for {', '.join(names)}: they overflowed.")
+        sentences.append(f"λ of the pruned networks is not finite for {name_some(names)}: they overflowed.")
     return Section(
         "How pruning moves gradients and curvature",
         tuple(sentences),

@@ -4,10 +4,12 @@ import numpy as np
 
 from jaxprune.reporting.cells import NONE, text
 from jaxprune.reporting.laboratory_values import Section, group_means, headline_index, predictor_scores
+from jaxprune.reporting.many import is_many
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import PREDICTORS, predictor_test, predictors, theory_of
 from jaxprune.reporting.theory_tables import tested_correlation
+from jaxprune.text import name_some
 from jaxprune.theory import PredictorScores
 
 
@@ -96,4 +98,6 @@ def _order(results: Results, values: np.ndarray) -> tuple[str, str, str]:
     largest = known & (values == np.where(known, values, -np.inf).max(1, keepdims=True))
     often = f"{int(np.sum(largest[:, alike[0]].any(1)))} of {int(known.any(1).sum())}"
     names = [[results.group_names[g] for g in groups] for groups in alike]
-    return " or ".join(names[0]), often, " > ".join(" = ".join(group) for group in names)
+    most = 10 if is_many(results) else len(levels)
+    order = name_some([name_some(group, separator=" = ") for group in names], most, separator=" > ")
+    return name_some(names[0], separator=" or "), often, order

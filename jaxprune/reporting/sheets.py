@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxprune.data import SPLITS, Dataset
 from jaxprune.errors import UserError
+from jaxprune.text import printable, shown_names
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -61,12 +62,24 @@ def contact_sheet(dataset: Dataset) -> bytes:
     """
     from PIL import PngImagePlugin
 
+    dataset = _with_shown_names(dataset)
     plan = _plan(dataset)
     page = _draw(dataset, plan, _pixels(dataset, plan))
     info, out = PngImagePlugin.PngInfo(), io.BytesIO()
     info.add_text("Software", _MARK)
     page.save(out, format="PNG", pnginfo=info)
     return out.getvalue()
+
+
+def _with_shown_names(dataset: Dataset) -> Dataset:
+    return replace(
+        dataset,
+        name=printable(dataset.name),
+        group_by=printable(dataset.group_by),
+        label_by=printable(dataset.label_by),
+        group_names=tuple(shown_names(dataset.group_names)),
+        label_names=tuple(shown_names(dataset.label_names)),
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,8 @@ def _as_bytes(x: np.ndarray) -> np.ndarray:
 def _draw(dataset: Dataset, plan: _Plan, pictures: "dict[int, Image.Image]") -> "Image.Image":
     from PIL import Image, ImageDraw
 
-    bold, plain, small = _font(15, bold=True), _font(13), _font(11)
+    texts = (dataset.name, dataset.group_by, dataset.label_by, *dataset.group_names, *dataset.label_names)
+    bold, plain, small = _font(15, texts, bold=True), _font(13, texts), _font(11, texts)
     tile_width, tile_height = next(iter(pictures.values())).size
     line = tile_height + (16 if plan.captions else 0) + _LINE_GAP
     block = plan.width * (tile_width + _GAP) - _GAP
@@ -218,12 +232,12 @@ def _short(text: str, font: "ImageFont.FreeTypeFont", width: float) -> str:
     return text + "…"
 
 
-def _font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
-    import matplotlib
+def _font(size: int, texts: Sequence[str], *, bold: bool = False) -> "ImageFont.FreeTypeFont":
     from PIL import ImageFont
 
-    file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file), size)
+    from jaxprune.reporting.fonts import font_file
+
+    return ImageFont.truetype(font_file("".join(texts), bold=bold), size)
 
 
 def _is_ours(path: Path) -> bool:

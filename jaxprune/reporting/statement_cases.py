@@ -11,6 +11,7 @@ from jaxprune.reporting.laboratory_values import measured
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import theory_of
+from jaxprune.text import name_some
 from jaxprune.theory import Eigenvalue, Taylor
 from jaxprune.theory.statements import Statement, corollary1, follows, theorem1
 
@@ -133,7 +134,7 @@ def _of_dense(results: Results, measure: str, name: str) -> Checked:
 
 def _labels(groups: list[str], name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     if not shape:
-        return (" and ".join(groups),)
+        return (name_some(groups, separator=" and "),)
     if name.startswith("Proposition 3"):
         return tuple(f"example {i}" for i in range(shape[0]))
     if len(shape) == 2:

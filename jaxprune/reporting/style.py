@@ -1,5 +1,6 @@
 """The look of the figures: colours that hold for colour-blind readers, labels at the lines, little ink."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxprune.reporting.findings import headline, interval
+from jaxprune.reporting.fonts import families
 from jaxprune.reporting.results import Results
 
 # Okabe and Ito's palette, without its yellow, which is too light for lines.
@@ -25,7 +27,8 @@ MODEL_COLOURS = {
 
 _RC: Any = {
     "text.parse_math": False,  # names of groups are text, also those with dollar signs
-    "svg.fonttype": "path",  # the same on every reader's machine
+    "text.usetex": False,  # whatever the reader's own settings are
+    "svg.fonttype": "none",  # text stays text: it can be searched and edited, and any script is drawn by the browser
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -56,7 +59,9 @@ def save_figure(name: str, make: Callable[[], Figure | None], folder: Path) -> b
     Returns:
       Whether there was something to show.
     """
-    with mpl.rc_context(_RC | {"svg.hashsalt": name}):
+    fonts = {"font.family": families(), "svg.hashsalt": name}
+    with mpl.rc_context(_RC | fonts), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # said once, in words, by the run
         figure = make()
         if figure is None:
             return False
@@ -88,10 +93,10 @@ def group_colours(results: Results) -> list[str]:
 
 
 def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[str], colours: Sequence[str]) -> None:
-    """Writes a label to the right of each line's end, moved apart where they would overlap."""
+    """Write a label to the right of each line's end, moved apart where they would overlap; none where it is empty."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.062
-    order = np.array([i for i in np.argsort(heights) if np.isfinite(heights[i])], int)
+    order = np.array([i for i in np.argsort(heights) if labels[i] and np.isfinite(heights[i])], int)
     placed = np.array(heights, float)[order]
     for _ in range(200):  # push neighbours apart, evenly, until none overlap
         moved = False

@@ -11,6 +11,7 @@ import numpy as np
 from jaxprune.files import write_atomically
 from jaxprune.reporting.quantities import quantity_interval
 from jaxprune.reporting.results import Results
+from jaxprune.text import inert_cell
 
 Row = dict[str, Any]
 
@@ -102,7 +103,11 @@ def empty_layers(results: Results, model: str, sparsity: float) -> list[str]:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Writes rows of equal keys; a number that is not finite becomes an empty field."""
+    """Write rows of equal keys.
+
+    A number that is not finite becomes an empty field; a name that a spreadsheet would take for a formula gets an
+    apostrophe before it.
+    """
     rows = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -115,4 +120,4 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return repr(round(float(value), 7)) if np.isfinite(value) else ""
-    return value
+    return inert_cell(value) if isinstance(value, str) else value

@@ -7,7 +7,7 @@ from jaxprune.reporting.answer import answer_of
 from jaxprune.reporting.cells import cell
 from jaxprune.reporting.comparison import Comparison
 from jaxprune.reporting.findings import headline
-from jaxprune.reporting.numbers import percent, plural, signed
+from jaxprune.reporting.numbers import PERCENT_LANDMARKS, percent, plural, signed
 from jaxprune.reporting.results import MODEL_NAMES, Results
 from jaxprune.reporting.tables import overall_figures
 
@@ -65,4 +65,6 @@ def _hurt_most(results: Results, model: str, sparsity: float, measure: str) -> s
     worst = answer_of(results, model, sparsity).measures[measure].worst
     if worst.change <= 0:
         return "none"
-    return f"{worst.group} {signed(-100 * worst.change, 1) if measure == 'accuracy' else signed(worst.change)}"
+    if measure == "accuracy":
+        return f"{worst.group} {signed(-100 * worst.change, 1, landmarks=PERCENT_LANDMARKS)}"
+    return f"{worst.group} {signed(worst.change)}"

@@ -6,6 +6,7 @@ from jaxprune.auditing.multiplicity import LEVEL
 from jaxprune.reporting.findings import headline
 from jaxprune.reporting.numbers import listing, p_value, percent, plural
 from jaxprune.reporting.results import Results, TheoryResults
+from jaxprune.text import name_some
 from jaxprune.theory import PredictorTest, correlation_interval, permutation_test, rank_correlation
 
 # Predictor -> what people read; each is large where harm is expected.
@@ -200,7 +201,7 @@ def warnings(results: Results) -> list[str]:
     names = [] if results.theory is None else overflowed(results, results.theory.eigenvalue)
     if not names:
         return []
-    return [f"λ is not finite for {', '.join(names)}: the network overflowed; lower train.learning_rate"]
+    return [f"λ is not finite for {name_some(names)}: the network overflowed; lower train.learning_rate"]
 
 
 def caveats(results: Results) -> list[str]:
@@ -210,7 +211,7 @@ def caveats(results: Results) -> list[str]:
         return []
     notes = []
     if empty := [n for n, there in zip(results.group_names, present(results), strict=True) if not there]:
-        notes.append(f"No examples on the {theory.split} split, so no gradients and no curvature: {', '.join(empty)}.")
+        notes.append(f"No examples on the {theory.split} split, so no gradients and no curvature: {name_some(empty)}.")
     notes += [warning + "." for warning in warnings(results)]
     missed = not_converged(results, theory.eigenvalue, theory.converged)
     if missed.any():

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxprune.reporting.cells import cell
+from jaxprune.reporting.many import beyond_ends, order_of_groups
 from jaxprune.reporting.numbers import NONE, p_value, percent, significant
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import PREDICTORS, overflowed, predictor_test, present
@@ -41,9 +42,11 @@ def _at_dense(results: Results) -> list[dict[str, Any]]:
     theory = results.theory
     if theory is None:
         return []
+    order = order_of_groups(results)
     return [
         {
-            "group": name,
+            "group": results.group_names[g],
+            "more": beyond_ends(place, len(order)),
             "size": results.group_sizes[theory.split][g],
             "gradient_norm": cell(results, theory.gradient_norm[:, g], "gradient_norm"),
             "eigenvalue": cell(results, theory.eigenvalue[:, g], "eigenvalue"),
@@ -53,7 +56,7 @@ def _at_dense(results: Results) -> list[dict[str, Any]]:
             "margin": cell(results, theory.margin[:, g], "margin"),
             "closeness": cell(results, theory.closeness[:, g], "closeness"),
         }
-        for g, name in enumerate(results.group_names)
+        for place, g in enumerate(order)
     ]
 
 
