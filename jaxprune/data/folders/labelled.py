@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxprune.data.cells import Cell
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.folders.images import find_images
 from jaxprune.data.folders.matching import match_rows
-from jaxprune.data.folders.tables import Cell, read_columns, to_attribute
+from jaxprune.data.folders.tables import read_columns, to_attribute
+from jaxprune.data.split_column import SPLIT_NAMES, read_split
 from jaxprune.errors import UserError, unknown
 
 _USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
-           "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
 
 
 def collect_labelled(
@@ -107,13 +107,7 @@ def _attributes(
 
 
 def _split(cells: Sequence[Cell], column: str, where: str) -> list[str]:
-    split = [_SPLITS.get(str(cell).strip().lower(), "") for cell in cells]
-    if "" in split:
-        row = split.index("")
-        raise UserError(
-            f"{where}: column {column!r} says {cells[row]!r} in row {row + 1}; it may say train, validation or test"
-        )
-    for needed in ("train", "test"):
-        if needed not in split:
-            raise UserError(f"{where}: column {column!r} says {needed} in no row; a set has a train and a test split")
+    split = [SPLIT_NAMES[code] for code in read_split(cells, column, where)]
+    if "test" not in split:
+        raise UserError(f"{where}: column {column!r} says test in no row; a set has a train and a test split")
     return split

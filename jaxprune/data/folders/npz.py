@@ -9,9 +9,8 @@ from jaxprune.data.arrays import code_names, column_names, is_code, read_arrays
 from jaxprune.data.columns import Bins
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.normalisation import is_image_bytes
+from jaxprune.data.split_column import SPLIT_NAMES
 from jaxprune.errors import UserError
-
-_SPLITS = ("train", "test", "validation")  # by their codes
 
 
 def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
@@ -41,7 +40,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         directory=scratch,
         paths=_written(x, scratch),
         attributes=attributes,
-        split=None if split is None else [_SPLITS[code] for code in split.astype(int)],
+        split=None if split is None else [SPLIT_NAMES[code] for code in split.astype(int)],
         description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
     )
 
