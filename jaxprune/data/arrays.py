@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxprune.data.columns import FEW, Bins, BinsLike, not_finite, number_column, read_bins
-from jaxprune.data.normalisation import is_image_bytes
-from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
+from jaxprune.data.normalisation import centred, is_image_bytes
+from jaxprune.data.splitting import TEST_SHARE, cells_of, copies_of, stratified_units
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
@@ -55,7 +55,9 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name, checked; images are [N, H, W, channels], what is not bytes is float32.
+    """The arrays of an npz file by name, checked.
+
+    Images are [N, H, W, channels]. Inputs that are not images of bytes are float32, rows about their medians.
 
     Raises:
       UserError: The file is missing, is not an npz file, or an array is missing or not fit.
@@ -71,7 +73,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             "[N, H, W, channels]"
         )
     x = x[..., None] if x.ndim == 3 else x
-    arrays["x"] = x if is_image_bytes(x) else x.astype(np.float32)
+    arrays["x"] = x if is_image_bytes(x) else centred(x) if x.ndim == 2 else x.astype(np.float32)
     for name in column_names(arrays):
         _check_column(arrays, name, path)
     if "split" in arrays:
@@ -117,7 +119,8 @@ def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Co
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
     given = {name: arrays[name] for name in column_names(arrays)}
-    bins.check_names([n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"], given)
+    numbers = [n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"]
+    bins.check_names(numbers, {n: code_names(arrays, n) if f"{n}_names" in arrays else () for n in given})
     for name, values in given.items():
         if is_code(name, arrays, bins):
             columns[name] = values, code_names(arrays, name)
@@ -162,9 +165,8 @@ def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np
     if "split" in arrays:
         return arrays["split"]
     x = arrays["x"]
-    cells = np.unique(np.stack(strata), axis=1, return_inverse=True)[1]
     unit = copies_of(x) if is_image_bytes(x) else np.arange(len(x))
-    return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
+    return stratified_units(cells_of(strata), unit, TEST_SHARE).astype(np.uint8)
 
 
 def _check_split(split: np.ndarray, n: int, path: Path) -> None:

@@ -126,7 +126,8 @@ def _columns(
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
-    bins.check_names([path for path in values if _is_number(features[path], values[path])], values)
+    named = {path: tuple(getattr(features[path], "names", None) or ()) for path in values}
+    bins.check_names([path for path in values if _is_number(features[path], values[path])], named)
     for path, found in values.items():
         column = _column(path, features[path], found, bins)
         if isinstance(column, str):
