@@ -16,7 +16,7 @@ from jaxprune import data
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
-from jaxprune.data.splitting import stratified
+from jaxprune.data.splitting import cells_of, stratified
 from jaxprune.errors import UserError
 from jaxprune.types import Batch
 
@@ -680,3 +680,23 @@ def test_wrong_settings_are_errors_that_help(name, settings, said):
     message = user_error(data.load, name, **settings)
     for words in said:
         assert words in message
+
+
+def test_splits_are_even_over_the_label_however_many_columns_there_are(tmp_path):
+    """The product of the numbers of kinds of 70 columns does not fit 64 bits."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [900, 100])
+    columns = {f"c{i}": rng.integers(0, 2, 1000) for i in range(70)}
+    np.savez(tmp_path / "wide.npz", x=rng.normal(size=(1000, 2)), y=y, **columns)
+    dataset = data.load(str(tmp_path / "wide.npz"))
+    assert [int(dataset.split(split).y.sum()) for split in data.SPLITS] == [64, 16, 20]
+
+
+def test_cells_are_numbered_in_the_order_of_their_columns():
+    columns = [np.array([1, 0, 1, 0, 7]), np.array([0, 5, 0, -3, 0], np.int8), np.array([2, 2, 9, 2, 2], np.uint8)]
+    np.testing.assert_array_equal(cells_of(columns), [2, 1, 3, 0, 4])
+
+
+def test_a_label_of_one_class_is_refused(tmp_path):
+    np.savez(tmp_path / "one.npz", **arrays(y=np.zeros(20, int), y_names=["no", "yes"]))
+    assert "data.label: y is 'no' for every example" in user_error(data.load, str(tmp_path / "one.npz"))
