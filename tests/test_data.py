@@ -525,10 +525,15 @@ def arrays(**changed):
         (arrays(y=with_value(np.arange(20.0), 4, np.nan)), ["'y'", "1 value that", "NaN"]),
         (arrays(race=with_value(np.arange(20.0), [4, 5], np.inf)), ["'race'", "2 values that", "infinite"]),
         (arrays(y=np.arange(19)), ["'y'", "(19,)"]),
-        (arrays(race=np.array(["a", "b"])[np.arange(20) % 2]), ["'race'", "<U1", "is numbers"]),
+        (arrays(race=np.array([["a", "b"]] * 20)), ["'race'", "shape (20, 2)"]),
         (arrays(race=np.zeros((20, 1), int)), ["'race'", "(20, 1)"]),
-        (arrays(y=np.arange(20) % 2 - 1), ["label -1"]),
-        (arrays(y_names=["only"]), ["label 1", "0 to 0"]),
+        (arrays(y_names=["only"]), ["y_names", "y runs from 0 to 1", "0 to 0"]),
+        (arrays(y=np.arange(20) % 2 - 1, y_names=["a", "b"]), ["y_names", "y runs from -1 to 0", "0 to 1"]),
+        (arrays(race_names=["a", "a"]), ["race_names", "a name twice, 'a'"]),
+        (arrays(race_names=["a", " "]), ["race_names", "no name for code 1"]),
+        (arrays(race_names=["a"]), ["race_names", "race runs from 0 to 1; the names are for 0 to 0"]),
+        (arrays(town_names=["a", "b"]), ["town_names without town"]),
+        (arrays(x=np.ones((20, 0))), ["x", "(20, 0)", "nothing is in it"]),
         (arrays(race_names=["a", "b", "c"]), ["'c'", "without examples"]),
         (arrays(split=np.zeros(19, int)), ["split", "19 entries"]),
         (arrays(split=np.zeros((20, 1), int)), ["split in", "shape (20, 1), not (20,)"]),
@@ -536,8 +541,11 @@ def arrays(**changed):
         (arrays(race_names="White"), ["race_names in", "shape ()"]),
         (arrays(split=np.ones(20, int)), ["train split is empty"]),
         (arrays(split=np.repeat([0, 1, 2, 3], 5)), ["split in"]),  # 3 is no split: examples must not vanish in silence
-        (arrays(split=np.array(["train", "test"])[np.arange(20) // 10]), ["split in"]),
-        (arrays(x=np.array([None] * 20)), ["plain arrays"]),  # pickled objects are not loaded
+        (arrays(split=np.array(["train", "best"])[np.arange(20) // 10]), ["column 'split' says 'best' in row 11"]),
+        (arrays(split=np.array(["0", "1"])[np.arange(20) // 10]), ["split in"]),
+        (arrays(x=np.array([None] * 20)), ["array 'x'", "Python objects", "x.astype(float)"]),  # which are not loaded
+        (arrays(race_names=np.array(["a", "b"], object)), ["array 'race_names'", "race_names.astype(str)"]),
+        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "no text in UTF-8"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
