@@ -149,7 +149,7 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
     from jaxprune.data.prepared import data_directory, find_prepared
 
     destination = data_directory(settings.directory or "")
-    source = Path(flags["directory"] or "")
+    source = Path(flags["directory"]) if flags["directory"] is not None else None
     if flags["npz"] is not None:
         for flag in ("directory", "table", "image-column", "columns", "split-column"):
             if flags[flag] is not None:
@@ -198,6 +198,8 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
         console.print(f"{report.converted:,} were turned upright or given the colours of the others", soft_wrap=True)
     for column in report.left_out:
         console.print(f"column left out: {column}", markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:

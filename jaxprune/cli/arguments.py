@@ -38,6 +38,7 @@ _DATASETS = """what to do:
   jaxprune datasets prepare NAME --directory FOLDER     build a set from its published files
   jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv
                                                         build a set of your own from a folder of images
+  jaxprune datasets prepare NAME --table TABLE.parquet  build one from images inside of a Parquet table
   jaxprune datasets prepare NAME --npz FILE.npz         build one from arrays, to be streamed or resized
 """
 _EXAMPLES = """examples:

@@ -1,6 +1,7 @@
 """Rows of people from a table (CSV or Parquet) as inputs, labels and groups."""
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import numpy as np
 
 from jaxprune.data.cells import Cell, is_missing, twin_notes
 from jaxprune.data.columns import FEW, BinsLike, number_column, read_bins
+from jaxprune.data.known import fit_name
 from jaxprune.data.normalisation import centred
 from jaxprune.data.people_columns import Kinds, Numbers, read_column, read_label
 from jaxprune.data.split_column import SPLIT_CODES, read_split
 from jaxprune.data.splitting import TEST_SHARE, cells_of, stratified
 from jaxprune.data.table import Column, Table
-from jaxprune.data.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, read_columns
+from jaxprune.data.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, image_columns, read_columns
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import attributes_of
 
@@ -61,6 +63,11 @@ def read_people(
     where = f"data.name: {path}"
     if missing not in _MISSING:
         raise UserError(f"data.missing: {missing!r} is none of the choices; give {' or '.join(_MISSING)}")
+    if images := image_columns(path, where):
+        raise UserError(
+            f"{where} holds images, in column {images[0]!r}; prepare it once, with: jaxprune datasets prepare "
+            f"{fit_name(path.stem)} --table {shlex.quote(str(path))}"
+        )
     cells = read_columns(path, where)
     split_column = split_column or ("split" if "split" in cells else "")
     _check_names(cells, label, group, split_column, leave_out)

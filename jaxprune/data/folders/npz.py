@@ -13,7 +13,9 @@ from jaxprune.data.arrays import (
     kinds_as_codes,
     read_arrays,
     split_codes,
+    split_notes,
 )
+from jaxprune.data.cells import twin_notes
 from jaxprune.data.columns import Bins
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.normalisation import is_image_bytes
@@ -49,6 +51,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         paths=_written(x, scratch),
         attributes=attributes,
         split=None if split is None else [SPLIT_NAMES[code] for code in split.astype(int)],
+        warnings=split_notes(arrays, path) + twin_notes((name, found.names) for name, found in attributes.items()),
         description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
     )
 
