@@ -63,11 +63,7 @@ def read_people(
     where = f"data.name: {path}"
     if missing not in _MISSING:
         raise UserError(f"data.missing: {missing!r} is none of the choices; give {' or '.join(_MISSING)}")
-    if images := image_columns(path, where):
-        raise UserError(
-            f"{where} holds images, in column {images[0]!r}; prepare it once, with: jaxprune datasets prepare "
-            f"{fit_name(path.stem)} --table {shlex.quote(str(path))}"
-        )
+    _refuse_images(path, where)
     cells = read_columns(path, where)
     split_column = split_column or ("split" if "split" in cells else "")
     _check_names(cells, label, group, split_column, leave_out)
@@ -92,6 +88,14 @@ def read_people(
         split=_split(cells, split_column, [labels[0], *strata], where), unused=unused, imputed=True,
         provenance=f"{path.name}, SHA-256 {_digest(path)}: {told}", notes=tuple(notes),
     )  # fmt: skip
+
+
+def _refuse_images(path: Path, where: str) -> None:
+    if images := image_columns(path, where):
+        raise UserError(
+            f"{where} holds images, in column {images[0]!r}; prepare it once, with: jaxprune datasets prepare "
+            f"{fit_name(path.stem)} --table {shlex.quote(str(path))}"
+        )
 
 
 def _check_names(cells: _Cells, label: str, group: str, split_column: str, leave_out: Sequence[str]) -> None:
