@@ -81,6 +81,22 @@ def test_encodings_that_spreadsheets_write(tmp_path, encoding):
     assert table_files.read_columns(tmp_path / "t.csv", "t") == {"ville": ["N\u00eemes"], "n": [1.5]}
 
 
+def test_names_of_columns_are_one_line(tmp_path):
+    (tmp_path / "t.csv").write_text('"hours\n per  week",n\n40,1\n')
+    assert list(table_files.read_columns(tmp_path / "t.csv", "t")) == ["hours per week", "n"]
+
+
+def test_damaged_parquet_is_one_line(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"income": [1, 0]}), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for damaged in (whole.replace(b"income", b"in\x80ome"), whole[:-20], b"PAR1"):
+        (tmp_path / "t.parquet").write_bytes(damaged)
+        with pytest.raises(UserError, match="cannot be read as Parquet") as caught:
+            table_files.read_columns(tmp_path / "t.parquet", "t")
+        assert "\n" not in str(caught.value)
+
+
 def test_labels_of_hugging_face_files_have_their_names(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}, "n": {"dtype": "int64", "_type": "Value"}}

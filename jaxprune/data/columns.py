@@ -106,7 +106,8 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
       bins: Rising edges of bins; a number on an edge is in the bin above it.
     """
     if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
-        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
+        with np.errstate(over="ignore"):  # what becomes infinite is still above every edge, or below
+            values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= FEW
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())

@@ -52,17 +52,18 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
     for member in members:
         name = member.filename
-        if not name.endswith(".npy") or "/" in name or "\\" in name:
+        if not name.endswith(".npy") or "/" in name or "\\" in name or not name.isprintable():
             raise UserError(
-                f"data.name: {path} holds {name[:60]!r}, which is no array; save arrays alone, with numpy.savez"
+                f"data.name: {path} holds {name[:60]!r}, which is no array with a plain name; save "
+                "such arrays alone, with numpy.savez"
             )
         if names.count(name) > 1:
             raise UserError(f"data.name: {path} holds two arrays named {name.removesuffix('.npy')!r}; save it anew")
         if member.flag_bits & _ENCRYPTED:
-            raise UserError(f"data.name: {path} is encrypted ({name}); save it anew, with numpy.savez")
+            raise UserError(f"data.name: {path} is encrypted ({name!r}); save it anew, with numpy.savez")
         if member.compress_type not in _STORED:
             raise UserError(
-                f"data.name: {path} is compressed in a way that is not known ({name}); save it anew, with numpy.savez"
+                f"data.name: {path} is compressed in a way that is not known ({name!r}); save it anew, with numpy.savez"
             )
     needed, free = sum(member.file_size for member in members), free_memory()
     if free is not None and needed > free:

@@ -79,7 +79,7 @@ def _read_csv(path: Path, where: str) -> dict[str, list[Cell]]:
         raise UserError(f"{where} cannot be read as CSV ({error}); mend it") from None
     if not rows:
         raise UserError(f"{where} is empty; give a first line of column names, and one row for each example")
-    names = [cell.strip() for cell in rows[0][1]]
+    names = [" ".join(cell.split()) for cell in rows[0][1]]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{where} has two columns named {twice!r}; rename one")
@@ -103,8 +103,17 @@ def _parquet(path: Path, where: str) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{where} cannot be read as Parquet ({str(error).splitlines()[0]}); mend it") from None
+    except UserError:
+        raise
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # those of damaged names as well
+        reason = " ".join(str(error)[:200].split()) or type(error).__name__
+        raise UserError(f"{where} cannot be read as Parquet ({reason}); mend it") from None
 
 
 def _read_parquet(path: Path, where: str) -> dict[str, list[Cell]]:
