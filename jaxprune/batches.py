@@ -21,19 +21,21 @@ def with_weights(batch: Any) -> Any:
     """Raise where the shapes of a batch disagree; fill in weights of 1.
 
     Args:
-      batch: A `Batch`, or what has its fields; `weight` may be None.
+      batch: A `Batch`, or what has its fields; `weight` may be None. Lists, tables of pandas and tensors of torch are
+        read as arrays.
 
     Returns:
-      The batch with weights [B] of a floating-point type.
+      The batch of arrays, with weights [B] of a floating-point type; truth values in labels or groups are 0 and 1.
 
     Raises:
-      UserError: The fields differ in length, or groups or weights have more than one axis.
+      UserError: The fields differ in length, groups or weights have more than one axis, or a field is no array.
     """
-    y, group, weight = (_array(leaf) for leaf in (batch.y, batch.group, batch.weight))
-    lengths = {"x": np.shape(batch.x)[:1], "y": y.shape[:1]}
+    x, y, group, weight = (_array(getattr(batch, n), f"batch.{n}") for n in ("x", "y", "group", "weight"))
+    y, group = (codes.astype(np.int32) if codes.dtype == bool else codes for codes in (y, group))
+    lengths = {"x": np.shape(x)[:1], "y": y.shape[:1]}
     n = lengths["y"][0] if y.ndim else 0
     if lengths["x"] != lengths["y"] or not y.ndim:
-        raise UserError(f"batch.y: shape {y.shape} for batch.x of shape {np.shape(batch.x)}; give one label per input")
+        raise UserError(f"batch.y: shape {y.shape} for batch.x of shape {np.shape(x)}; give one label per input")
     if weight is None:
         weight = np.ones(n, np.float32)
     for name, values in (("group", group), ("weight", weight)):
@@ -41,9 +43,9 @@ def with_weights(batch: Any) -> Any:
             raise UserError(f"batch.{name}: shape {values.shape} for {n} examples; give one {name} each, [{n}]")
     if not jnp.issubdtype(weight.dtype, jnp.floating):
         weight = weight.astype(np.float32)
-    if all(a is b for a, b in zip((y, group, weight), (batch.y, batch.group, batch.weight), strict=True)):
-        return batch
-    return batch._replace(y=y, group=group, weight=weight)
+    fields = {"x": x, "y": y, "group": group, "weight": weight}
+    changed = {name: field for name, field in fields.items() if field is not getattr(batch, name)}
+    return batch._replace(**changed) if changed else batch
 
 
 def check_batch(batch: Any, *, num_groups: int | None = None, num_classes: int | None = None) -> Any:
@@ -81,10 +83,10 @@ def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> 
     Raises:
       UserError: A group is out of range, or not whole.
     """
-    group, blank = _array(group), np.zeros(np.shape(group), np.int32)
+    group, blank = _array(group, "group"), np.zeros(np.shape(group), np.int32)
     if not jnp.issubdtype(group.dtype, jnp.integer):
         raise UserError(f"group: {group.dtype.name} values; give whole numbers, group.astype(int)")
-    weights: Any = np.ones(blank.shape, np.float32) if weight is None else _array(weight)
+    weights: Any = np.ones(blank.shape, np.float32) if weight is None else _array(weight, "weight")
     if np.shape(weights) != blank.shape:
         raise UserError(f"weight: shape {np.shape(weights)} for groups of shape {blank.shape}; give one weight each")
     _check_values(blank, group, weights, num_groups, None, where="")
@@ -102,9 +104,9 @@ def check_labels(y: Array, num_classes: int, weight: Array | None = None, *, whe
     Raises:
       UserError: A label is out of range.
     """
-    y = _array(y).reshape(-1)
+    y = _array(y, f"{where}y").reshape(-1)
     blank = np.zeros(y.shape, np.int32)
-    weight = np.ones(y.shape, np.float32) if weight is None else _array(weight).reshape(-1)
+    weight = np.ones(y.shape, np.float32) if weight is None else _array(weight, f"{where}weight").reshape(-1)
     _check_values(y, blank, weight, None, num_classes, where=where)
 
 
@@ -173,9 +175,22 @@ def check_classification(
     return check_batch(batch, num_groups=num_groups, num_classes=shape[-1])
 
 
-def _array(leaf: Any) -> Any:
-    """An array or None from itself, or from a list."""
-    return leaf if leaf is None or hasattr(leaf, "dtype") else np.asarray(leaf)
+def _array(leaf: Any, where: str = "") -> Any:
+    """An array from itself, or from what can be read as one; None and inputs that are read by row stay."""
+    if leaf is None or isinstance(leaf, np.ndarray | jax.Array | jax.ShapeDtypeStruct):
+        return leaf
+    if isinstance(getattr(leaf, "dtype", None), np.dtype) and not hasattr(leaf, "iloc"):  # that of pandas
+        return leaf
+    try:
+        found = np.asarray(leaf)
+    except (ValueError, TypeError, RuntimeError):  # ragged lists; tensors on a device or with a gradient
+        found = np.asarray(None)
+    if found.dtype == object:
+        kind = type(leaf).__name__
+        raise UserError(
+            f"{where}: this {kind} is no array of numbers; give a numpy or jax array, of one type and shape"
+        )
+    return found
 
 
 @jax.jit

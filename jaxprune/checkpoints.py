@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -16,7 +17,7 @@ def save(path: Path | str, tree: PyTree) -> None:
     """Saves the arrays of a pytree, replacing what was at `path` once the new checkpoint is whole.
 
     The arrays are stored by their path in the tree (`params/dense_0/kernel`), so that orbax alone reads them as a
-    flat dictionary, without jaxprune and without the classes of the tree.
+    flat dictionary, without jaxprune and without the classes of the tree. Random keys are stored as their data.
 
     Args:
       path: A folder.
@@ -59,7 +60,8 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
         raise
     except Exception as error:
         raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); {remedy}") from error
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+    leaves = [_as_key(arrays[name], leaf) for name, leaf in zip(wanted, jax.tree.leaves(like), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _check_fit(path: Path, stored: dict, wanted: dict) -> None:
@@ -77,7 +79,28 @@ def _check_fit(path: Path, stored: dict, wanted: dict) -> None:
 
 def _by_path(tree: PyTree) -> dict[str, jax.Array]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/") or "leaf": leaf for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="/") or "leaf": _plain(leaf) for path, leaf in leaves}
+
+
+def _plain(leaf: Any) -> Any:
+    """Random keys as the whole numbers that they are made of; other leaves as they are."""
+    if not _is_key(leaf):
+        return leaf
+    shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
+    return jax.eval_shape(jax.random.key_data, leaf) if shape_only else jax.random.key_data(leaf)
+
+
+def _as_key(array: jax.Array, like: Any) -> jax.Array:
+    """Whole numbers as random keys of the kind of `like`, where that is one."""
+    if not _is_key(like):
+        return array
+    kinds = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(array, impl=kinds[0])
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -153,7 +153,8 @@ def list_datasets(settings: Data) -> None:
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
     for line in known.FROM_TENSORFLOW.split("; "):
         console.print(line, soft_wrap=True)
-    console.print("(4) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
+    console.print("(4) CSV or Parquet: jaxprune run FILE.csv --data.label COLUMN --data.group COLUMN", soft_wrap=True)
+    console.print("(5) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
     console.print("jaxprune datasets prepare NAME --npz FILE.npz", soft_wrap=True)
     folder = data_directory(settings.directory or "")
     console.print(f"Prepared sets are looked for in {folder} (--data.directory).", style="dim", soft_wrap=True)
@@ -169,7 +170,7 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
     from jaxprune.data.prepared import data_directory, find_prepared
 
     destination = data_directory(settings.directory or "")
-    source = Path(flags["directory"] or "")
+    source = Path(flags["directory"]) if flags["directory"] is not None else None
     if flags["npz"] is not None:
         for flag in ("directory", "table", "image-column", "columns", "split-column"):
             if flags[flag] is not None:
@@ -218,6 +219,8 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
         console.print(f"{report.converted:,} were turned upright or given the colours of the others", soft_wrap=True)
     for column in report.left_out:
         console.print(f"column left out: {column}", soft_wrap=True)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from flax.core import freeze
 
 from jaxprune import losses, models, training
 from jaxprune.errors import UserError
@@ -149,8 +150,9 @@ def test_a_linen_module_gives_what_flax_gives():
 def test_a_linen_module_is_trained_as_any_network():
     module, x = LinenNetwork(), images(12, (4,))
     y = jnp.asarray(np.arange(12) % 3)
-    variables = module.init(jax.random.key(0), x, train=False)
+    variables = freeze(module.init(jax.random.key(0), x, train=False))  # as older programs keep them
     network, params, stats = models.from_linen(module, variables, rngs={"dropout": jax.random.key(1)})
+    assert {type(tree) for tree in (params, params["Dense_0"], stats, stats["batch_stats"])} == {dict}
     tx = optax.adam(0.05)
     state = training.init_state(params, tx, stats)
     step = training.make_step(network, losses.cross_entropy, tx)

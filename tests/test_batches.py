@@ -322,3 +322,52 @@ def test_other_tasks_are_audited_in_the_form_that_the_manual_gives():
     errors = scores[:, 0] ** 2
     means = group_mean(errors, PEOPLE.group, G)[0]
     np.testing.assert_allclose(means, [np.mean(errors[PEOPLE.group == a]) for a in range(G)], rtol=1e-6)
+
+
+class Tensor:
+    """As a tensor of torch: an array to numpy alone, with a type that is not numpy's."""
+
+    def __init__(self, values, gradient=False):
+        self.values, self.gradient, self.dtype, self.shape = np.asarray(values), gradient, "torch.int64", ()
+
+    def __array__(self, dtype=None, copy=None):
+        if self.gradient:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        return self.values
+
+
+TRUTHS = PEOPLE._replace(y=PEOPLE.y % 2)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "streaming.evaluate", "group_gradients", "fit"])
+def test_whatever_holds_numbers_is_read_as_arrays(name):
+    def call(batch):
+        result = fit(batch)[1] if name == "fit" else (CLASSIFIED | LABELLED)[name](linear, PARAMS, batch)
+        return jax.tree.map(np.asarray, [leaf for leaf in jax.tree.leaves(result) if hasattr(leaf, "dtype")])
+
+    expected = call(TRUTHS)
+    for given in (
+        Batch(*(field.tolist() for field in TRUTHS)),
+        Batch(*map(Tensor, TRUTHS)),
+        TRUTHS._replace(y=TRUTHS.y == 1, group=TRUTHS.group == 1),
+        TRUTHS._replace(y=jnp.asarray(TRUTHS.y == 1)),
+    ):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), call(given), expected)
+
+
+def test_tables_of_pandas_are_read_as_arrays():
+    pandas = pytest.importorskip("pandas")
+    rows = range(5, 17)  # an index that is not that of the rows
+    given = Batch(pandas.DataFrame(PEOPLE.x, rows), *(pandas.Series(field, rows) for field in PEOPLE[1:]))
+    found, expected = (CLASSIFIED["evaluate"](linear, PARAMS, batch) for batch in (given, PEOPLE))
+    np.testing.assert_allclose(found.loss, expected.loss)
+    np.testing.assert_allclose(fit(given)[1]["loss"], fit(PEOPLE)[1]["loss"])
+    text = given._replace(y=pandas.Series(["a"] * 12, dtype=object))
+    assert "batch.y: this Series is no array of numbers" in message(CLASSIFIED["evaluate"], linear, PARAMS, text)
+
+
+@pytest.mark.parametrize("field", [[[1, 2], [3]] * 6, Tensor([1], gradient=True), object()])
+def test_what_holds_no_numbers_is_refused(field):
+    for name in ("x", "y", "group"):
+        said = message(CLASSIFIED["evaluate"], linear, PARAMS, PEOPLE._replace(**{name: field}))
+        assert f"batch.{name}: this {type(field).__name__} is no array of numbers" in said

@@ -88,7 +88,10 @@ def test_edges_of_its_own_cut_the_label_too(doses) -> None:
     ("bins", "said"),
     [
         (("aeg=30",), r"data\.bins: unknown column 'aeg'; did you mean 'age'.*known: age, dose, score, sex, y"),
-        (("sex=1",), r"data\.bins: sex is not a column of numbers; .*those that can be binned: y, age, dose, score"),
+        (
+            ("sex=1",),
+            r"data\.bins: sex is not a column of numbers: 'f' is none; .*those that can be binned: y, age, dose, score",
+        ),
     ],
 )
 def test_edges_that_would_do_nothing_are_refused(doses, bins, said) -> None:

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from jaxprune import checkpoints, mitigation, pruning, training
+from jaxprune import checkpoints, mitigation, models, pruning, training
 from jaxprune.errors import UserError
 from jaxprune.files import check_seal, seal, whole_folder, write_atomically
 
@@ -23,6 +24,34 @@ def equal(one, other) -> None:
 def test_what_is_saved_comes_back(tmp_path) -> None:
     checkpoints.save(tmp_path / "c", tree())
     equal(checkpoints.restore(tmp_path / "c", jax.eval_shape(tree)), tree())
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_random_keys_come_back(tmp_path, kind) -> None:
+    """As a network with dropout has them among its statistics."""
+    saved = {
+        "one": jax.random.key(3, impl=kind),
+        "many": jax.random.split(jax.random.key(4, impl=kind), 5),
+        "w": jnp.ones(2),
+    }
+    checkpoints.save(tmp_path / "c", saved)
+    for like in (saved, jax.eval_shape(lambda: saved)):
+        found = checkpoints.restore(tmp_path / "c", like)
+        assert jax.tree.structure(found) == jax.tree.structure(saved)
+        for name in ("one", "many"):
+            assert found[name].dtype == saved[name].dtype
+            np.testing.assert_array_equal(jax.random.key_data(found[name]), jax.random.key_data(saved[name]))
+        assert jax.random.normal(found["one"]) == jax.random.normal(saved["one"])
+
+
+def test_a_training_state_with_dropout_comes_back(tmp_path) -> None:
+    rngs = nnx.Rngs(0)
+    _, params, stats = models.from_nnx(nnx.Sequential(nnx.Linear(2, 2, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)))
+    state = training.init_state(params, optax.sgd(0.1), stats)
+    checkpoints.save(tmp_path / "c", state)
+    found = checkpoints.restore(tmp_path / "c", state)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [leaf.dtype for leaf in jax.tree.leaves(state)]
 
 
 def test_a_training_state_with_masks_and_multipliers_comes_back(tmp_path) -> None:

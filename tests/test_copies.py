@@ -34,7 +34,8 @@ def expected(images: np.ndarray, split: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def saved(path, images, split, **more) -> str:
-    np.savez(path, x=images, y=np.arange(len(images)) % 2, split=split, **more)
+    words = np.array(["train", "test", "validation"])[split]
+    np.savez(path, x=images, y=np.arange(len(images)) % 2, split=words, **more)
     return str(path)
 
 

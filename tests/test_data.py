@@ -16,7 +16,7 @@ from jaxprune import data
 from jaxprune.data.arrays import read_npz
 from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
-from jaxprune.data.splitting import stratified
+from jaxprune.data.splitting import cells_of, stratified
 from jaxprune.errors import UserError
 from jaxprune.types import Batch
 
@@ -525,10 +525,15 @@ def arrays(**changed):
         (arrays(y=with_value(np.arange(20.0), 4, np.nan)), ["'y'", "1 value that", "NaN"]),
         (arrays(race=with_value(np.arange(20.0), [4, 5], np.inf)), ["'race'", "2 values that", "infinite"]),
         (arrays(y=np.arange(19)), ["'y'", "(19,)"]),
-        (arrays(race=np.array(["a", "b"])[np.arange(20) % 2]), ["'race'", "<U1", "is numbers"]),
+        (arrays(race=np.array([["a", "b"]] * 20)), ["'race'", "shape (20, 2)"]),
         (arrays(race=np.zeros((20, 1), int)), ["'race'", "(20, 1)"]),
-        (arrays(y=np.arange(20) % 2 - 1), ["label -1"]),
-        (arrays(y_names=["only"]), ["label 1", "0 to 0"]),
+        (arrays(y_names=["only"]), ["y_names", "y runs from 0 to 1", "0 to 0"]),
+        (arrays(y=np.arange(20) % 2 - 1, y_names=["a", "b"]), ["y_names", "y runs from -1 to 0", "0 to 1"]),
+        (arrays(race_names=["a", "a"]), ["race_names", "a name twice, 'a'"]),
+        (arrays(race_names=["a", " "]), ["race_names", "no name for code 1"]),
+        (arrays(race_names=["a"]), ["race_names", "race runs from 0 to 1; the names are for 0 to 0"]),
+        (arrays(town_names=["a", "b"]), ["town_names without town"]),
+        (arrays(x=np.ones((20, 0))), ["x", "(20, 0)", "nothing is in it"]),
         (arrays(race_names=["a", "b", "c"]), ["'c'", "without examples"]),
         (arrays(split=np.zeros(19, int)), ["split", "19 entries"]),
         (arrays(split=np.zeros((20, 1), int)), ["split in", "shape (20, 1), not (20,)"]),
@@ -536,8 +541,11 @@ def arrays(**changed):
         (arrays(race_names="White"), ["race_names in", "shape ()"]),
         (arrays(split=np.ones(20, int)), ["train split is empty"]),
         (arrays(split=np.repeat([0, 1, 2, 3], 5)), ["split in"]),  # 3 is no split: examples must not vanish in silence
-        (arrays(split=np.array(["train", "test"])[np.arange(20) // 10]), ["split in"]),
-        (arrays(x=np.array([None] * 20)), ["plain arrays"]),  # pickled objects are not loaded
+        (arrays(split=np.array(["train", "best"])[np.arange(20) // 10]), ["column 'split' says 'best' in row 11"]),
+        (arrays(split=np.array(["0", "1"])[np.arange(20) // 10]), ["split in"]),
+        (arrays(x=np.array([None] * 20)), ["array 'x'", "Python objects", "x.astype(float)"]),  # which are not loaded
+        (arrays(race_names=np.array(["a", "b"], object)), ["array 'race_names'", "race_names.astype(str)"]),
+        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "no text in UTF-8"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -680,3 +688,23 @@ def test_wrong_settings_are_errors_that_help(name, settings, said):
     message = user_error(data.load, name, **settings)
     for words in said:
         assert words in message
+
+
+def test_splits_are_even_over_the_label_however_many_columns_there_are(tmp_path):
+    """The product of the numbers of kinds of 70 columns does not fit 64 bits."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [900, 100])
+    columns = {f"c{i}": rng.integers(0, 2, 1000) for i in range(70)}
+    np.savez(tmp_path / "wide.npz", x=rng.normal(size=(1000, 2)), y=y, **columns)
+    dataset = data.load(str(tmp_path / "wide.npz"))
+    assert [int(dataset.split(split).y.sum()) for split in data.SPLITS] == [64, 16, 20]
+
+
+def test_cells_are_numbered_in_the_order_of_their_columns():
+    columns = [np.array([1, 0, 1, 0, 7]), np.array([0, 5, 0, -3, 0], np.int8), np.array([2, 2, 9, 2, 2], np.uint8)]
+    np.testing.assert_array_equal(cells_of(columns), [2, 1, 3, 0, 4])
+
+
+def test_a_label_of_one_class_is_refused(tmp_path):
+    np.savez(tmp_path / "one.npz", **arrays(y=np.zeros(20, int), y_names=["no", "yes"]))
+    assert "data.label: y is 'no' for every example" in user_error(data.load, str(tmp_path / "one.npz"))

@@ -42,7 +42,7 @@ def test_every_set_is_listed_with_licence_size_groups_and_how_to_get_it(tmp_path
     assert "jaxprune datasets prepare NAME --npz FILE.npz" in lines
     rows = {line.split()[0]: line for line in lines if line.strip()}
     for name in ("cifar10", "cifar100", "svhn_cropped", "mnist", "fashion_mnist", "celeb_a", "utkface", "fairface",
-                 "adult", "digits", "synthetic", "FILE.npz", "folder"):  # fmt: skip
+                 "adult", "digits", "synthetic", "FILE.csv", "FILE.npz", "folder"):  # fmt: skip
         entry = data.KNOWN_SETS[name]
         for part in (entry.licence, entry.groups, entry.how, f"{entry.examples:,}" if entry.examples else "-"):
             assert part in rows[name], name
@@ -126,7 +126,7 @@ def test_a_set_of_tensorflow_datasets_that_is_not_known_can_be_prepared(tmp_path
         assert "did you mean 'mnist'" in message
 
 
-@pytest.mark.parametrize("name", ["people.csv", "my faces", ""])
+@pytest.mark.parametrize("name", ["people.xls", "my faces", ""])
 def test_what_is_no_name_of_a_set_is_not_to_be_prepared(tmp_path, name) -> None:
     with pytest.raises(UserError, match="unknown data set") as caught:
         data.load(name, directory=str(tmp_path))

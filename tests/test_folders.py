@@ -437,7 +437,7 @@ def test_the_kinds_of_columns(tmp_path) -> None:
         ("0-2", "3-9", "10-19", "more than 70"),
     )
     assert attribute(csv_column(tmp_path, "01", "02")) == ([0, 1], ("01", "02")), "codes, not numbers"
-    assert attribute(csv_column(tmp_path, "a", "", "None")) == ([1, 2, 0], ("None", "a", "missing"))
+    assert attribute(csv_column(tmp_path, "b", "", "None", " n/a ", "NaN", "?")) == ([0, *[1] * 5], ("b", "missing"))
     assert attribute(csv_column(tmp_path, " a  b ", "a b")) == ([0, 0], ("a b",))
     assert attribute([True, False]) == ([1, 0], ("False", "True"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprune import auditing, config, data, losses, models, theory, training
-from jaxprune.data.normalisation import image_sums, normalise_with
+from jaxprune.data.normalisation import centred, image_sums, normalise_with
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.types import Batch, as_network
 
@@ -152,3 +152,32 @@ def test_the_pipeline_puts_the_normalisation_before_the_network() -> None:
     expected = bare.freeze(stats)(params, np.asarray(digits.normalise(digits.test.x[:5])))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert {experiment.on_device(split).x.dtype for split in data.SPLITS} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64, np.int32])
+def test_rows_keep_a_small_signal_on_a_large_offset(tmp_path, kind):
+    """Seconds since 1970 have steps of 128 as float32."""
+    rng = np.random.default_rng(0)
+    signal = rng.permutation(200)
+    x = np.stack([1_700_000_000 + signal, signal], axis=1).astype(kind)
+    np.savez(tmp_path / "rows.npz", x=x, y=np.arange(200) % 2)
+    dataset = data.load(str(tmp_path / "rows.npz"))
+    for split in data.SPLITS:
+        inputs = dataset.split(split).x
+        assert inputs.dtype == np.float32
+        np.testing.assert_allclose(inputs[:, 0], inputs[:, 1], atol=1e-5)
+    np.testing.assert_allclose(dataset.train.x.std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(dataset.train.x.mean(0), 0, atol=1e-5)
+
+
+def test_centred_rows_keep_the_range_of_float32_and_what_is_no_number():
+    wide = np.array([[1e300, 1e-300, 5, np.nan, np.inf], [3e300, 2e-300, 7, 1, 1], [2e300, 4e-300, 6, 3, 2]])
+    found = centred(wide)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 2], [-1, 1, 0])
+    np.testing.assert_allclose(found[:, 0] / found[1, 0], [-1, 1, 0])
+    np.testing.assert_allclose(found[:, 1] / found[2, 1], [-0.5, 0, 1], rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 3], [np.nan, -1, 1])
+    assert np.isinf(found[0, 4])
+    single = np.array([[0.1, 1e6 + 0.125]], np.float32)
+    np.testing.assert_array_equal(centred(single), single)

@@ -53,6 +53,8 @@ def make_files(folder: Path) -> None:
         picture(folder / "FAIRFACE" / part / f"{i}.jpg", i)
         labels[part].append(f"{part}/{i}.jpg,20-29,{('Male', 'Female')[i % 2]},{('White', 'Black')[i // 2 % 2]},True")
     (folder / "people.csv").write_text("\n".join(table))
+    census = [f"{('low', 'high')[i % 2]},{('II', 'IV')[i // 2 % 2]},{20 + i % 40},{i % 7},x" for i in range(n)]
+    (folder / "census.csv").write_text("\n".join(["income,race,age,zip,part", *census]))
     for part, lines in labels.items():
         (folder / "FAIRFACE" / f"fairface_label_{part}.csv").write_text("\n".join(lines))
 

@@ -108,7 +108,7 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if words and len(names) != 1:
         raise UserError(f"datasets {action}: give the name of one data set")
     settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
-    if action == "prepare" and options.directory is None and options.npz is None:
+    if action == "prepare" and options.directory is None and options.npz is None and options.table is None:
         raise UserError(
             "datasets prepare: --directory is missing; give the folder of the published files or images (or --npz)"
         )

@@ -40,6 +40,7 @@ _DATASETS = """what to do:
   jaxprune datasets prepare NAME --directory FOLDER     build a set from its published files
   jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv
                                                         build a set of your own from a folder of images
+  jaxprune datasets prepare NAME --table TABLE.parquet  build one from images inside of a Parquet table
   jaxprune datasets prepare NAME --npz FILE.npz         build one from arrays, to be streamed or resized
 """
 _EXAMPLES = """examples:
@@ -48,6 +49,7 @@ _EXAMPLES = """examples:
   jaxprune run --data.group 'race*sex'           intersections
   jaxprune run --audit.groups race sex 'race*sex'    several groupings in one report
   jaxprune run --prune.sparsities 0.5 0.9 --train.epochs 3
+  jaxprune run people.csv --data.label income --data.group race    your own table
   jaxprune run my.toml --out runs/mine           your own settings
   jaxprune compare compare_adult                 every way to repair the harm, on one protocol
   jaxprune configs adult > my.toml               a file to begin from
@@ -119,7 +121,9 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    what = "a TOML file, the name of a shipped config, or the folder of a run; adult without it"
+    what = (
+        "a TOML file, a shipped config's name, a file of data (npz, CSV, Parquet), or a run's folder; adult without it"
+    )
     parser.add_argument("config", nargs="?", help=what)
     group = parser.add_argument_group("where and how")
     group.add_argument("--out", type=Path, help="output folder (runs/<name>)")

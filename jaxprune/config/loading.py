@@ -17,12 +17,15 @@ _LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: 3e38}  # what 32 bits h
 _DEEPEST = 3  # sections, settings, their parts
 _LONGEST = 60  # characters of a value in a message
 
+_DATA_FILES = (".npz", ".csv", ".tsv", ".parquet", ".pq")
+
 
 def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a config with overrides.
 
     Args:
-      source: A TOML file or the name of a shipped config; None for the default one.
+      source: A TOML file or the name of a shipped config; or a file of data (npz, CSV or Parquet), for the default
+        config with these data; None for the default config.
       overrides: Setting path, such as `train.epochs`, -> value; a text is read as the type of the setting.
 
     Returns:
@@ -32,7 +35,12 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
       UserError: A file is missing or is not TOML, a setting is unknown, or a value is of the wrong type or range.
     """
     where, values = "command line", {}
-    if source is not None:
+    if source is not None and Path(source).suffix.lower() in _DATA_FILES:
+        named = (overrides or {}).get("data.name", source)
+        if named != source:
+            raise UserError(f"data.name: {named} and {source} are both given; leave one out")
+        values = {"data": {"name": source}}
+    elif source is not None:
         path = find(source)
         where = str(path)
         values = _read(path)

@@ -21,7 +21,9 @@ class _Section(BaseModel):
 class Data(_Section):
     """Which people."""
 
-    name: str = Field(default="adult", description="a data set (see: jaxprune datasets) or the path of an npz file")
+    name: str = Field(
+        default="adult", description="a data set (see: jaxprune datasets), or an npz, CSV or Parquet file"
+    )
     label: str = Field(default="", description="what is predicted; empty for the data set's own")
     group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
@@ -37,6 +39,13 @@ class Data(_Section):
     directory: str | None = Field(default=None, description="folder of prepared sets (tensorflow-datasets' own)")
     bins: tuple[float | str, ...] | None = Field(
         default=None, description="edges that bin numeric attributes, as 30 60; or each its own, as age=30,60 dose=0.7"
+    )
+    missing: Literal["category", "drop"] | None = Field(
+        default=None, description="missing values of a table: a kind of their own, or their rows left out (category)"
+    )
+    split_column: str | None = Field(default=None, description="the column of a table that says the split (split)")
+    leave_out: tuple[str, ...] | None = Field(
+        default=None, description="columns of a table that are no inputs, beside the label and the groups"
     )
     image_size: int | None = Field(default=None, ge=1, description="pixels a side to resize prepared images to")
     min_group_size: int = Field(

@@ -10,6 +10,7 @@ from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder
 from jaxprune.data.known import KNOWN_SETS, KnownSet
 from jaxprune.data.loading import load
 from jaxprune.data.normalisation import Normalise
+from jaxprune.data.people_table import is_table_file
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import SOURCES
 from jaxprune.data.synthetic import SyntheticDesign
@@ -35,6 +36,7 @@ __all__ = [
     "epoch_indices",
     "from_arrays",
     "horizontal_flip",
+    "is_table_file",
     "load",
     "prepare_fairface",
     "prepare_folder",

@@ -1,15 +1,16 @@
 """Your own arrays, from an npz file."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxprune.data.cells import kinds_of, natural
 from jaxprune.data.columns import FEW, Bins, BinsLike, not_finite, number_column, read_bins
-from jaxprune.data.normalisation import is_image_bytes
-from jaxprune.data.splitting import TEST_SHARE, copies_of, stratified_units
+from jaxprune.data.normalisation import centred, is_image_bytes
+from jaxprune.data.npz_files import read_npz_file
+from jaxprune.data.split_column import read_split
+from jaxprune.data.splitting import TEST_SHARE, cells_of, copies_of, stratified_units
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
@@ -51,16 +52,19 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
         standardise=np.ones(x.shape[1], bool) if x.ndim == 2 else None,
         provenance=str(arrays.get("provenance", path)),
         unused=unused,
+        notes=tuple(split_notes(arrays, path)),
     )
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name, checked; images are [N, H, W, channels], what is not bytes is float32.
+    """The arrays of an npz file by name, checked.
+
+    Images are [N, H, W, channels]. Inputs that are not images of bytes are float32, rows about their medians.
 
     Raises:
       UserError: The file is missing, is not an npz file, or an array is missing or not fit.
     """
-    arrays = _read(path)
+    arrays = read_npz_file(path)
     for name in ("x", "y"):
         if name not in arrays:
             raise UserError(f"data.name: {path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
@@ -70,10 +74,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             f"data.name: x in {path} is {x.dtype} with {x.ndim} axes; give numbers, as rows [N, F] or images "
             "[N, H, W, channels]"
         )
+    if not x.size:
+        raise UserError(f"data.name: x in {path} has shape {x.shape}: nothing is in it; give examples with features")
     x = x[..., None] if x.ndim == 3 else x
-    arrays["x"] = x if is_image_bytes(x) else x.astype(np.float32)
+    arrays["x"] = x if is_image_bytes(x) else centred(x) if x.ndim == 2 else x.astype(np.float32)
     for name in column_names(arrays):
+        if arrays[name].dtype.kind == "U" and f"{name}_names" not in arrays:
+            texts = kinds_of(arrays[name].reshape(-1).tolist())
+            code = {kind: i for i, kind in enumerate(sorted(set(texts), key=natural))}
+            arrays[f"{name}_names"] = np.array(list(code))
+            arrays[name] = np.array([code[text] for text in texts], np.int32).reshape(arrays[name].shape)
         _check_column(arrays, name, path)
+    for name in (name for name in arrays if name.endswith("_names") and name.removesuffix("_names") not in arrays):
+        codes = name.removesuffix("_names")
+        raise UserError(f"data.name: {path} holds {name} without {codes}; add the codes, or leave the names out")
     if "split" in arrays:
         _check_split(arrays["split"], len(x), path)
     return arrays
@@ -82,17 +96,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def column_names(arrays: Mapping[str, np.ndarray]) -> list[str]:
     """The arrays that are labels or attributes."""
     return [name for name in arrays if name not in _NO_COLUMNS and not name.endswith("_names")]
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            return dict(z)
-    except FileNotFoundError:
-        raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        kind = type(error).__name__
-        raise UserError(f"data.name: {path} cannot be read as an npz file of plain arrays ({kind})") from None
 
 
 def _check_column(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> None:
@@ -106,9 +109,24 @@ def _check_column(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> No
         raise UserError(
             f"data.name: array {name!r} in {path} {bad}; give a number for each example, or leave the array out"
         )
-    if names is not None and names.ndim != 1:
+    if names is not None:
+        _check_names(name, values, names, path)
+
+
+def _check_names(name: str, values: np.ndarray, names: np.ndarray, path: Path) -> None:
+    where = f"data.name: {name}_names in {path}"
+    if names.ndim != 1:
+        raise UserError(f"{where} has shape {names.shape}; give one name for each code, as a list")
+    texts = list(map(str, names))
+    for code, text in enumerate(texts):
+        if not text.strip():
+            raise UserError(f"{where} has no name for code {code}; give each code a name")
+    if len(set(texts)) < len(texts):
+        twice = next(text for i, text in enumerate(texts) if text in texts[:i])
+        raise UserError(f"{where} has a name twice, {twice[:40]!r}; give each code its own")
+    if len(values) and (values.min() < 0 or values.max() >= len(texts)):
         raise UserError(
-            f"data.name: {name}_names in {path} has shape {names.shape}; give one name for each code, as a list"
+            f"{where}: {name} runs from {values.min()} to {values.max()}; the names are for 0 to {len(texts) - 1}"
         )
 
 
@@ -117,10 +135,14 @@ def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Co
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
     given = {name: arrays[name] for name in column_names(arrays)}
-    bins.check_names([n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"], given)
+    numbers = [n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"]
+    bins.check_names(numbers, {n: code_names(arrays, n) if f"{n}_names" in arrays else () for n in given})
     for name, values in given.items():
         if is_code(name, arrays, bins):
             columns[name] = values, code_names(arrays, name)
+            continue
+        if name == "y" and name not in bins.named and begins_elsewhere(values):
+            columns[name] = kinds_as_codes(values)
             continue
         found = number_column(name, values, bins.of(name))
         if isinstance(found, str):
@@ -134,7 +156,7 @@ def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
     """Whether an array is codes, rather than numbers that are to be binned or named by themselves.
 
     Codes have names, or are whole numbers from 0 without a gap that no bin cuts. A label may have gaps and is not cut:
-    a class without examples is still a class; only edges of its own cut it.
+    a class without examples is still a class; only edges of its own cut it. Labels from 1 are no codes.
     """
     values = arrays[name]
     if f"{name}_names" in arrays or values.dtype == bool:
@@ -143,11 +165,22 @@ def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
         return False
     edges = bins.of(name)
     if name == "y" and name not in bins.named:
-        return values.max(initial=0) < len(values) and not (edges and values.min(initial=0) < 0)
+        return values.min() == 0 and values.max() < len(values)
     kinds = np.unique(values)
     if name == "age" and len(kinds) > FEW:  # years, also where no year is missing
         return False
     return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, edges))) <= 1
+
+
+def begins_elsewhere(y: np.ndarray) -> bool:
+    """Whether labels are classes that are counted from another number than 0, such as 1."""
+    return y.dtype.kind in "iu" and y.min() > 0 and y.max() < len(y)
+
+
+def kinds_as_codes(values: np.ndarray) -> Column:
+    """The numbers that occur, as codes with the numbers for names."""
+    kinds, codes = np.unique(values, return_inverse=True)
+    return codes.reshape(-1).astype(np.int32), tuple(map(str, kinds))
 
 
 def code_names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
@@ -159,12 +192,31 @@ def code_names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
 
 def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np.ndarray:
     """[N] the splits of the file; or, where it has none, a fifth of the examples as the test split."""
-    if "split" in arrays:
-        return arrays["split"]
-    x = arrays["x"]
-    cells = np.unique(np.stack(strata), axis=1, return_inverse=True)[1]
+    split, x = split_codes(arrays), arrays["x"]
+    if split is not None:
+        return split
     unit = copies_of(x) if is_image_bytes(x) else np.arange(len(x))
-    return stratified_units(cells.reshape(-1), unit, TEST_SHARE).astype(np.uint8)
+    return stratified_units(cells_of(strata), unit, TEST_SHARE).astype(np.uint8)
+
+
+def split_codes(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[N] the splits of the file, 0 train, 1 test and 2 validation; None where it has none."""
+    split = arrays.get("split")
+    if split is not None and split.dtype.kind == "U":
+        return read_split(split.tolist(), "split", "data.name")
+    return split
+
+
+def split_notes(arrays: Mapping[str, np.ndarray], path: Path) -> list[str]:
+    """A sentence about numbers of splits, which other sets count in another order; none about words."""
+    split = arrays.get("split", np.zeros(1, int))
+    of = np.zeros(3, int) if split.dtype.kind == "U" else np.bincount(split.astype(np.intp), minlength=3)
+    if not (of[1] and of[2]):
+        return []
+    return [
+        f"split in {path.name}: 1 is read as test ({of[1]:,} examples) and 2 as validation ({of[2]:,}), the other way "
+        "round than in CelebA; write the words train, validation and test to be sure"
+    ]
 
 
 def _check_split(split: np.ndarray, n: int, path: Path) -> None:
@@ -174,5 +226,10 @@ def _check_split(split: np.ndarray, n: int, path: Path) -> None:
         )
     if len(split) != n:
         raise UserError(f"data.name: split in {path} has {len(split)} entries for {n} examples; give one for each")
-    if split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
-        raise UserError(f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation)")
+    if split.dtype.kind == "U" and not np.isin(split, ("0", "1", "2")).any():
+        read_split(split.tolist(), "split", f"data.name: {path}")
+    elif split.dtype.kind not in "iub" or not np.isin(split, (0, 1, 2)).all():
+        raise UserError(
+            f"data.name: split in {path} holds other values than 0 (train), 1 (test) and 2 (validation); write "
+            "these, or the words"
+        )

@@ -7,7 +7,8 @@ from typing import Any
 
 from jaxprune.data.integrity import check_shards, in_another_format, read_info
 from jaxprune.data.known import FROM_TENSORFLOW, KNOWN_SETS, KnownSet
-from jaxprune.data.prepared import SPLIT_CODES, data_directory, find_prepared
+from jaxprune.data.prepared import data_directory, find_prepared
+from jaxprune.data.split_column import SPLIT_CODES
 from jaxprune.errors import UserError, unknown
 
 

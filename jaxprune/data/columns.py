@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxprune.data.cells import no_number
 from jaxprune.data.table import Column
 from jaxprune.errors import UserError, unknown
 
@@ -33,15 +34,22 @@ class Bins:
         """The edges of a column."""
         return self.named.get(column, self.others)
 
-    def check_names(self, numbers: Iterable[str], columns: Iterable[str]) -> None:
-        """Raises for edges of a column that there is not, or that is not one of numbers: they would do nothing."""
-        numbers, columns = list(numbers), list(columns)
+    def check_names(self, numbers: Iterable[str], columns: Mapping[str, Sequence[str]]) -> None:
+        """Raises for edges of a column that there is not, or that is not one of numbers: they would do nothing.
+
+        Args:
+          numbers: The columns of numbers.
+          columns: All columns, each with the names of its kinds, if it has any.
+        """
+        numbers = list(numbers)
         for name in self.named:
             if name not in columns:
                 raise unknown("column", name, columns, where="data.bins", listed=True)
             if name not in numbers:
                 binned = f"those that can be binned: {', '.join(numbers)}" if numbers else "none can be binned"
-                raise UserError(f"data.bins: {name} is not a column of numbers; leave it out ({binned})")
+                odd = no_number(columns[name])
+                why = "" if odd is None else f": {odd[:40]!r} is none"
+                raise UserError(f"data.bins: {name} is not a column of numbers{why}; leave it out ({binned})")
 
 
 def read_bins(bins: BinsLike) -> Bins:
@@ -98,7 +106,8 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
       bins: Rising edges of bins; a number on an edge is in the bin above it.
     """
     if values.dtype.kind == "f":  # stored in float32: an edge of 0.7 must be the 0.7 that is stored
-        values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
+        with np.errstate(over="ignore"):  # what becomes infinite is still above every edge, or below
+            values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= FEW
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())

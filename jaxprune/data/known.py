@@ -48,7 +48,8 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "adult": KnownSet("CC BY 4.0", 48_842, 0.5, "race, sex, education, ...", "in the package"),
     "digits": KnownSet("CC BY 4.0", 1_797, 0.05, "digit", "in the package"),
     "synthetic": KnownSet("none needed", 17_600, 0, "cell: size, margin, noise", "made when asked for"),
-    "FILE.npz": KnownSet("yours", 0, 0, "any array in it", "numpy.savez (4)"),
+    "FILE.csv": KnownSet("yours", 0, 0, "any column", "a row for each person (4)"),
+    "FILE.npz": KnownSet("yours", 0, 0, "any array in it", "numpy.savez (5)"),
     "folder": KnownSet("yours", 0, 0, "any column of a table", "prepare with a table (2)", FROM_TABLE),
     "utkface": _by_files("research only", 23_704, 107),
     "fairface": _by_files("CC BY 4.0", 97_698, 563),
@@ -59,7 +60,7 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "mnist": _by_tensorflow("CC BY-SA 3.0", 70_000, 12, "label: 10 digits"),
     "fashion_mnist": _by_tensorflow("MIT", 70_000, 31, "label: 10 kinds"),
 }
-PLACEHOLDERS = ("FILE.npz", "folder")  # that stand for sets of your own
+PLACEHOLDERS = ("FILE.csv", "FILE.npz", "folder")  # that stand for sets of your own
 
 
 def fit_name(name: str) -> str:

@@ -8,12 +8,13 @@ import numpy as np
 
 from jaxprune.data import resampling
 from jaxprune.data.attributes import Attributes, check_attributes
+from jaxprune.data.cells import twin_notes
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.grouping import keep_groups
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
 from jaxprune.data.records import RecordImages
 from jaxprune.data.sources import read_table
-from jaxprune.data.splitting import TEST_SHARE, copies_of, crossing, stratified_units
+from jaxprune.data.splitting import TEST_SHARE, cells_of, copies_of, crossing, stratified_units
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError
 from jaxprune.groups import attributes_of, intersect
@@ -37,13 +38,12 @@ def load(
 ) -> Dataset:
     """A data set by name, grouped, split and normalised.
 
-    The validation split is cut from the training part, evenly from every label and group, the same one at every
-    call. Rows, and images of floats, are normalised with the moments of the training split. Images of bytes stay bytes;
-    `Dataset.normalise`, put before the network, does the same to them on the device.
+    The validation split is cut from the training part, evenly from every label and group, the same one at every call.
+    Inputs are normalised with the moments of the training split: images of bytes by `Dataset.normalise`, on the device.
 
     Args:
-      name: A name in `SOURCES`, the path of an npz file (docs/data.md describes its arrays), or the name of a set that
-        tensorflow-datasets has prepared.
+      name: A name in `SOURCES` or of a set that tensorflow-datasets has prepared; or the path of an npz file, or of a
+        table (CSV or Parquet) with a row for each person: docs/data.md describes both.
       group: What forms the groups: an attribute, or several crossed ("race*sex"); None for the source's default.
       label: What is predicted; None for the source's default.
       validation: The share of the training part that becomes the validation split.
@@ -53,9 +53,9 @@ def load(
       upsample_group: A group whose training examples are repeated.
       upsample_times: How often they are to occur.
       balance: Whether small groups are repeated until every group is as large as the largest.
-      min_group_size: Groups with fewer examples than this in any split are left out and named among the warnings.
-      stream: Whether the images of a prepared set stay on disk and are decoded as they are used, for sets larger than
-        memory; the splits' `x` is then a `RecordImages`, which `jaxprune.streaming` trains and evaluates on.
+      min_group_size: Groups with fewer examples than this in any split are left out, and named.
+      stream: Whether the images of a prepared set stay on disk, for sets larger than memory; the splits' `x` is then a
+        `RecordImages`, which `jaxprune.streaming` trains and evaluates on.
       **options: Options of the source; None means its default.
 
     Returns:
@@ -64,12 +64,12 @@ def load(
     Raises:
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
-    table = read_table(name, options | {"stream": True} if stream else options)
+    table = read_table(name, options | {"stream": True} if stream else options, label=label, group=group)
     _check_names(table, label, group)
     label_by, group_by = label or next(iter(table.labels)), group or next(iter(table.attributes))
     (y, label_names), (groups, group_names) = table.labels[label_by], intersect(table.attributes, group_by)
     where = f"data {name}"
-    check_split("whole", table.x, y, groups, num_classes=len(label_names), num_groups=len(group_names), where=where)
+    _check_examples(table, y, groups, label_by, label_names, len(group_names), where)
     members, notes = _members(table, y, validation, where)
     members, groups, group_names, small = keep_groups(members, groups, group_names, group_by, min_group_size)
     kept = _reshape(groups[members["train"]], group_names, imbalance, shares, upsample_group, upsample_times, balance)
@@ -77,7 +77,8 @@ def load(
     parts, normalise = _parts(table, members, y, groups)
     return from_arrays(
         *(parts[split] for split in SPLITS), name=name, label_names=label_names, group_names=group_names,
-        label_by=label_by, group_by=group_by, provenance=table.provenance, normalise=normalise, notes=[*notes, *small],
+        label_by=label_by, group_by=group_by, provenance=table.provenance, normalise=normalise,
+        notes=[*table.notes, *notes, *small, *twin_notes(_kinds(table, label_by, group_by))],
         attributes=Attributes(columns=table.attributes, rows=members, unused=table.unused),
     )  # fmt: skip
 
@@ -94,6 +95,24 @@ def _check_names(table: Table, label: str | None, group: str | None) -> None:
         raise UserError(f"data.label: there is nothing to predict{': ' + reasons if reasons else ''}")
 
 
+def _check_examples(
+    table: Table, y: np.ndarray, groups: np.ndarray, label: str, names: Sequence[str], num_groups: int, where: str
+) -> None:
+    """Raise where inputs, labels or groups are not fit for use, or all examples have one label."""
+    x = np.nan_to_num(np.asarray(table.x), nan=0.0) if table.imputed else table.x
+    check_split("whole", x, y, groups, num_classes=len(names), num_groups=num_groups, where=where)
+    if len(np.unique(y)) < 2:
+        raise UserError(
+            f"data.label: {label} is {names[int(y[0])]!r} for every example; there is nothing to predict, give another"
+        )
+
+
+def _kinds(table: Table, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
+    """The names of the classes and of the kinds of each attribute that forms groups, by column."""
+    columns = {label: table.labels[label]} | {name: table.attributes[name] for name in attributes_of(group)}
+    return [(name, names) for name, (_, names) in columns.items()]
+
+
 def _parts(
     table: Table, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
 ) -> tuple[dict[str, tuple[Array, np.ndarray, np.ndarray]], Callable[[Array], Array]]:
@@ -104,8 +123,11 @@ def _parts(
         normalise = normalise_with(sums[members["train"]], math.prod(x.shape[1:3]))
         parts = {split: x.select(i) if isinstance(x, RecordImages) else x[i] for split, i in members.items()}
         return {split: (parts[split], y[i], groups[i]) for split, i in members.items()}, normalise
-    shift, scale = _moments(table.x[members["train"]], table.standardise)
-    return {split: ((table.x[i] - shift) / scale, y[i], groups[i]) for split, i in members.items()}, as_they_are
+    shift, scale = _moments(np.asarray(table.x[members["train"]]), table)
+    scaled = {split: (table.x[i] - shift) / scale for split, i in members.items()}
+    if table.imputed:
+        scaled = {split: np.nan_to_num(x, nan=0.0) for split, x in scaled.items()}
+    return {split: (scaled[split], y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
 def _units(table: Table) -> np.ndarray:
@@ -143,9 +165,7 @@ def _members(table: Table, y: np.ndarray, validation: float, where: str) -> tupl
         )
     if len(test) and len(own):
         return {"train": train, "validation": own, "test": test}, notes
-    cells = np.asarray(y, np.int64)
-    for codes in table.stratify:
-        cells = cells * (int(codes.max(initial=0)) + 1) + codes
+    cells = cells_of([y, *table.stratify])
 
     def cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         chosen = stratified_units(cells[rows], unit[rows], share)
@@ -181,9 +201,16 @@ def _reshape(
     return index
 
 
-def _moments(x: np.ndarray, standardise: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    axes = (0,) if standardise is not None else tuple(range(x.ndim - 1))
-    shift, scale = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
-    if standardise is not None:
-        shift, scale = np.where(standardise, shift, 0), np.where(standardise, scale, 1)
+def _moments(x: np.ndarray, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations of the inputs of the training split: of all values, or of each column that is scaled."""
+    axes = (0,) if table.standardise is not None else tuple(range(x.ndim - 1))
+    if table.imputed:
+        known = ~np.isnan(x)
+        count = np.maximum(known.sum(axes), 1)
+        shift = np.sum(x, axes, dtype=np.float64, where=known) / count
+        scale = np.sqrt(np.sum(np.square(x - shift), axes, where=known) / count)
+    else:
+        shift, scale = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    if table.standardise is not None:
+        shift, scale = np.where(table.standardise, shift, 0), np.where(table.standardise, scale, 1)
     return shift.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)

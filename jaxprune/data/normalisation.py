@@ -75,6 +75,24 @@ def normalise_with(sums: np.ndarray, pixels: int) -> Normalise:
     return Normalise(_floats(mean), _floats(np.where(deviation > 0, deviation, 1)))
 
 
+def centred(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, F] as float32, each column about its median.
+
+    The difference is taken in float64: seconds since 1970 have steps of 128 as float32. Columns are not scaled, unless
+    they would leave the range of float32. NaN stays NaN, and infinite values stay infinite.
+    """
+    if rows.dtype.kind == "b" or (rows.dtype.kind == "f" and rows.dtype.itemsize <= 4):
+        return rows.astype(np.float32)
+    wide = rows.astype(np.float64)
+    finite = np.where(np.isfinite(wide), wide, np.nan)
+    present = ~np.isnan(finite).all(0)
+    middle, size = np.zeros(wide.shape[1]), np.zeros(wide.shape[1])
+    middle[present] = np.nanmedian(finite[:, present], axis=0)
+    size[present] = np.nanmax(np.abs(finite[:, present] / 2 - middle[present] / 2), axis=0)
+    scale = np.where((size > 1e30) | ((size < 1e-30) & (size > 0)), size, 1)
+    return (wide / scale - middle / scale).astype(np.float32)
+
+
 def is_image_bytes(x: Any) -> bool:
     """Whether inputs are images of bytes, which are normalised on the device; all others are, on the host."""
     return x.dtype == np.uint8 and len(x.shape) == 4

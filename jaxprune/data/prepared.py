@@ -12,12 +12,12 @@ import numpy as np
 from jaxprune.data.columns import AGE, Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
 from jaxprune.data.records import Records, read_all
+from jaxprune.data.split_column import SPLIT_CODES
 from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NO_SETS = ("", "downloads")  # names of folders beside the sets
-SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in Table.split
 
 
 def data_directory(directory: str = "") -> Path:
@@ -129,7 +129,8 @@ def _columns(
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """The labels and attributes by feature path, and why the other single values are none."""
     columns, unused = {}, {}
-    bins.check_names([path for path in values if _is_number(features[path], values[path])], values)
+    named = {path: tuple(getattr(features[path], "names", None) or ()) for path in values}
+    bins.check_names([path for path in values if _is_number(features[path], values[path])], named)
     for path, found in values.items():
         column = _column(path, features[path], found, bins)
         if isinstance(column, str):

@@ -1,11 +1,29 @@
 """Deterministic, stratified splits."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 
 TEST_SHARE = 0.2  # where the source does not say which examples are the test split
 _SPLIT_SEED = 20220614  # fixed: splits must not change with the seed of a run
+
+
+def cells_of(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """The stratum of each example, by several columns of codes.
+
+    Args:
+      columns: Codes [N] of each column.
+
+    Returns:
+      [N] int, numbered in the order of the first column, then of the second, and so on. However many columns there
+      are, no number is as large as N.
+    """
+    cells = np.zeros(len(columns[0]), np.int64)
+    for codes in columns:
+        kinds, compact = np.unique(codes, return_inverse=True)
+        cells = np.unique(cells * len(kinds) + compact.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return cells
 
 
 def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:

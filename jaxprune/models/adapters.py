@@ -77,7 +77,7 @@ def from_linen(
         anew at each step, and carried in the statistics.
 
     Returns:
-      The network, params and stats.
+      The network, params and stats, as nested dicts.
 
     Raises:
       UserError: There is no collection "params".
@@ -86,6 +86,7 @@ def from_linen(
         raise UserError(
             f"from_linen: the variables have no 'params', only {sorted(variables)}; give the result of module.init"
         )
+    variables = _plain_dicts(variables)
     params = variables["params"]
     stats = {name: collection for name, collection in variables.items() if name != "params"}
     mutable = list(stats)
@@ -108,9 +109,14 @@ def from_linen(
         drawn = {name: pair[0] for name, pair in pairs.items()}
         logits, changed = module.apply({"params": params, **collections}, x, **told, rngs=drawn, mutable=mutable)
         following = {_KEYS: {name: jax.random.key_data(pair[1]) for name, pair in pairs.items()}} if rngs else {}
-        return logits, collections | dict(changed) | following
+        return logits, collections | _plain_dicts(changed) | following
 
     return Network(init=lambda key: (params, stats), apply=apply), params, stats
+
+
+def _plain_dicts(tree: Any) -> Any:
+    """Nested mappings, such as FrozenDict, as nested dicts: a state must keep its structure from step to step."""
+    return {name: _plain_dicts(inner) for name, inner in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def from_callable(pytree: Callable[..., Any], *, batched: bool = False) -> tuple[Network, Params, Stats]:

@@ -1,6 +1,6 @@
 """From settings to functions: the only place where a string becomes a function."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -229,9 +229,10 @@ class Experiment:
         return optax.adam(schedule)
 
 
-def load_data(wanted: Data) -> Dataset:
-    """The data set that the settings ask for."""
+def load_data(wanted: Data, groupings: Sequence[str] = ()) -> Dataset:
+    """The data set that the settings ask for; a table's inputs leave out the columns of further groupings as well."""
     options = wanted.model_dump(exclude={"name", "label", "group"})
+    options |= {"groupings": tuple(groupings)} if data.is_table_file(wanted.name) else {}
     return data.load(wanted.name, group=wanted.group or None, label=wanted.label or None, **options)
 
 
@@ -286,9 +287,9 @@ def _load_primary(settings: Settings) -> Dataset:
     """The data in the groups of data.group, or else of the first of audit.groups."""
     wanted, audited = settings.data, settings.audit.groups
     if wanted.group or not audited:
-        return load_data(wanted)
+        return load_data(wanted, audited)
     try:
-        return load_data(wanted.model_copy(update={"group": audited[0]}))
+        return load_data(wanted.model_copy(update={"group": audited[0]}), audited)
     except UserError as error:
         raise UserError(str(error).replace("data.group: ", "audit.groups: ", 1)) from None
 

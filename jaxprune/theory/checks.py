@@ -113,9 +113,10 @@ def check_examples(batch: Batch, *, num_groups: int | None = None) -> Batch:
     Raises:
       UserError: There are no examples, lengths differ, or a known group or weight is out of range.
     """
+    batch = check_batch(batch, num_groups=num_groups)
     if not len(batch.y):
         raise UserError(_NOTHING)
-    return check_batch(batch, num_groups=num_groups)
+    return batch
 
 
 def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array, *, where: str = "batch.") -> None:

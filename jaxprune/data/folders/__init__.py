@@ -63,7 +63,7 @@ def prepare_fairface(directory: Path, destination: Path, *, progress: Progress |
 
 def prepare_folder(
     name: str,
-    directory: Path,
+    directory: Path | None,
     table: Path,
     destination: Path,
     *,
@@ -81,7 +81,8 @@ def prepare_folder(
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.
-      directory: The folder of the images (JPEG, PNG, BMP, WebP), which may be in folders in it.
+      directory: The folder of the images (JPEG, PNG, BMP, WebP), which may be in folders in it; None where a Parquet
+        table holds them, as bytes or as structs of bytes and a path, as Hugging Face's datasets store them.
       table: A CSV or Parquet file with one row for each image and one image for each row.
       destination: The folder of prepared data sets.
       image_column: The column that names the images: by path from the folder, by file name, or by that without its
@@ -97,10 +98,13 @@ def prepare_folder(
       UserError: The name is taken or not fit, the set is built already, or the folder or the table is not fit.
     """
     _check_name(name)
-    collection = collect_labelled(
-        name, Path(directory), Path(table), image_column=image_column, columns=columns, split_column=split_column
-    )
-    return build(collection, Path(destination), progress=progress)
+    refuse_prepared(name, Path(destination))
+    with tempfile.TemporaryDirectory() as scratch:
+        collection = collect_labelled(
+            name, None if directory is None else Path(directory), Path(table), scratch=Path(scratch),
+            image_column=image_column, columns=columns, split_column=split_column,
+        )  # fmt: skip
+        return build(collection, Path(destination), progress=progress)
 
 
 def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress | None = None) -> FolderReport:

@@ -69,6 +69,7 @@ def build(
         converted=sum(not (looks[i].plain and looks[i].grey == grey) for i in kept),
         left_out=list(collection.left_out),
         listed=folder / LEFT_OUT if left_out else None,
+        warnings=list(collection.warnings),
     )
 
 

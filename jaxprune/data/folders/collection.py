@@ -42,6 +42,7 @@ class Collection:
       description: What it is and under which licence.
       malformed: Files that were left out because they do not say what the image shows, each with the reason.
       left_out: Columns of the table that were left out, each with the reason.
+      warnings: Sentences about what a user should look at.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Collection:
     description: str
     malformed: Mapping[Path, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def usual_label(self) -> str:
@@ -74,6 +76,7 @@ class FolderReport:
       converted: Images that were turned upright or brought to the colours of the others.
       left_out: Columns of the table that were left out, each with the reason.
       listed: The file that lists all images that were left out, each with the reason; None where there are none.
+      warnings: Sentences about what a user should look at.
     """
 
     used: int = 0
@@ -84,3 +87,4 @@ class FolderReport:
     converted: int = 0
     left_out: list[str] = field(default_factory=list)
     listed: Path | None = None
+    warnings: list[str] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -32,18 +33,35 @@ class Look:
 
 
 def find_images(directory: Path, what: str = "of the images") -> list[Path]:
-    """The images in a folder and the folders in it, in the order of their paths; hidden files are passed over.
+    """The images in a folder and the folders in it, in the order of their paths.
+
+    Hidden files and folders are passed over. Links to folders are gone into, unless the folder is found without them:
+    each folder is read once, so that links in a circle end.
 
     Raises:
       UserError: The folder is missing.
     """
     if not directory.is_dir():
         raise UserError(f"--directory {directory} is not a folder; give the folder {what}")
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    found, seen, waiting = [], set[str](), [directory]
+    while waiting:
+        links: list[Path] = []
+        for start in waiting:
+            for top, folders, files in os.walk(start):
+                here = os.path.realpath(top)
+                if here in seen:
+                    folders.clear()
+                    continue
+                seen.add(here)
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                links += [Path(top) / name for name in folders if os.path.islink(os.path.join(top, name))]
+                found += [
+                    Path(top) / name
+                    for name in files
+                    if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+                ]
+        waiting = links
+    return sorted(path for path in found if path.is_file())
 
 
 def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:

@@ -4,32 +4,35 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxprune.data import table_files
+from jaxprune.data.cells import Cell, twin_notes
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
-from jaxprune.data.folders.images import find_images
+from jaxprune.data.folders.images import SUFFIXES, find_images
 from jaxprune.data.folders.matching import match_rows
-from jaxprune.data.folders.tables import Cell, read_columns, to_attribute
+from jaxprune.data.folders.tables import read_columns, to_attribute
+from jaxprune.data.split_column import SPLIT_NAMES, read_split
 from jaxprune.errors import UserError, unknown
 
 _USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
-           "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
 
 
 def collect_labelled(
     name: str,
-    directory: Path,
+    directory: Path | None,
     table: Path,
     *,
+    scratch: Path,
     image_column: str | None = None,
     columns: Sequence[str] = (),
     split_column: str | None = None,
 ) -> Collection:
-    """The images of a folder with the columns of a table.
+    """The images of a folder, or of the table itself, with the columns of the table.
 
     Args:
       name: What the built set is to be called.
-      directory: The folder.
+      directory: The folder; None where the images are in the table.
       table: A CSV or Parquet file with one row for each image.
+      scratch: An empty folder, for images that are in the table; these are called by the numbers of their rows.
       image_column: The column that names the images; None for the first there is of file, image, filename, file_name,
         path, image_id.
       columns: The columns to take; empty for all that are fit.
@@ -38,33 +41,62 @@ def collect_labelled(
     Raises:
       UserError: The folder, the table or a column is missing or not fit, or rows and images do not fit each other.
     """
-    files = find_images(directory)
-    cells = read_columns(table)
+    files = [] if directory is None else find_images(directory)
     where = f"--table {table}"
-    images = _image_column(cells, image_column, where)
+    cells, inside = read_columns(table), table_files.image_columns(table, where)
+    images = _image_column([*inside, *cells], inside, image_column, where)
     splits = split_column or ("split" if "split" in cells and "split" not in columns else None)
     if splits is not None and splits not in cells:
         raise unknown("column", splits, cells, where=f"--split-column: {table}")
-    paths = match_rows(_names(cells[images], images, where), files, directory, str(table))
+    if images in inside:
+        directory, paths = scratch, _unpacked(table, images, directory, scratch)
+    elif directory is None:
+        raise UserError("datasets prepare: --directory is missing; give the folder of the images that the table names")
+    else:
+        paths = match_rows(_names(cells[images], images, where), files, directory, str(table))
     attributes, left_out = _attributes(cells, columns, {images, splits}, where)
+    source = f"the folder {directory.resolve().name} with the table" if images not in inside else "the table"
     return Collection(
         name=name,
         directory=directory,
         paths=paths,
         attributes=attributes,
         split=None if splits is None else _split(cells[splits], splits, where),
-        description=f"Images of the folder {directory.resolve().name} with the table {table.name} (SHA-256 "
-        f"{hashlib.sha256(table.read_bytes()).hexdigest()}).",
+        description=f"Images of {source} {table.name} (SHA-256 {_digest(table)}).",
         left_out=left_out,
+        warnings=twin_notes((column, attribute.names) for column, attribute in attributes.items()),
     )
 
 
-def _image_column(cells: dict[str, list[Cell]], asked: str | None, where: str) -> str:
+def _unpacked(table: Path, column: str, directory: Path | None, scratch: Path) -> list[Path]:
+    """The images of a table as files; in the order of its rows."""
+    if directory is not None:
+        raise UserError(f"--directory: the images are in {table}, in column {column!r}; leave the folder out")
+    paths = []
+    for row, (content, path) in enumerate(table_files.read_images(table, column, f"--table {table}")):
+        if not content:
+            called = f" (it names {path[:60]!r})" if path else ""
+            raise UserError(
+                f"--table {table}: row {row + 1} holds no image in column {column!r}{called}; leave such rows out"
+            )
+        suffix = Path(path or "").suffix.lower()
+        paths.append(scratch / f"{row:07}{suffix if suffix in SUFFIXES else ''}")
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _image_column(cells: Sequence[str], inside: Sequence[str], asked: str | None, where: str) -> str:
+    """The column that names the images or, being one of those inside, holds them."""
     if asked is not None:
         if asked not in cells:
             raise unknown("column", asked, cells, where=f"--image-column: {where.removeprefix('--table ')}")
         return asked
-    for usual in _USUAL:
+    for usual in (*_USUAL, *inside[:1]):
         if usual in cells:
             return usual
     raise UserError(
@@ -107,13 +139,7 @@ def _attributes(
 
 
 def _split(cells: Sequence[Cell], column: str, where: str) -> list[str]:
-    split = [_SPLITS.get(str(cell).strip().lower(), "") for cell in cells]
-    if "" in split:
-        row = split.index("")
-        raise UserError(
-            f"{where}: column {column!r} says {cells[row]!r} in row {row + 1}; it may say train, validation or test"
-        )
-    for needed in ("train", "test"):
-        if needed not in split:
-            raise UserError(f"{where}: column {column!r} says {needed} in no row; a set has a train and a test split")
+    split = [SPLIT_NAMES[code] for code in read_split(cells, column, where)]
+    if "test" not in split:
+        raise UserError(f"{where}: column {column!r} says test in no row; a set has a train and a test split")
     return split

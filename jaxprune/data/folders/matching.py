@@ -1,5 +1,6 @@
 """Which file is meant by each row of a table."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,8 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
     if not files:
         raise UserError(f"--directory {directory} holds no images (.jpg, .jpeg, .png, .bmp, .webp); give their folder")
     called = _called(files, directory)
-    found = [called.get(_plain(name), []) for name in names]
+    composed = _called(files, directory, form="NFC")  # macOS names files in another Unicode form than tables do
+    found = [called.get(_plain(name)) or composed.get(_normal(_plain(name), "NFC"), []) for name in names]
     absent = [name for name, paths in zip(names, found, strict=True) if not paths]
     if absent:
         if len(absent) == len(names):
@@ -62,19 +64,26 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
     return chosen
 
 
-def _called(files: Iterable[Path], directory: Path) -> dict[str, list[Path]]:
-    """Every way to name a file -> the files; a path from the folder goes before a name, and a name before a stem."""
+def _called(files: Iterable[Path], directory: Path, form: str = "") -> dict[str, list[Path]]:
+    """Every way to name a file -> the files; a path from the folder goes before a name, and a name before a stem.
+
+    Names are in a Unicode form, or as they are.
+    """
     ways: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
     for path in files:
         relative = path.relative_to(directory)
         for way, name in zip(ways, (relative.as_posix(), relative.name, relative.stem), strict=True):
-            way[name].append(path)
+            way[_normal(name, form)].append(path)
     by_path, by_name, by_stem = ways
     return {**by_stem, **by_name, **by_path}
 
 
 def _plain(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _normal(name: str, form: str) -> str:
+    return unicodedata.normalize(form, name) if form else name  # pyright: ignore[reportArgumentType]
 
 
 def _count(count: int, what: str) -> str:

@@ -5,13 +5,22 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.arrays import code_names, column_names, is_code, read_arrays
+from jaxprune.data.arrays import (
+    begins_elsewhere,
+    code_names,
+    column_names,
+    is_code,
+    kinds_as_codes,
+    read_arrays,
+    split_codes,
+    split_notes,
+)
+from jaxprune.data.cells import twin_notes
 from jaxprune.data.columns import Bins
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.normalisation import is_image_bytes
+from jaxprune.data.split_column import SPLIT_NAMES
 from jaxprune.errors import UserError
-
-_SPLITS = ("train", "test", "validation")  # by their codes
 
 
 def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
@@ -32,7 +41,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
             f"--npz {path}: x is {x.dtype} of shape {x.shape}; only images of bytes, [N, H, W] or [N, H, W, 1 or 3] "
             "of uint8, are prepared; load other arrays as they are, with --data.name"
         )
-    split = arrays.get("split")
+    split = split_codes(arrays)
     if split is not None and not (split == 0).any():
         raise UserError(f"--npz {path}: the train split is empty; give it examples")
     attributes = {column: _attribute(arrays, column, path) for column in _in_order(arrays)}
@@ -41,7 +50,8 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         directory=scratch,
         paths=_written(x, scratch),
         attributes=attributes,
-        split=None if split is None else [_SPLITS[code] for code in split.astype(int)],
+        split=None if split is None else [SPLIT_NAMES[code] for code in split.astype(int)],
+        warnings=split_notes(arrays, path) + twin_notes((name, found.names) for name, found in attributes.items()),
         description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
     )
 
@@ -55,16 +65,12 @@ def _attribute(arrays: dict[str, np.ndarray], name: str, path: Path) -> Attribut
     values = arrays[name]
     if name in RESERVED or set(name) & set("*/"):
         raise UserError(f"--npz {path}: {name!r} is the name of a stored feature, or has a * or / in it; rename it")
+    if name == "y" and "y_names" not in arrays and begins_elsewhere(values):
+        codes, names = kinds_as_codes(values)
+        return Attribute(codes.astype(np.int64), names)
     if (name == "age" and f"{name}_names" not in arrays) or not is_code(name, arrays, Bins()):
         return Attribute(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
-    names = code_names(arrays, name)
-    if len(values) and (values.min() < 0 or values.max() >= len(names)):
-        raise UserError(
-            f"--npz {path}: {name} runs from {values.min()} to {values.max()}; codes run from 0 to {len(names) - 1}"
-        )
-    if len(set(names)) < len(names):
-        raise UserError(f"--npz {path}: {name}_names has a name twice; give each code its own")
-    return Attribute(values.astype(np.int64), names)
+    return Attribute(values.astype(np.int64), code_names(arrays, name))
 
 
 def _written(x: np.ndarray, folder: Path) -> list[Path]:

@@ -1,0 +1,107 @@
+"""What the cells of a table say: numbers, kinds, or nothing."""
+
+import math
+import numbers
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Cell = Any  # int, float, bool, str, or None where there is nothing
+MISSING = "missing"  # the kind of cells that say nothing
+MANY = 100  # kinds of text beyond which a column is taken for remarks or identifiers
+_NOTHING = ("", "na", "n/a", "nan", "null", "none", "?")  # in small letters
+_LONGEST = 300  # characters of a number
+# Numbers with leading zeros are codes, such as those of places.
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_COMMA = re.compile(r"[+-]?(0|[1-9][0-9]*)(,[0-9]+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
+
+
+def read_cells(column: Sequence[str]) -> list[Cell]:
+    """Text cells as numbers, where all of those that say something are numbers.
+
+    A decimal comma is read where the whole column can be read so, unless every comma may as well part thousands.
+    """
+    there = [cell for cell in column if not says_nothing(cell)]
+    if not there or max(map(len, there)) > _LONGEST:
+        return [cell or None for cell in column]
+    for pattern, kind in ((_WHOLE, int), (_DECIMAL, float)):
+        if all(map(pattern.fullmatch, there)):
+            return [None if says_nothing(cell) else kind(cell) for cell in column]
+    commas = [cell for cell in there if "," in cell]
+    if commas and all(map(_COMMA.fullmatch, there)) and not all(map(_THOUSANDS.fullmatch, commas)):
+        return [None if says_nothing(cell) else float(cell.replace(",", ".")) for cell in column]
+    return [cell or None for cell in column]
+
+
+def says_nothing(cell: str) -> bool:
+    """Whether a text stands for a missing value: empty, NA, N/A, NaN, null, None or a question mark."""
+    return cell.strip().lower() in _NOTHING
+
+
+def is_missing(cell: Cell) -> bool:
+    """Whether a cell says nothing."""
+    if isinstance(cell, str):
+        return says_nothing(cell)
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def is_number(cell: Cell) -> bool:
+    """Whether a cell is a finite number; truth values are kinds."""
+    finite = isinstance(cell, numbers.Real) or hasattr(cell, "as_tuple")  # the latter is a decimal, of Parquet
+    return finite and not isinstance(cell, bool) and math.isfinite(cell)
+
+
+def kinds_of(cells: Iterable[Cell]) -> list[str]:
+    """Cells as names of kinds, with plain single spaces; those that say nothing are `MISSING`."""
+    return [MISSING if is_missing(cell) else " ".join(str(cell).split()) for cell in cells]
+
+
+def natural(text: str) -> list[str | int]:
+    """A key that sorts the numbers in texts by their size ("2-9" before "10-19")."""
+    parts = re.split(r"([0-9]{1,18})", text)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def no_number(names: Iterable[str]) -> str | None:
+    """The first of some names that is not a number, or None where all are or say nothing."""
+    return next((name for name in names if name != MISSING and not _DECIMAL.fullmatch(name)), None)
+
+
+def twin_notes(columns: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
+    """A sentence for each column of which kinds differ in case, spaces or invisible characters alone.
+
+    Args:
+      columns: The name of each column and the names of its kinds.
+    """
+    notes = []
+    for column, names in columns:
+        alike: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            alike[_skeleton(name)].append(name)
+        twins = [" and ".join(map(_visible, same)) for same in alike.values() if len(same) > 1]
+        if twins:
+            more = f", and {len(twins) - 3:,} more" if len(twins) > 3 else ""
+            notes.append(
+                f"{column}: {'; '.join(twins[:3])}{more} are different kinds, though only case, spaces or invisible "
+                "characters differ; spell them alike if they are one"
+            )
+    return notes
+
+
+def _skeleton(name: str) -> str:
+    """What is left of a name without case, spaces, invisible characters and the choice of Unicode form."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc", "Zs", "Zl", "Zp"))
+
+
+def _visible(name: str) -> str:
+    """A name in quotation marks, with escapes for what cannot be seen."""
+
+    def seen(c: str) -> bool:
+        return c == " " or (c.isprintable() and not unicodedata.combining(c) and not c.isspace())
+
+    return "'" + "".join(c if seen(c) else c.encode("unicode_escape").decode() for c in name) + "'"
