@@ -1,7 +1,6 @@
-"""What the terminal shows: progress, the short table at the end, the lists of data sets."""
+"""What the terminal shows: the short table at the end, the lists of data sets."""
 
 import os
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from jaxprune.config import Data
 from jaxprune.errors import UserError
+from jaxprune.progress import Display
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
@@ -33,81 +32,38 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-class Display:
-    """Progress bars in a terminal; one line for each piece of work where the output is a file or a pipe."""
+def conclude(console: Console, result: "RunResult") -> None:
+    """The short table, the verdict and the path of the report."""
+    from jaxprune.reporting.findings import after_retraining, verdict
+    from jaxprune.reporting.terminal import summary_table
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False)
-        self.bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=self.console, transient=True,
-        )  # fmt: skip
-        self.task: TaskID | None = None
-        self.description, self.note, self.begun = "", "", 0.0
+    if result.results is not None:
+        console.print(summary_table(result.results), "")
+        for sentence in (*verdict(result.results), *after_retraining(result.results)[:2]):
+            console.print(sentence, markup=False, soft_wrap=True)
+        _note_few_seeds(console, len(result.results.seeds))
+        console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+    else:
+        for name, folder in result.made.items():
+            console.print(f"{name}: {folder}", soft_wrap=True)
+    console.print(f"{result.seconds:.1f} s", style="dim")
 
-    def __enter__(self) -> "Display":
-        if self.console.is_terminal:
-            self.bars.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.bars.live.is_started:  # else it prints an empty line
-            self.bars.stop()
+def conclude_comparison(console: Console, result: "ComparisonResult") -> None:
+    """The short table of the methods and the path of their report."""
+    from jaxprune.reporting.terminal import comparison_table
 
-    def start(self, description: str, total: int) -> None:
-        """A bar appears."""
-        self.description, self.note, self.begun = description, "", time.monotonic()
-        self.task = self.bars.add_task(description, total=total, note="")
+    console.print(comparison_table(result.comparison), "")
+    _note_few_seeds(console, len(result.comparison.seeds))
+    console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+    console.print(f"{result.seconds:.1f} s", style="dim")
 
-    def advance(self, note: str = "") -> None:
-        """The bar moves on."""
-        self.note = note
-        if self.task is not None:
-            self.bars.update(self.task, advance=1, note=note)
 
-    def finish(self) -> None:
-        """The bar becomes a line with the time it took."""
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-            self.task = None
-            self.console.print(
-                f"  {self.description:<62}{time.monotonic() - self.begun:6.1f} s  {self.note}", soft_wrap=True
-            )
+def _note_few_seeds(console: Console, count: int) -> None:
+    from jaxprune.reporting.quantities import few_seeds
 
-    def say(self, message: str) -> None:
-        """A line that stays."""
-        self.console.print(f"  {message}", soft_wrap=True)
-
-    def conclude(self, result: "RunResult") -> None:
-        """The short table, the verdict and the path of the report."""
-        from jaxprune.reporting.findings import after_retraining, verdict
-        from jaxprune.reporting.terminal import summary_table
-
-        if result.results is not None:
-            self.console.print(summary_table(result.results), "")
-            for sentence in (*verdict(result.results), *after_retraining(result.results)[:2]):
-                self.console.print(sentence, markup=False, soft_wrap=True)
-            self._note_few_seeds(len(result.results.seeds))
-            self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
-        else:
-            for name, folder in result.made.items():
-                self.console.print(f"{name}: {folder}", soft_wrap=True)
-        self.console.print(f"{result.seconds:.1f} s", style="dim")
-
-    def conclude_comparison(self, result: "ComparisonResult") -> None:
-        """The short table of the methods and the path of their report."""
-        from jaxprune.reporting.terminal import comparison_table
-
-        self.console.print(comparison_table(result.comparison), "")
-        self._note_few_seeds(len(result.comparison.seeds))
-        self.console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
-        self.console.print(f"{result.seconds:.1f} s", style="dim")
-
-    def _note_few_seeds(self, count: int) -> None:
-        from jaxprune.reporting.quantities import few_seeds
-
-        if note := few_seeds(count):
-            self.console.print(note, soft_wrap=True)
+    if note := few_seeds(count):
+        console.print(note, soft_wrap=True)
 
 
 def list_datasets(settings: Data) -> None:

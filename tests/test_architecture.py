@@ -15,7 +15,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states"},
+    {"errors", "types", "batches", "config", "files", "options", "progress", "replicas", "sharding", "states"},
     {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},

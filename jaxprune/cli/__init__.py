@@ -60,14 +60,14 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     console.start_jax()
     from jaxprune import pipeline
 
-    display = None if options.quiet else console.Display()
+    display = None if options.quiet else console.Display(options.progress)
     told: dict[str, Any] = {"checkpoint_seconds": options.checkpoint_seconds}
     told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
     with display or contextlib.nullcontext():
         if options.command == "compare":
             compared = pipeline.compare(settings, out, **told)
             if display is not None:
-                display.conclude_comparison(compared)
+                console.conclude_comparison(display.console, compared)
             return 0
         result = pipeline.run(
             settings,
@@ -77,7 +77,7 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
             **told,
         )
     if display is not None:
-        display.conclude(result)
+        console.conclude(display.console, result)
     return 0
 
 

@@ -31,7 +31,7 @@ DATASET_FLAGS = {
     "npz": ("prepare", "FILE", "npz file with images of your own, in place of a folder"),
     "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
 }
-_FLAGS = ("out", "quiet", "checkpoint-seconds", *DATASET_FLAGS)
+_FLAGS = ("out", "quiet", "progress", "checkpoint-seconds", *DATASET_FLAGS)
 _DATASETS = """what to do:
   jaxprune datasets                                     which there are, and how to get them
   jaxprune datasets show NAME                           counts by group and label; a sheet of examples
@@ -124,6 +124,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S",
         help="a training longer than this leaves checkpoints this often (30)",
+    )  # fmt: skip
+    group.add_argument(
+        "--progress", default="auto", metavar="{auto,bars,lines,none}",
+        help="how progress is shown: bars, lines of a log, or none (auto: bars in a terminal)",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     _add_settings(parser, sections=("", *config.SECTIONS))

@@ -78,7 +78,7 @@ def dense(context: Context, fair: bool) -> Trained:
         params, stats = context.experiment.initialise()
         return params, stats, context.experiment.all_kept(params)
 
-    label = "training, fair" if fair else "training"
+    label = "training fair dense networks" if fair else "training dense networks"
     return _trained(context, dense_stage(context, fair), "dense", fair, begin, label)
 
 
@@ -167,8 +167,7 @@ def _fit(
             with np.load(newest / "logs.npz") as z:
                 past = dict(z)
         context.progress.say(f"continuing after {unit} {start} of {epochs * _steps_of(context, unit)}")
-        for _ in range(start * _parts(context, epochs) // (epochs * _steps_of(context, unit))):
-            context.progress.advance()
+        context.progress.resume(start * _parts(context, epochs) // (epochs * _steps_of(context, unit)))
     keeper = Keeper(folder, context, state, start, past, unit)
     options: dict[str, Any] = {
         "key": sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
