@@ -15,12 +15,25 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "config", "files", "options", "progress", "replicas", "sharding", "states"},
+    {
+        "errors",
+        "types",
+        "batches",
+        "config",
+        "devices",
+        "files",
+        "options",
+        "progress",
+        "replicas",
+        "sharding",
+        "states",
+    },
     {"groups"},
     {"data", "models", "losses"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},
     {"pipeline", "console"},
+    {"jobs"},
     {"cli"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
@@ -112,9 +125,9 @@ def test_flax_is_known_to_the_models_alone():
     assert knowing == {"models"}
 
 
-def test_settings_are_known_to_pipeline_console_and_command_line_alone():
+def test_settings_are_known_to_the_upper_floors_alone():
     knowing = {part for part in PARTS for path in files_of(part) if "config" in parts_imported(path)}
-    assert knowing - {"config"} == {"pipeline", "console", "cli"}
+    assert knowing - {"config"} == {"pipeline", "console", "jobs", "cli"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

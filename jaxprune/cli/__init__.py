@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprune import config
+from jaxprune import config, jobs
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
 from jaxprune.errors import UserError, unknown
-from jaxprune.files import MARKER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,25 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    overrides = overrides_of(options)
-    source, out = options.config, options.out
-    if source and Path(source).is_dir():
-        folder = Path(source)
-        within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
-        source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
-        if not Path(source).is_file():
-            raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
-    settings = config.load(source, overrides)
-    return _compute(settings, out or Path("runs") / settings.name, options, arguments)
+    settings, out = jobs.resolve_job(options.config, overrides_of(options), options.out)
+    return _compute(settings, out, options, arguments)
 
 
 def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console  # rich, and jax below it: only now is there something to compute
 
+    display = None if options.quiet else console.Display(options.progress)
     console.start_jax()
     from jaxprune import pipeline
+    from jaxprune.devices import check_devices
 
-    display = None if options.quiet else console.Display(options.progress)
+    warning = check_devices()
+    if warning and display is not None:
+        display.say(f"warning: {warning}")
     told: dict[str, Any] = {"checkpoint_seconds": options.checkpoint_seconds}
     told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
     with display or contextlib.nullcontext():

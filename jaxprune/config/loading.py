@@ -12,12 +12,15 @@ from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
 
 
-def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    source: str | None = None, overrides: Mapping[str, Any] | None = None, *, origin: str = "command line"
+) -> Settings:
     """The settings of a config with overrides.
 
     Args:
       source: A TOML file or the name of a shipped config; None for the default one.
       overrides: Setting path, such as `train.epochs`, -> value; a text is read as the type of the setting.
+      origin: Where the overrides come from, for the messages.
 
     Returns:
       The settings.
@@ -25,7 +28,8 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
     Raises:
       UserError: A file is missing or is not TOML, a setting is unknown, or a value is of the wrong type or range.
     """
-    where, values = "command line", {}
+    where, values = origin, {}
+    overrides = overrides or {}
     if source is not None:
         path = find(source)
         where = str(path)
@@ -33,17 +37,22 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a TOML file: {error}") from None
-    for path, value in (overrides or {}).items():
+    for path, value in overrides.items():
         section, _, leaf = path.rpartition(".")
         target = values.setdefault(section, {}) if section else values
         if not isinstance(target, dict):
             raise UserError(f"{where}: {section} is {target!r}; it is a table of settings, [{section}]")
         target[leaf] = value
-    return validate(values, where)
+    return validate(values, where, dict.fromkeys(overrides, origin))
 
 
-def validate(values: Mapping[str, Any], where: str) -> Settings:
-    """Settings from nested values; `where` names their origin in the messages.
+def validate(values: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None) -> Settings:
+    """Settings from nested values.
+
+    Args:
+      values: Section -> setting -> value.
+      where: Where they come from, for the messages.
+      origins: Setting path -> where that one comes from, if from elsewhere.
 
     Raises:
       UserError: As `load`.
@@ -51,7 +60,7 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
     try:
         settings = Settings.model_validate(_tuples(values))
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise _explain(error, where, origins or {}) from None
     _check_together(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
 
@@ -92,7 +101,7 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def _explain(error: ValidationError, where: str) -> UserError:
+def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> UserError:
     """The first fault, as one line that names the setting and the remedy."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
@@ -101,11 +110,21 @@ def _explain(error: ValidationError, where: str) -> UserError:
         part for part in location if not part.isdigit() and not part.startswith(kinds) and part not in ("float", "str")
     ]
     path = ".".join(names)
+    where = origins.get(path, where)
     if fault["type"] == "extra_forbidden":
         return unknown("setting", path, paths() | dict.fromkeys(SECTIONS, ""), where=where)
     got = fault["input"]
     reason = fault["msg"][0].lower() + fault["msg"][1:]
-    return UserError(f"{where}: {path} = {got!r}: {reason.replace('input should be', 'it should be')}")
+    reason = reason.replace("input should be", "it should be").replace("a valid tuple", "a list of values")
+    return UserError(f"{where}: {path} = {got!r}: {reason}{_as_share(fault)}")
+
+
+def _as_share(fault: Any) -> str:
+    """How a percentage is written where a share is asked for: 0.5 for 50 %."""
+    got, below = fault["input"], fault.get("ctx", {}).get("lt")
+    if fault["type"] != "less_than" or below != 1 or not 1 < got < 100:
+        return ""
+    return f"; write {got / 100:g} for {got:g} %"
 
 
 def _check_together(settings: Settings) -> None:
