@@ -22,6 +22,7 @@ FLOORS = (
         "config",
         "devices",
         "files",
+        "frames",
         "options",
         "progress",
         "replicas",

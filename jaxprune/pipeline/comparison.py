@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jaxprune.pipeline.audits import thinned
 from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
+from jaxprune.pipeline.finished import ComparisonResult
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.output import environment_of
 from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
@@ -32,14 +33,6 @@ from jaxprune.reporting.tables import write_csv
 from jaxprune.types import Batch, Params, Progress, Stats
 
 Values = dict[str, Any]
-
-
-class ComparisonResult(NamedTuple):
-    """What a comparison made: the folder of its report, what it found, and the seconds it took."""
-
-    out: Path
-    comparison: Comparison
-    seconds: float
 
 
 def compare(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprune.config import Settings
@@ -11,6 +10,7 @@ from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
 from jaxprune.pipeline.checks import check_constraint
 from jaxprune.pipeline.context import Context, Silent, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
+from jaxprune.pipeline.finished import RunResult
 from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
 from jaxprune.pipeline.outcomes import networks
 from jaxprune.pipeline.output import gather, read_results, render, render_theory
@@ -22,25 +22,6 @@ from jaxprune.reporting.theory_findings import warnings
 from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run made.
-
-    Attributes:
-      out: The folder of the report: the output folder, or one in it where a report by other groups lies there.
-      settings: The settings, fully resolved.
-      made: What it made or found made: stage name -> folder.
-      results: The results, where the run went as far as the report.
-      seconds: How long it took.
-    """
-
-    out: Path
-    settings: Settings
-    made: dict[str, Path]
-    results: Results | None
-    seconds: float
 
 
 def run(
