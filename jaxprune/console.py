@@ -156,10 +156,14 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
-    """Counts of one data set by split, group and label; for images also a sheet of examples, as a PNG file.
+    """Counts of one data set by split, group and label, and a sheet of example images where one is asked for.
+
+    Args:
+      loaded: The data set.
+      sheet: The PNG file of the sheet; None for none.
 
     Raises:
-      UserError: A sheet is asked for and there are no images, or a file of that name is none of ours.
+      UserError: A sheet is asked for and there are no images, or the file cannot be written.
     """
     from jaxprune.files import write_atomically
     from jaxprune.reporting import sheets
@@ -172,9 +176,9 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
     console.print(loaded.provenance, style="dim", markup=False)
     for warning in loaded.warnings():
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    if path is None:
-        console.print("rows of numbers: there are no images to show")
-    else:
+    if path is None and sheets.is_images(loaded):
+        console.print("--sheet FILE.png draws a sheet of example images")
+    if path is not None:
         try:
             write_atomically(path, sheets.contact_sheet(loaded))
         except OSError as error:

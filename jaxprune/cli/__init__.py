@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxprune import config, jobs
-from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
+from jaxprune.cli.arguments import COMMANDS, DATASETS, build_parser, refuse
+from jaxprune.cli.completion import flags_of, script
+from jaxprune.cli.configs import show_configs
+from jaxprune.cli.datasets import list_sets, prepare_set, show_set
+from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError, unknown
 
 
@@ -26,11 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise unknown("command", arguments[0], COMMANDS)
-        options, surplus = build_parser(_FUNCTIONS).parse_known_args(arguments)
-        if options.function is _datasets and not any(word.startswith("-") for word in surplus):
-            options.words, surplus = [*options.words, *surplus], []  # words after a flag
-        refuse(surplus)
-        return options.function(options, arguments)
+        return _dispatch(_expand(arguments))
     except UserError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -38,6 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _expand(arguments: list[str]) -> list[str]:
+    """Write short forms out: `help run` is `run --help`, and `datasets adult` is `datasets show adult`."""
+    if arguments[:1] == ["help"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        return [*arguments[1:], "--help"]
+    if arguments[:1] == ["help"] and len(arguments) == 1:
+        return ["--help"]
+    if arguments[:1] == ["datasets"] and len(arguments) > 1 and not DATASETS.keys() & set(arguments):
+        if not arguments[1].startswith("-"):
+            return ["datasets", "show", *arguments[1:]]
+        if arguments[1].partition("=")[0] not in ("--data.directory", "--help", "--help-all", "-h"):
+            refuse(arguments[1:2], "datasets", ["--data.directory"])
+    return arguments
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise unknown("command", arguments[0], COMMANDS)  # after `help`
+    parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments)
+    options, surplus = parser.parse_known_args(arguments)
+    if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):
+        options.name, *surplus = surplus  # after a flag with several values
+    refuse(surplus, options.command, flags_of(options.parser))
+    return options.function(options, arguments)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -76,46 +101,13 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     return 0
 
 
-def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    words = options.words
-    action, names = (words[0], words[1:]) if words and words[0] in ("show", "prepare") else ("show", words)
-    given = {flag: getattr(options, flag.replace("-", "_")) for flag in DATASET_FLAGS}
-    for flag, value in given.items():
-        if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
-            raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
-    overrides = overrides_of(options)
-    for path in overrides:
-        if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
-            raise UserError(
-                f"--{path} would do nothing here; leave it out (jaxprune datasets show NAME takes settings)"
-            )
-    if words and len(names) != 1:
-        raise UserError(f"datasets {action}: give the name of one data set")
-    settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
-    if action == "prepare" and options.directory is None and options.npz is None:
-        raise UserError(
-            "datasets prepare: --directory is missing; give the folder of the published files or images (or --npz)"
-        )
-    from jaxprune import console
-
-    if not words:
-        console.list_datasets(settings.data)
-    elif action == "prepare":
-        console.prepare_dataset(names[0], settings.data, given)
-    else:
-        from jaxprune.pipeline.experiment import load_data
-
-        console.show_dataset(load_data(settings.data), options.sheet)
+def _complete(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    print(script(options.shell, build_parser(_FUNCTIONS, everything=True)))
     return 0
 
 
-def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if options.name is not None:
-        sys.stdout.write(config.find(options.name).read_text(encoding="utf-8"))
-        return 0
-    for name, path in config.shipped().items():
-        summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"{name:12} {summary}")
+def _help(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    build_parser(_FUNCTIONS).print_help()
     return 0
 
 
@@ -124,4 +116,11 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-_FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {"datasets": _datasets, "configs": _show_configs}
+_FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {
+    "datasets": list_sets,
+    "datasets show": show_set,
+    "datasets prepare": prepare_set,
+    "configs": show_configs,
+    "completion": _complete,
+    "help": _help,
+}
