@@ -1,7 +1,7 @@
 """What the terminal shows: the short table at the end, the lists of data sets."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from rich.text import Text
 from jaxprune.config import Data
 from jaxprune.errors import UserError
 from jaxprune.progress import Display
+from jaxprune.progress.pieces import short_clock
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
-    from jaxprune.pipeline import ComparisonResult, RunResult
+    from jaxprune.pipeline import ComparisonResult, Planned, RunResult
     from jaxprune.reporting.counts import CountTable
 
 
@@ -64,6 +65,30 @@ def _note_few_seeds(console: Console, count: int) -> None:
 
     if note := few_seeds(count):
         console.print(note, soft_wrap=True)
+
+
+def show_plan(plan: Sequence["Planned"], out: Path) -> None:
+    """The stages of a job, which of them are done, and how long the others may take.
+
+    Args:
+      plan: The stages in the order of the work.
+      out: The output folder, which need not be there.
+    """
+    console = Console(highlight=False)
+    for planned in plan:
+        about = f"about {short_clock(planned.seconds)}" if planned.seconds else ""
+        line = f"{'done' if planned.done else 'to do':<6} {planned.stage.address:<48} {about}"
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
+    todo = [planned for planned in plan if not planned.done]
+    told = [planned.seconds for planned in todo if planned.seconds is not None]
+    console.print(
+        f"{len(plan)} stages in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do", soft_wrap=True
+    )
+    if told:
+        of = "" if len(told) == len(todo) else f" for {len(told)} of these {len(todo)}"
+        console.print(f"about {short_clock(sum(told))}{of}, by the time that such stages took in this folder")
+    elif todo:
+        console.print("no estimate of the time: no such stage is done in this folder")
 
 
 def list_datasets(settings: Data) -> None:

@@ -74,6 +74,9 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     from jaxprune import console  # rich, and jax below it: only now is there something to compute
 
     display = None if options.quiet else console.Display(options.progress)
+    until = "report" if options.command in ("run", "report") else options.command
+    if options.dry_run:
+        return _plan(settings, out, until)
     console.start_jax()
     from jaxprune import pipeline
     from jaxprune.devices import check_devices
@@ -92,12 +95,21 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
         result = pipeline.run(
             settings,
             out,
-            until="report" if options.command in ("run", "report") else options.command,
+            until=until,
             write_again=options.command == "report",
             **told,
         )
     if display is not None:
         console.conclude(display.console, result)
+    return 0
+
+
+def _plan(settings: config.Settings, out: Path, until: str) -> int:
+    from jaxprune import console, pipeline
+
+    compare = until == "compare"
+    plan = pipeline.plan_comparison(settings, out) if compare else pipeline.plan_run(settings, out, until=until)
+    console.show_plan(plan, out)
     return 0
 
 

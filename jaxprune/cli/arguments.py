@@ -165,6 +165,7 @@ def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help=what)
     group = parser.add_argument_group("where and how")
     group.add_argument("--out", type=Path, metavar="FOLDER", help="output folder (runs/<name>)")
+    group.add_argument("--dry-run", action="store_true", help="show the stages, which are done, and make nothing")
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S",
         help="a training longer than this leaves checkpoints this often (30)",

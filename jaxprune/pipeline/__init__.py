@@ -2,6 +2,16 @@
 
 from jaxprune.pipeline.comparison import compare
 from jaxprune.pipeline.finished import ComparisonResult, RunResult
+from jaxprune.pipeline.plan import Planned, plan_comparison, plan_run
 from jaxprune.pipeline.run import STAGES, run
 
-__all__ = ["STAGES", "ComparisonResult", "RunResult", "compare", "run"]
+__all__ = [
+    "STAGES",
+    "ComparisonResult",
+    "Planned",
+    "RunResult",
+    "compare",
+    "plan_comparison",
+    "plan_run",
+    "run",
+]

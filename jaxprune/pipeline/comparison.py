@@ -60,19 +60,23 @@ def compare(
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
     """
     begun = time.monotonic()
-    experiment = _checked(settings)
+    experiment = checked_comparison(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():
             context.progress.say(f"warning: {warning}")
-        comparison = _gather(context, json_once(context, _stage(context), lambda: _measure(context)))
+        comparison = _gather(context, json_once(context, comparison_stage(context), lambda: _measure(context)))
         folder = place_of(out, experiment.dataset.group_by) / "compare"
         _write(context, folder, comparison, command)
     return ComparisonResult(folder, comparison, time.monotonic() - begun)
 
 
-def _checked(settings: Settings) -> Experiment:
-    """The experiment, once it is known that every method can be tried: before the hours, not after them."""
+def checked_comparison(settings: Settings) -> Experiment:
+    """The experiment, once it is known that every method can be tried: before the hours, not after them.
+
+    Raises:
+      UserError: A setting or the data is not fit for it.
+    """
     if not settings.retrain.epochs:
         raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
     if not max(settings.prune.sparsities):
@@ -102,7 +106,7 @@ def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
     return [(name, s, values) for s in sparsities for name in names for values in candidates(settings, name)]
 
 
-def _stage(context: Context) -> Stage:
+def comparison_stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
     own: Values = {"works": "judged"} | (

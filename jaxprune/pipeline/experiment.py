@@ -247,11 +247,6 @@ def resolve(settings: Settings) -> Experiment:
     check_groupings(settings)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
     wanted = settings.data
-    if wanted.stream and not settings.theory.examples:
-        raise UserError(
-            "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
-            "set theory.examples, such as 500 of each group"
-        )
     dataset = _load_primary(settings)
     further = _further(settings, dataset)
     check_augmentation(settings, dataset)
