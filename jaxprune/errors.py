@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in the input, not in the program. The command line prints its text and exits with code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: one line, as the command line does."""
+        return [f"jaxprune: error: {self}"]
+
 
 class TrainingDiverged(UserError):
     """A training loss became NaN or infinite; the text names the step, the seed and what to lower.

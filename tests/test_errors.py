@@ -4,7 +4,7 @@ import pytest
 
 from jaxprune import config, data, pruning
 from jaxprune.cli.arguments import COMMANDS
-from jaxprune.errors import nearest, unknown
+from jaxprune.errors import TrainingDiverged, UserError, nearest, unknown
 
 SETS = (*data.KNOWN_SETS,)
 
@@ -44,3 +44,8 @@ def test_what_is_not_near_is_not(name, known) -> None:
     assert nearest(name, known) == []
     assert "did you mean" not in str(unknown("name", name, known))
     assert "known: " in str(unknown("name", name, known))
+
+
+@pytest.mark.parametrize("kind", [UserError, TrainingDiverged])
+def test_a_notebook_shows_one_line_in_place_of_a_traceback(kind) -> None:
+    assert kind("data.name: unknown")._render_traceback_() == ["jaxprune: error: data.name: unknown"]

@@ -160,6 +160,21 @@ def test_a_bar_shows_the_time_left_and_its_clock_goes_on_when_all_parts_are_done
     assert shown().strip() == ""
 
 
+def test_a_bar_is_one_line_in_a_narrow_terminal_and_keeps_its_times() -> None:
+    now = Clock()
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    bars = Bars(console, now=now)
+    display = Display(screen=bars, now=now)
+    display.start("retraining, 90% pruned: fair before and after, 5 seeds", 40)
+    now.time += 3725
+    display.advance("loss 0.300")
+    with console.capture() as capture:
+        console.print(bars.bars.get_renderable())
+    (line,) = capture.get().splitlines()
+    assert "retraining" in line
+    assert "1/40 1:02:05, about 40:21:15 left" in line
+
+
 def test_a_notebook_has_one_block_updated_in_place() -> None:
     now, blocks = Clock(), []
 

@@ -247,6 +247,8 @@ def resolve(settings: Settings) -> Experiment:
     check_groupings(settings)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
     wanted = settings.data
+    # Before the data, which may take long to load.
+    weights = models.read_state_dict(settings.model.weights) if settings.model.weights else None
     dataset = _load_primary(settings)
     further = _further(settings, dataset)
     check_augmentation(settings, dataset)
@@ -262,9 +264,8 @@ def resolve(settings: Settings) -> Experiment:
     network = inner.after(dataset.normalise)
     assert network.init is not None
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
-    weights, fingerprint = None, dataset.examples_fingerprint()
-    if settings.model.weights:
-        weights = models.read_state_dict(settings.model.weights)
+    fingerprint = dataset.examples_fingerprint()
+    if weights is not None:
         models.from_state_dict(  # now rather than after the training of something else
             weights, params, stats, new_head=settings.model.new_head, where=settings.model.weights
         )

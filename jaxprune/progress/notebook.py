@@ -1,5 +1,6 @@
 """Whether Python runs in a notebook, and how HTML is shown there."""
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,6 @@ def show_html(content: str) -> Callable[[str], Any]:
     Returns:
       A function that replaces it.
     """
-    display = sys.modules["IPython"].display
+    display = importlib.import_module("IPython.display")
     handle = display.display(display.HTML(content), display_id=True)
     return lambda later: handle.update(display.HTML(later))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.table import Column
 from rich.text import Text
 
 from jaxprune.progress.pieces import Piece, clock
@@ -88,9 +89,11 @@ class Bars:
     def __init__(self, console: Console, now: Callable[[], float] = time.monotonic):
         self.console = console
         self.bars = Progress(
-            SpinnerColumn(), _Column(lambda piece: piece.description), BarColumn(bar_width=28), MofNCompleteColumn(),
+            SpinnerColumn(table_column=Column(no_wrap=True)), _Column(lambda piece: piece.description, shrink=True),
+            BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             # A clock of our own: rich's stops when all parts are done, and work may go on after that.
-            _Column(lambda piece: piece.time(now())), _Column(lambda piece: piece.note, style="dim"),
+            _Column(lambda piece: piece.time(now())), _Column(lambda piece: piece.note, style="dim", shrink=True),
             console=console, transient=True,
         )  # fmt: skip
         self.task: TaskID | None = None
@@ -123,14 +126,14 @@ class Bars:
 
 
 class _Column(ProgressColumn):
-    """A column of text about a piece of work."""
+    """A column of text about a piece of work, on one line; it may be cut in a narrow terminal if `shrink`."""
 
-    def __init__(self, text: Callable[[Piece], str], style: str = ""):
+    def __init__(self, text: Callable[[Piece], str], style: str = "", shrink: bool = False):
         self.text, self.style = text, style
-        super().__init__()
+        super().__init__(Column(no_wrap=not shrink))
 
     def render(self, task: Task) -> Text:
-        return Text(self.text(task.fields["piece"]), style=self.style)
+        return Text(self.text(task.fields["piece"]), style=self.style, no_wrap=True, overflow="ellipsis")
 
 
 class Page:
