@@ -10,6 +10,8 @@ The map of the library (each name below is a module or a package, imported when 
     auditing     per-group metrics, the impact of pruning, intervals over seeds
     theory       group gradients, curvature, boundary distance, the bound of Theorem 1
     reporting    results -> tables, figures, one self-contained HTML page
+    run          the main job in this process: `jaxprune.run("adult", seeds=2)`, in a notebook or a script
+    compare      every way of retraining on one protocol, likewise
 
 Importing `jaxprune` does not import jax; importing any of the modules above does.
 """
@@ -24,8 +26,10 @@ _MODULES = (
     "checkpoints",
     "config",
     "data",
+    "devices",
     "errors",
     "groups",
+    "jobs",
     "losses",
     "mitigation",
     "models",
@@ -39,12 +43,16 @@ _MODULES = (
     "types",
 )
 
-__all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+_FUNCTIONS = {"compare": "jobs", "run": "jobs"}  # name -> its module
+
+__all__ = ["__version__", *_FUNCTIONS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"jaxprune.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"jaxprune.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'jaxprune' has no attribute {name!r}")
 
 

@@ -1,26 +1,27 @@
-"""What the terminal shows: progress, the short table at the end, the lists of data sets."""
+"""What the terminal shows: the short table at the end, the lists of data sets."""
 
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from jaxprune.cache import cache_folder
 from jaxprune.config import Data
 from jaxprune.errors import UserError
+from jaxprune.progress import Display
+from jaxprune.progress.pieces import short_clock
+from jaxprune.terminal import PlainConsole
 from jaxprune.text import printable
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
-    from jaxprune.pipeline import ComparisonResult, RunResult
+    from jaxprune.pipeline import ComparisonResult, Planned, RunResult
     from jaxprune.reporting.counts import CountTable
 
 
@@ -35,99 +36,65 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-class PlainConsole(Console):
-    """A terminal that takes no text for markup, an emoji's name or a control sequence."""
+def conclude(console: Console, result: "RunResult") -> None:
+    """The short table, the verdict and the path of the report."""
+    from jaxprune.reporting.findings import after_retraining, verdict
+    from jaxprune.reporting.shown import drawn
+    from jaxprune.reporting.terminal import summary_table
 
-    def __init__(self, width: int | None = None) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+    if result.results is not None:
+        results = drawn(result.results)
+        console.print(summary_table(results), "")
+        for sentence in (*verdict(results), *after_retraining(results)[:2]):
+            console.print(sentence, soft_wrap=True)
+        _note_few_seeds(console, len(results.seeds))
+        console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+    else:
+        for name, folder in result.made.items():
+            console.print(f"{name}: {folder}", soft_wrap=True)
+    console.print(f"{result.seconds:.1f} s", style="dim")
 
-    def render_str(self, text: str, **options: Any) -> Text:
-        """The text of a string, on one line."""
-        return super().render_str(printable(text), **options)
+
+def conclude_comparison(console: Console, result: "ComparisonResult") -> None:
+    """The short table of the methods and the path of their report."""
+    from jaxprune.reporting.shown import drawn
+    from jaxprune.reporting.terminal import comparison_table
+
+    console.print(comparison_table(drawn(result.comparison)), "")
+    _note_few_seeds(console, len(result.comparison.seeds))
+    console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+    console.print(f"{result.seconds:.1f} s", style="dim")
 
 
-class Display:
-    """Progress bars in a terminal; one line for each piece of work where the output is a file or a pipe."""
+def _note_few_seeds(console: Console, count: int) -> None:
+    from jaxprune.reporting.quantities import few_seeds
 
-    def __init__(self) -> None:
-        self.console = PlainConsole()
-        self.bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=28),
-            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
-            console=self.console, transient=True,
-        )  # fmt: skip
-        self.task: TaskID | None = None
-        self.description, self.note, self.begun = "", "", 0.0
+    if note := few_seeds(count):
+        console.print(note, soft_wrap=True)
 
-    def __enter__(self) -> "Display":
-        if self.console.is_terminal:
-            self.bars.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.bars.live.is_started:  # else it prints an empty line
-            self.bars.stop()
+def show_plan(plan: Sequence["Planned"], out: Path) -> None:
+    """The stages of a job, which of them are done, and how long the others may take.
 
-    def start(self, description: str, total: int) -> None:
-        """A bar appears."""
-        self.description, self.note, self.begun = printable(description), "", time.monotonic()
-        self.task = self.bars.add_task(self.description, total=total, note="")
-
-    def advance(self, note: str = "") -> None:
-        """The bar moves on."""
-        self.note = note = printable(note)
-        if self.task is not None:
-            self.bars.update(self.task, advance=1, note=note)
-
-    def finish(self) -> None:
-        """The bar becomes a line with the time it took."""
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-            self.task = None
-            self.console.print(
-                f"  {self.description:<62}{time.monotonic() - self.begun:6.1f} s  {self.note}", soft_wrap=True
-            )
-
-    def say(self, message: str) -> None:
-        """A line that stays."""
-        self.console.print(f"  {message}", soft_wrap=True)
-
-    def conclude(self, result: "RunResult") -> None:
-        """The short table, the verdict and the path of the report."""
-        from jaxprune.reporting.findings import after_retraining, verdict
-        from jaxprune.reporting.shown import drawn
-        from jaxprune.reporting.terminal import summary_table
-
-        if result.results is not None:
-            results = drawn(result.results)
-            self.console.print(summary_table(results), "")
-            for sentence in (*verdict(results), *after_retraining(results)[:2]):
-                self.console.print(sentence, soft_wrap=True)
-            self._note_few_seeds(len(results.seeds))
-            self._print_path("report", result.out / "report.html")
-        else:
-            for name, folder in result.made.items():
-                self._print_path(name, folder)
-        self.console.print(f"{result.seconds:.1f} s", style="dim")
-
-    def conclude_comparison(self, result: "ComparisonResult") -> None:
-        """The short table of the methods and the path of their report."""
-        from jaxprune.reporting.shown import drawn
-        from jaxprune.reporting.terminal import comparison_table
-
-        self.console.print(comparison_table(drawn(result.comparison)), "")
-        self._note_few_seeds(len(result.comparison.seeds))
-        self._print_path("report", result.out / "report.html")
-        self.console.print(f"{result.seconds:.1f} s", style="dim")
-
-    def _print_path(self, what: str, path: Path) -> None:
-        self.console.print(f"{what}: {path}", soft_wrap=True)
-
-    def _note_few_seeds(self, count: int) -> None:
-        from jaxprune.reporting.quantities import few_seeds
-
-        if note := few_seeds(count):
-            self.console.print(note, soft_wrap=True)
+    Args:
+      plan: The stages in the order of the work.
+      out: The output folder, which need not be there.
+    """
+    console = PlainConsole()
+    for planned in plan:
+        about = f"about {short_clock(planned.seconds)}" if planned.seconds else ""
+        line = f"{'done' if planned.done else 'to do':<6} {planned.stage.address:<48} {about}"
+        console.print(line.rstrip(), soft_wrap=True)
+    todo = [planned for planned in plan if not planned.done]
+    told = [planned.seconds for planned in todo if planned.seconds is not None]
+    console.print(
+        f"{len(plan)} stages in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do", soft_wrap=True
+    )
+    if told:
+        of = "" if len(told) == len(todo) else f" for {len(told)} of these {len(todo)}"
+        console.print(f"about {short_clock(sum(told))}{of}, by the time that such stages took in this folder")
+    elif todo:
+        console.print("no estimate of the time: no such stage is done in this folder")
 
 
 def list_datasets(settings: Data) -> None:
@@ -224,10 +191,14 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
-    """Counts of one data set by split, group and label; for images also a sheet of examples, as a PNG file.
+    """Counts of one data set by split, group and label, and a sheet of example images where one is asked for.
+
+    Args:
+      loaded: The data set.
+      sheet: The PNG file of the sheet; None for none.
 
     Raises:
-      UserError: A sheet is asked for and there are no images, or a file of that name is none of ours.
+      UserError: A sheet is asked for and there are no images, or the file cannot be written.
     """
     from jaxprune.files import write_atomically
     from jaxprune.reporting import sheets
@@ -240,9 +211,9 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
     console.print(loaded.provenance, style="dim")
     for warning in loaded.warnings():
         console.print(f"warning: {warning}", soft_wrap=True)
-    if path is None:
-        console.print("rows of numbers: there are no images to show")
-    else:
+    if path is None and sheets.is_images(loaded):
+        console.print("--sheet FILE.png draws a sheet of example images")
+    if path is not None:
         try:
             write_atomically(path, sheets.contact_sheet(loaded))
         except OSError as error:

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in the input, not in the program. The command line prints its text and exits with code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: one line, as the command line does."""
+        return [f"jaxprune: error: {self}"]
+
 
 class TrainingDiverged(UserError):
     """A training loss became NaN or infinite; the text names the step, the seed and what to lower.
@@ -35,8 +39,31 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", list
       The error, to be raised by the caller.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = nearest(name, known)
     hints = [f"did you mean {' or '.join(repr(n) for n in near)}?"] if near else []
     hints += [f"known: {', '.join(known)}"] if listed or not near else []
     prefix = f"{where}: " if where else ""
     return UserError(f"{prefix}unknown {kind} {name!r}; {' '.join(hints)}")
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Find the names that another may have been meant to be, the likeliest first; none where none is near.
+
+    A slip or two in a long name is near, one in a name of up to four letters; so is the beginning of a name, and the
+    last part of a dotted one.
+
+    Args:
+      name: The name that was given.
+      known: Every name that would have been right.
+      most: How many are given at most.
+    """
+    likeness = {other: _likeness(name.lower(), other.lower()) for other in known}
+    near = [other for other, value in likeness.items() if value >= (0.66 if len(name) <= 4 else 0.72)]
+    return sorted(near, key=lambda other: (-likeness[other], other))[:most]
+
+
+def _likeness(name: str, other: str) -> float:
+    """How alike two names are, from 0 to 1."""
+    leaf = other.rpartition(".")[2] if "." not in name else other
+    alike = max(difflib.SequenceMatcher(None, name, target).ratio() for target in {other, leaf})
+    return 0.9 + alike / 10 if len(name) >= 3 and other.startswith(name) else alike

@@ -46,7 +46,7 @@ def measuring_mesh(num_replicas: int) -> Mesh | None:
     return None if used == 1 else Mesh(np.array(devices[:used]), ("replica",), axis_types=(AxisType.Auto,))
 
 
-def _pretended_at_work(devices: Sequence[jax.Device]) -> int:
+def _pretended_at_work(devices: Sequence[Any]) -> int:
     """How many devices may be inside of a loop at once.
 
     The pretended devices of a CPU share a pool of threads, one for each core and no fewer than there are devices. A

@@ -140,6 +140,9 @@ class Progress(Protocol):
     def start(self, description: str, total: int) -> None:
         """A piece of work begins, of `total` parts."""
 
+    def resume(self, done: int) -> None:
+        """So many parts of it were done by an earlier run."""
+
     def advance(self, note: str = "") -> None:
         """One part of it is done."""
 

@@ -356,15 +356,6 @@ def test_lists(capsys) -> None:
     assert 'name = "digits"' in capsys.readouterr().out
 
 
-def test_help_is_complete(capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--help"])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    for path in config.paths():
-        assert f"--{path} " in text
-
-
 @pytest.mark.parametrize("command", [["run"], ["compare", "compare_adult"], ["datasets", "prepare"]])
 def test_a_failing_command_prints_nothing_on_stdout(command, tmp_path, capsys) -> None:
     """There was an empty line where the output is a pipe."""

@@ -75,6 +75,37 @@ def test_a_mistake_is_one_line_that_names_the_setting(overrides, parts) -> None:
         assert part in message
 
 
+def test_a_mistake_is_blamed_on_the_place_that_it_comes_from(tmp_path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("seeds = 2\n[train]\nepochs = 0\n")
+    for overrides, place in (
+        ({}, f"{path}: train.epochs = 0"),
+        ({"seeds": 0}, "command line: seeds = 0"),
+        ({"train.epochs": -1}, "command line: train.epochs = -1"),
+        ({"prune.sparsities": (0.5, 2.0), "train.epochs": 3}, "command line: prune.sparsities = 2.0"),
+        ({"train.epoch": 2, "train.epochs": 3}, "command line: unknown setting 'train.epoch'"),
+    ):
+        with pytest.raises(UserError) as caught:
+            config.load(str(path), overrides)
+        assert str(caught.value).startswith(place), overrides
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        ({"prune.sparsities": (50, 70)}, "; write 0.5 for 50 %"),
+        ({"prune.sparsities": (0.5, 99.5)}, "; write 0.995 for 99.5 %"),
+        ({"data.validation": 20}, "; write 0.2 for 20 %"),
+        ({"prune.sparsities": (1.0,)}, "less than 1"),
+        ({"prune.sparsities": (700,)}, "less than 1"),
+    ],
+)
+def test_a_percentage_for_a_share_is_told_how_to_write_it(overrides, advice) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(None, overrides)
+    assert str(caught.value).endswith(advice)
+
+
 def test_unknown_and_broken_files(tmp_path) -> None:
     with pytest.raises(UserError, match="did you mean 'digits'"):
         config.load("digit")

@@ -270,19 +270,17 @@ def test_other_numbers_than_bytes_are_stretched() -> None:
 
 def test_the_sheet_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["datasets", "show", "digits"]) == 0
-    assert "digits.png" in capsys.readouterr().out
-    with Image.open("digits.png") as image:
+    for arguments in (["datasets", "show", "digits"], ["datasets", "digits"]):
+        assert main(arguments) == 0
+        assert "--sheet FILE.png draws a sheet of example images" in capsys.readouterr().out
+        assert list(tmp_path.iterdir()) == [], "pictures of people only where they are asked for"
+    assert main(["datasets", "show", "--sheet", "other.png", "digits"]) == 0
+    assert "examples of every group: other.png" in capsys.readouterr().out
+    with Image.open("other.png") as image:
         assert image.width > 800
         assert image.height > 800
-    assert main(["datasets", "digits"]) == 0, "it may write over its own"
-    assert main(["datasets", "show", "--sheet", "other.png", "digits"]) == 0
-    assert Path("other.png").read_bytes() == Path("digits.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.png", "other.png"]
-    Image.new("RGB", (4, 4)).save("digits.png")
-    capsys.readouterr()
+    assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
     for arguments, message in (
-        (["digits"], "digits.png is there and is no sheet of jaxprune; name another file with --sheet FILE"),
         (["digits", "--sheet", "a.jpg"], "the sheet is a PNG"),
         (["digits", "--sheet", "no/a.png"], "there is no folder no"),
         (["adult", "--sheet", "a.png"], "adult is rows of numbers, without images"),
@@ -291,14 +289,16 @@ def test_the_sheet_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
         printed = capsys.readouterr().err
         assert message in printed
         assert len(printed.splitlines()) == 1
+    Image.new("RGB", (4, 4)).save("digits.png")
     assert main(["datasets", "show", "digits", "--sheet", "digits.png"]) == 0, "asked for by name"
+    assert Path("other.png").read_bytes() == Path("digits.png").read_bytes()
 
 
 def test_tables_have_no_sheet(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["datasets", "show", "adult"]) == 0
     printed = capsys.readouterr().out
-    assert "there are no images to show" in printed
+    assert "sheet" not in printed
     assert "26,049" in printed
     assert list(tmp_path.iterdir()) == []
 
@@ -308,6 +308,6 @@ def test_the_sheet_of_an_npz_file_of_images(tmp_path, monkeypatch, capsys) -> No
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 9, 9, 3), np.uint8)
     np.savez("mine.npz", x=images, y=np.arange(60) % 2, town=np.arange(60) % 3)
-    assert main(["datasets", "show", "mine.npz"]) == 0
+    assert main(["datasets", "show", "mine.npz", "--sheet", "mine.png"]) == 0
     assert "mine.png" in capsys.readouterr().out
     assert Path("mine.png").is_file()

@@ -642,13 +642,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, folder) -> None:
         ),
         (["prepare", "utkface", "--directory", ".", "--columns", "a"], "--columns is about a table"),
         (["prepare", "fairface", "--directory", "."], "has no fairface_label_train.csv"),
-        (["show", "digits", "--table", "t.csv"], "--table belongs to: jaxprune datasets prepare"),
-        (["prepare", "--sheet", "a.png", "mine"], "--sheet belongs to: jaxprune datasets show"),
-        (["--sheet", "a.png"], "--sheet belongs to: jaxprune datasets show"),
-        (["show", "digits", "more"], "give the name of one data set"),
-        (["prepare", "utkface", "--directory", ".", "--data.bins", "3"], "--data.bins would do nothing here"),
-        (["--data.group", "race"], "--data.group would do nothing here"),
-        (["show", "--data.name", "digits"], "--data.name would do nothing here"),
+        (["show", "digits", "--table", "t.csv"], "--table does nothing for `jaxprune datasets show`"),
+        (["prepare", "--sheet", "a.png", "mine"], "--sheet does nothing for `jaxprune datasets prepare`"),
+        (["--sheet", "a.png"], "--sheet does nothing for `jaxprune datasets`"),
+        (["show", "digits", "more"], "one name is taken"),
+        (
+            ["prepare", "utkface", "--directory", ".", "--data.bins", "3"],
+            "--data.bins does nothing for",
+        ),
+        (["--data.group", "race"], "--data.group does nothing for `jaxprune datasets`"),
+        (["show", "--data.name", "digits"], "--data.name does nothing for `jaxprune datasets show`"),
     ],
 )
 def test_mistakes_with_data_sets(tmp_path, monkeypatch, capsys, arguments, message) -> None:

@@ -20,7 +20,7 @@ from jaxprune import auditing, config, data, losses, streaming, training
 from jaxprune.data import streaming as streaming_reader
 from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_blocks
 from jaxprune.errors import TrainingDiverged, UserError
-from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.checks import check_run
 from jaxprune.types import Batch, TrainState, as_network
 
 pytest.importorskip("grain")
@@ -436,7 +436,9 @@ def test_two_hosts_train_as_one_and_each_reads_its_half():
 
 
 def test_settings_that_cannot_be_streamed_are_errors():
-    with pytest.raises(UserError, match=r"data\.stream: the theory needs its examples in memory"):
-        resolve(config.load(None, {"data.stream": True}))
+    for until in ("theory", "report"):
+        with pytest.raises(UserError, match=r"data\.stream: the theory needs its examples in memory"):
+            check_run(config.load(None, {"data.stream": True}), until)
+    check_run(config.load(None, {"data.stream": True}), "audit")
     with pytest.raises(UserError, match=r"data\.stream: digits has no stream"):
         data.load("digits", stream=True)

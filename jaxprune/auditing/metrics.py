@@ -1,14 +1,17 @@
 """Loss and accuracy per group."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.auditing.tables import metrics_rows, metrics_text
 from jaxprune.batches import check_batch, check_classification
 from jaxprune.data.batching import chunk_size_for
+from jaxprune.frames import to_frame
 from jaxprune.groups import spread_over_groups
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
@@ -40,6 +43,31 @@ class GroupMetrics(NamedTuple):
     def worst_group(self) -> Array:
         """The index of the group of lowest accuracy; the first of them on a tie."""
         return jnp.nanargmin(self.accuracy, -1)
+
+    def named(self, group_names: Sequence[str]) -> "GroupMetrics":
+        """The same metrics, which show the names of the groups; what JAX makes of them does not.
+
+        Args:
+          group_names: The G names.
+        """
+        metrics = _NamedMetrics(*self)
+        metrics.group_names = tuple(group_names)
+        return metrics
+
+    def to_pandas(self) -> Any:
+        """One row for each group, and for each replica where there are several, as a `pandas.DataFrame`.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
+        return to_frame(metrics_rows(self, getattr(self, "group_names", ())))
+
+    def __repr__(self) -> str:
+        return metrics_text(self, getattr(self, "group_names", ()))
+
+
+class _NamedMetrics(GroupMetrics):
+    group_names: tuple[str, ...] = ()  # lost where JAX builds the tuple anew
 
 
 def evaluate(

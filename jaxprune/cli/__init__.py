@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprune import config
-from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
+from jaxprune import config, jobs
+from jaxprune.cli.arguments import COMMANDS, DATASETS, build_parser, refuse
+from jaxprune.cli.completion import flags_of, script
+from jaxprune.cli.configs import show_configs
+from jaxprune.cli.datasets import list_sets, prepare_set, show_set
+from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError, unknown
-from jaxprune.files import MARKER, folder_name
-from jaxprune.text import NOT_UTF8, path_fault, printable, shortened
+from jaxprune.text import NOT_UTF8, path_fault, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UserError(f"command line: {argument} is not UTF-8 text; rename the file, or give another one")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise unknown("command", arguments[0], COMMANDS)
-        options, surplus = build_parser(_FUNCTIONS).parse_known_args(arguments)
-        if options.function is _datasets and not any(word.startswith("-") for word in surplus):
-            options.words, surplus = [*options.words, *surplus], []  # words after a flag
-        refuse(surplus)
-        return options.function(options, arguments)
+        return _dispatch(_expand(arguments))
     except UserError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -48,90 +47,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _expand(arguments: list[str]) -> list[str]:
+    """Write short forms out: `help run` is `run --help`, and `datasets adult` is `datasets show adult`."""
+    if arguments[:1] == ["help"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        return [*arguments[1:], "--help"]
+    if arguments[:1] == ["help"] and len(arguments) == 1:
+        return ["--help"]
+    if arguments[:1] == ["datasets"] and len(arguments) > 1 and not DATASETS.keys() & set(arguments):
+        if not arguments[1].startswith("-"):
+            return ["datasets", "show", *arguments[1:]]
+        if arguments[1].partition("=")[0] not in ("--data.directory", "--help", "--help-all", "-h"):
+            refuse(arguments[1:2], "datasets", ["--data.directory"])
+    return arguments
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise unknown("command", arguments[0], COMMANDS)  # after `help`
+    parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments)
+    options, surplus = parser.parse_known_args(arguments)
+    if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):
+        options.name, *surplus = surplus  # after a flag with several values
+    refuse(surplus, options.command, flags_of(options.parser))
+    return options.function(options, arguments)
+
+
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    overrides = overrides_of(options)
-    source, out = options.config, options.out
-    if source and not path_fault(source) and Path(source).is_dir():
-        folder = Path(source)
-        within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
-        source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
-        if not Path(source).is_file():
-            raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
-    if fault := path_fault(str(out or "")):
-        raise UserError(f"--out {shortened(str(out), 60)}: {fault}; name another folder")
     if not options.checkpoint_seconds >= 0:
         raise UserError(f"--checkpoint-seconds: {options.checkpoint_seconds:g} is no time; give 0 or more")
-    settings = config.load(source, overrides)
-    return _compute(settings, out or Path("runs") / folder_name(settings.name), options, arguments)
+    settings, out = jobs.resolve_job(options.config, overrides_of(options), options.out)
+    return _compute(settings, out, options, arguments)
 
 
 def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console  # rich, and jax below it: only now is there something to compute
 
+    display = None if options.quiet else console.Display(options.progress)
+    until = "report" if options.command in ("run", "report") else options.command
+    if options.dry_run:
+        return _plan(settings, out, until)
     console.start_jax()
     from jaxprune import pipeline
+    from jaxprune.devices import check_devices
 
-    display = None if options.quiet else console.Display()
+    warning = check_devices()
+    if warning and display is not None:
+        display.say(f"warning: {warning}")
     told: dict[str, Any] = {"checkpoint_seconds": options.checkpoint_seconds}
     told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
     with display or contextlib.nullcontext():
         if options.command == "compare":
             compared = pipeline.compare(settings, out, **told)
             if display is not None:
-                display.conclude_comparison(compared)
+                console.conclude_comparison(display.console, compared)
             return 0
         result = pipeline.run(
             settings,
             out,
-            until="report" if options.command in ("run", "report") else options.command,
+            until=until,
             write_again=options.command == "report",
             **told,
         )
     if display is not None:
-        display.conclude(result)
+        console.conclude(display.console, result)
     return 0
 
 
-def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    words = options.words
-    action, names = (words[0], words[1:]) if words and words[0] in ("show", "prepare") else ("show", words)
-    given = {flag: getattr(options, flag.replace("-", "_")) for flag in DATASET_FLAGS}
-    for flag, value in given.items():
-        if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
-            raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
-    overrides = overrides_of(options)
-    for path in overrides:
-        if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
-            raise UserError(
-                f"--{path} would do nothing here; leave it out (jaxprune datasets show NAME takes settings)"
-            )
-    if words and len(names) != 1:
-        raise UserError(f"datasets {action}: give the name of one data set")
-    settings = config.load(None, overrides | ({"data.name": names[0]} if words else {}))
-    if action == "prepare" and options.directory is None and options.npz is None and options.table is None:
-        raise UserError(
-            "datasets prepare: --directory is missing; give the folder of the published files or images (or --npz)"
-        )
-    from jaxprune import console
+def _plan(settings: config.Settings, out: Path, until: str) -> int:
+    from jaxprune import console, pipeline
 
-    if not words:
-        console.list_datasets(settings.data)
-    elif action == "prepare":
-        console.prepare_dataset(names[0], settings.data, given)
-    else:
-        from jaxprune.pipeline.experiment import load_data
-
-        console.show_dataset(load_data(settings.data), options.sheet)
+    compare = until == "compare"
+    plan = pipeline.plan_comparison(settings, out) if compare else pipeline.plan_run(settings, out, until=until)
+    console.show_plan(plan, out)
     return 0
 
 
-def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if options.name is not None:
-        sys.stdout.write(config.find(options.name).read_text(encoding="utf-8"))
-        return 0
-    for name, path in config.shipped().items():
-        summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(printable(f"{name:12} {summary}"))
+def _complete(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    print(script(options.shell, build_parser(_FUNCTIONS, everything=True)))
+    return 0
+
+
+def _help(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    build_parser(_FUNCTIONS).print_help()
     return 0
 
 
@@ -140,4 +137,11 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-_FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {"datasets": _datasets, "configs": _show_configs}
+_FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {
+    "datasets": list_sets,
+    "datasets show": show_set,
+    "datasets prepare": prepare_set,
+    "configs": show_configs,
+    "completion": _complete,
+    "help": _help,
+}

@@ -1,14 +1,13 @@
-"""The arguments of the command line: what there is, and what was given."""
+"""The commands, their arguments and their help."""
 
 import argparse
-import re
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxprune import __version__, config
-from jaxprune.errors import UserError, unknown
+from jaxprune.cli.settings import add_settings, shown, taken
+from jaxprune.errors import UserError, nearest, unknown
 
 Command = Callable[[argparse.Namespace, Sequence[str]], int]
 
@@ -20,23 +19,28 @@ COMMANDS = {
     "compare": "retrain pruned networks by every method, and report what helps",
     "theory": "explain the harm: every measure and statement of the theory, without retraining",
     "report": "write the report again from a run's folder, or make it, training what is missing",
-    "datasets": "list the data sets, show one (counts, and a sheet of its images), or prepare one",
+    "datasets": "list the data sets, show one, or prepare one",
     "configs": "list the shipped configs, or print one",
+    "completion": "print a script that completes commands and flags in bash, zsh or fish",
+    "help": "show the help of a command",
 }
-DATASET_FLAGS = {
-    "directory": ("prepare", "FOLDER", "folder of the published files of the set, or of your images"),
-    "table": ("prepare", "FILE", "CSV or Parquet file with one row for each of your images"),
-    "image-column": ("prepare", "NAME", "its column that names the images (file, image, path, ...)"),
-    "columns": ("prepare", "A,B,C", "its columns to take, the first being the usual label (all that are fit)"),
-    "split-column": ("prepare", "NAME", "its column that says train, validation or test (split)"),
-    "npz": ("prepare", "FILE", "npz file with images of your own, in place of a folder"),
-    "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
+DATASETS = {
+    "show": "count a data set by group and label, and draw a sheet of its images",
+    "prepare": "build a data set from its published files, a folder of images with a table, or arrays",
 }
-_PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
-_FLAGS = ("out", "quiet", "checkpoint-seconds", *DATASET_FLAGS)
+SHELLS = ("bash", "zsh", "fish")
+_PREPARE = {
+    "directory": ("FOLDER", "folder of the published files of the set, or of your images"),
+    "table": ("FILE", "CSV or Parquet file with one row for each of your images"),
+    "image-column": ("NAME", "its column that names the images (file, image, path, ...)"),
+    "columns": ("A,B,C", "its columns to take, the first being the usual label (all that are fit)"),
+    "split-column": ("NAME", "its column that says train, validation or test (split)"),
+    "npz": ("FILE", "npz file with images of your own, in place of a folder"),
+}
+PREPARE_FLAGS = tuple(_PREPARE)
 _DATASETS = """what to do:
   jaxprune datasets                                     which there are, and how to get them
-  jaxprune datasets show NAME                           counts by group and label; a sheet of examples
+  jaxprune datasets show NAME                           counts by group and label
   jaxprune datasets prepare NAME --directory FOLDER     build a set from its published files
   jaxprune datasets prepare NAME --directory FOLDER --table TABLE.csv
                                                         build a set of your own from a folder of images
@@ -66,24 +70,37 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def refuse(surplus: Sequence[str]) -> None:
-    """Raises for arguments that no flag took, naming the nearest flags."""
+def refuse(surplus: Sequence[str], command: str, flags: Sequence[str]) -> None:
+    """Raise for arguments that nothing took, naming the nearest flags of the command.
+
+    Args:
+      surplus: The arguments.
+      command: Such as "run" or "datasets show".
+      flags: Those that the command has, with their dashes.
+    """
     for argument in surplus:
         if argument.startswith("--"):
             flag = argument.partition("=")[0].removeprefix("--")
-            raise unknown("flag", flag, [*config.paths(), *_FLAGS], where="command line")
+            if flag in config.paths() or flag in PREPARE_FLAGS or flag == "sheet":
+                raise UserError(f"command line: --{flag} does nothing for `jaxprune {command}`; leave it out")
+            known = [known.removeprefix("--") for known in flags]
+            if nearest(flag, known):
+                raise unknown("flag", flag, known, where="command line")
+            raise UserError(f"command line: unknown flag {flag!r}; see jaxprune {command} --help-all")
     if surplus:
-        raise UserError(f"command line: {surplus[0]!r} is one argument too many; one config is run at a time")
+        one = "one name is taken" if command.startswith("datasets") else "one config is run at a time"
+        raise UserError(f"command line: {surplus[0]!r} is one argument too many; {one}")
 
 
-def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
+def build_parser(functions: Mapping[str, Command], *, everything: bool = False) -> argparse.ArgumentParser:
     """The parser of every command.
 
     Args:
-      functions: Command -> what runs it.
+      functions: Command, such as "run" or "datasets show", -> what runs it.
+      everything: Whether the help of a command shows all of its settings.
 
     Returns:
-      A parser whose result has the chosen `function` and `command`.
+      A parser whose result has the chosen `function`, `command` and `parser`.
     """
     top = _Parser(
         prog="jaxprune",
@@ -95,113 +112,73 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"jaxprune {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        parser = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        if name in ("datasets", "configs"):
-            if name == "configs":
-                parser.add_argument("name", nargs="?", help="the one to print; all are listed without it")
-
-            else:
-                parser.add_argument(
-                    "words", nargs="*", metavar="[show | prepare] NAME", help="all are listed without it"
-                )
-                parser.epilog = _DATASETS
-                for flag, (action, metavar, what) in DATASET_FLAGS.items():
-                    parser.add_argument(f"--{flag}", metavar=metavar, help=f"{action}: {what}")
-                _add_settings(parser, sections=("data",))
+        parser = _add(commands, name, name, summary, functions, everything)
+        if name == "configs":
+            parser.add_argument("name", nargs="?", help="the one to print; all are listed without it")
+            parser.add_argument("--all", action="store_true", help="print every setting, with what it does")
+        elif name == "completion":
+            parser.add_argument("shell", choices=SHELLS, help="the shell that reads the script")
+            parser.epilog = 'bash: eval "$(jaxprune completion bash)"    fish: jaxprune completion fish | source'
+        elif name == "help":
+            parser.add_argument("words", nargs="*", metavar="COMMAND", help="such as run, or datasets show")
+        elif name == "datasets":
+            parser.epilog = _DATASETS
+            actions = parser.add_subparsers(title="commands", metavar="[show | prepare]")
+            for action, what in DATASETS.items():
+                _add_dataset_options(_add(actions, action, f"{name} {action}", what, functions, everything), action)
         else:
-            _add_run_options(parser)
-        parser.set_defaults(function=functions[name], command=name)
+            _add_run_options(parser, name)
     return top
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
+def _add(
+    commands: Any,
+    name: str,
+    command: str,
+    summary: str,
+    functions: Mapping[str, Command],
+    everything: bool,
+) -> argparse.ArgumentParser:
+    """Add the parser of one command, with the settings that it takes."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(function=functions[command], command=command, parser=parser)
+    parser.add_argument("--help-all", action="help", help="show every setting and exit")
+    add_settings(parser, command, everything=everything)
+    return parser
+
+
+def _add_dataset_options(parser: argparse.ArgumentParser, action: str) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the data set")
+    if action == "show":
+        parser.add_argument("--sheet", metavar="FILE.png", help="draw example images into this PNG file")
+    else:
+        for flag, (metavar, what) in _PREPARE.items():
+            parser.add_argument(f"--{flag}", metavar=metavar, help=what)
+
+
+def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
     what = (
         "a TOML file, a shipped config's name, a file of data (npz, CSV, Parquet), or a run's folder; adult without it"
     )
-    parser.add_argument("config", nargs="?", help=what)
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help=what)
     group = parser.add_argument_group("where and how")
-    group.add_argument("--out", type=Path, help="output folder (runs/<name>)")
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="output folder (runs/<name>)")
+    group.add_argument("--dry-run", action="store_true", help="show the stages, which are done, and make nothing")
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S",
         help="a training longer than this leaves checkpoints this often (30)",
     )  # fmt: skip
+    group.add_argument(
+        "--progress", default="auto", metavar="{auto,bars,lines,none}",
+        help="how progress is shown: bars, lines of a log, or none (auto: bars in a terminal)",
+    )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    _add_settings(parser, sections=("", *config.SECTIONS))
-
-
-def _add_settings(parser: argparse.ArgumentParser, sections: Sequence[str]) -> None:
-    """A flag for every setting, a group of flags for every section."""
-    for section in sections:
-        model = config.SECTIONS[section] if section else config.Settings
-        title = f"[{section}] {_lower_first(model.__doc__ or '')}" if section else "settings"
-        group = parser.add_argument_group(title)
-        for name, field in model.model_fields.items():
-            if name in config.SECTIONS:
-                continue
-            path = f"{section}.{name}" if section else name
-            many = typing.get_origin(_plain_type(field.annotation)) is tuple
-            shown = field.get_default()
-            shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-            note = f" ({shown})" if shown not in (None, "") else ""
-            group.add_argument(
-                f"--{path}",
-                dest=f"set:{path}",
-                nargs="*" if many else None,
-                metavar=_metavar(field.annotation),
-                help=f"{field.description}{note}".replace("%", "%%"),
-                default=argparse.SUPPRESS,
-            )
-
-
-def _lower_first(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
-
-
-def _plain_type(annotation: Any) -> Any:
-    """The type of a setting without its `| None`."""
-    options = [option for option in typing.get_args(annotation) if option is not type(None)]
-    return options[0] if type(None) in typing.get_args(annotation) else annotation
-
-
-def _metavar(annotation: Any) -> str:
-    item = _plain_type(annotation)
-    item = typing.get_args(item)[0] if typing.get_origin(item) is tuple else item
-    if typing.get_origin(item) is typing.Literal:
-        return "{" + ",".join(typing.get_args(item)) + "}"
-    text = str(annotation)
-    if item is bool:
-        return "{true,false}"
-    return "INT" if "int" in text else "FLOAT" if "float" in text else "NAME"
-
-
-def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Setting -> value, each text read as the type of its setting."""
-    found = {}
-    for name, value in vars(options).items():
-        if name.startswith("set:"):
-            path = name.removeprefix("set:")
-            section, _, leaf = path.rpartition(".")
-            model = config.SECTIONS[section] if section else config.Settings
-            kind = str(_plain_type(model.model_fields[leaf].annotation))
-            found[path] = tuple(_number(v, kind) for v in value) if isinstance(value, list) else _number(value, kind)
-    return found
-
-
-def _number(text: str, kind: str) -> Any:
-    """The number that a text is, where the setting takes one; the text itself otherwise, for the checks to refuse."""
-    if "bool" in kind:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if not _PLAIN.fullmatch(text):  # int() and float() also take other scripts' digits, spaces and underscores
-        return text
-    for number in (int, float) if "float" in kind else (int,) if "int" in kind else ():
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
+    parser.usage = f"jaxprune {command} [CONFIG] [--out FOLDER] [--SETTING VALUE ...]"
+    if len(shown(command)) < len(taken(command)):
+        parser.epilog = f"`jaxprune {command} --help-all` shows all {len(taken(command))} settings."

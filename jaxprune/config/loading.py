@@ -20,13 +20,16 @@ _LONGEST = 60  # characters of a value in a message
 _DATA_FILES = (".npz", ".csv", ".tsv", ".parquet", ".pq")
 
 
-def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    source: str | None = None, overrides: Mapping[str, Any] | None = None, *, origin: str = "command line"
+) -> Settings:
     """The settings of a config with overrides.
 
     Args:
       source: A TOML file or the name of a shipped config; or a file of data (npz, CSV or Parquet), for the default
         config with these data; None for the default config.
       overrides: Setting path, such as `train.epochs`, -> value; a text is read as the type of the setting.
+      origin: Where the overrides come from, for the messages.
 
     Returns:
       The settings.
@@ -34,7 +37,7 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
     Raises:
       UserError: A file is missing or is not TOML, a setting is unknown, or a value is of the wrong type or range.
     """
-    where, values = "command line", {}
+    where, values = origin, {}
     if source is not None and Path(source).suffix.lower() in _DATA_FILES:
         named = (overrides or {}).get("data.name", source)
         if named != source:
@@ -44,13 +47,14 @@ def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) 
         path = find(source)
         where = str(path)
         values = _read(path)
-    for path, value in (overrides or {}).items():
+    overrides = overrides or {}
+    for path, value in overrides.items():
         section, _, leaf = path.rpartition(".")
         target = values.setdefault(section, {}) if section else values
         if not isinstance(target, dict):
             raise UserError(f"{where}: {section} is {target!r}; it is a table of settings, [{section}]")
         target[leaf] = value
-    return validate(values, where)
+    return validate(values, where, dict.fromkeys(overrides, origin))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -63,8 +67,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a TOML file: {shortened(str(error), 200)}") from None
 
 
-def validate(values: Mapping[str, Any], where: str) -> Settings:
-    """Settings from nested values; `where` names their origin in the messages.
+def validate(values: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None) -> Settings:
+    """Settings from nested values.
+
+    Args:
+      values: Section -> setting -> value.
+      where: Where they come from, for the messages.
+      origins: Setting path -> where that one comes from, if from elsewhere.
 
     Raises:
       UserError: As `load`.
@@ -73,7 +82,7 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
     try:
         settings = Settings.model_validate(_tuples(values))
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise _explain(error, where, origins or {}) from None
     _check_paths(settings)
     _check_together(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
@@ -146,7 +155,7 @@ def _check_paths(settings: Settings) -> None:
         )
 
 
-def _explain(error: ValidationError, where: str) -> UserError:
+def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> UserError:
     """The first fault, as one line that names the setting and the remedy."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
@@ -155,13 +164,21 @@ def _explain(error: ValidationError, where: str) -> UserError:
         part for part in location if not part.isdigit() and not part.startswith(kinds) and part not in ("float", "str")
     ]
     path = ".".join(names)
+    where = origins.get(path, where)
     if fault["type"] == "extra_forbidden":
         return unknown("setting", path, paths() | dict.fromkeys(SECTIONS, ""), where=where)
     got = fault["input"]
     reason = fault["msg"][0].lower() + fault["msg"][1:]
-    return UserError(
-        f"{where}: {path} = {shortened(repr(got), _LONGEST)}: {reason.replace('input should be', 'it should be')}"
-    )
+    reason = reason.replace("input should be", "it should be").replace("a valid tuple", "a list of values")
+    return UserError(f"{where}: {path} = {shortened(repr(got), _LONGEST)}: {reason}{_as_share(fault)}")
+
+
+def _as_share(fault: Any) -> str:
+    """How a percentage is written where a share is asked for: 0.5 for 50 %."""
+    got, below = fault["input"], fault.get("ctx", {}).get("lt")
+    if fault["type"] != "less_than" or below != 1 or not 1 < got < 100:
+        return ""
+    return f"; write {got / 100:g} for {got:g} %"
 
 
 def _check_together(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from jaxprune.types import Array, Batch
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Train, validation and test examples with groups.
 
@@ -50,6 +50,13 @@ class Dataset:
     normalise: Callable[[Array], Array] = as_they_are
     notes: tuple[str, ...] = ()
     attributes: Attributes | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(self.split(split).y):,} {split}" for split in SPLITS)
+        return (
+            f"Dataset({self.name}: {sizes}; inputs {list(self.train.x.shape[1:])}; {self.label_by}: "
+            f"{_some(self.label_names)}; {self.group_by}: {_some(self.group_names)})"
+        )
 
     @property
     def streamed(self) -> bool:
@@ -232,6 +239,12 @@ def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> No
         repeated = [name for name in names if list(names).count(name) > 1] if len(set(names)) < len(names) else []
         if repeated:
             raise UserError(f"data {where}: two {what}s of {by} are called {repeated[0]!r}; rename one, or merge them")
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _array(x: Array) -> Array:

@@ -26,6 +26,27 @@ def check_names(settings: Settings) -> None:
             raise unknown(setting.split(".")[1], name, known, where=setting)
 
 
+def check_run(settings: Settings, until: str) -> None:
+    """Raise for settings that a run up to a stage cannot do.
+
+    Args:
+      settings: The settings.
+      until: The stage that the run ends with.
+
+    Raises:
+      UserError: Nothing is pruned, the theory cannot read its examples, or a constraint needs another network.
+    """
+    if not max(settings.prune.sparsities):
+        raise UserError("prune.sparsities: 0 prunes nothing; give at least one sparsity above 0, such as 0.5")
+    if until in ("theory", "report") and settings.data.stream and not settings.theory.examples:
+        raise UserError(
+            "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
+            "set theory.examples, such as 500 of each group"
+        )
+    if until != "theory" and set(settings.mitigation.methods) != {"none"}:
+        check_constraint(settings)
+
+
 def check_groupings(settings: Settings) -> None:
     """Raise for groupings that are to be audited twice.
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jaxprune.pipeline.audits import thinned
 from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
+from jaxprune.pipeline.finished import ComparisonResult
 from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.outcomes import check_outputs
 from jaxprune.pipeline.output import environment_of, warn_of_letters
@@ -34,14 +35,6 @@ from jaxprune.reporting.tables import write_csv
 from jaxprune.types import Batch, Params, Progress, Stats
 
 Values = dict[str, Any]
-
-
-class ComparisonResult(NamedTuple):
-    """What a comparison made: the folder of its report, what it found, and the seconds it took."""
-
-    out: Path
-    comparison: Comparison
-    seconds: float
 
 
 def compare(
@@ -69,19 +62,23 @@ def compare(
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
     """
     begun = time.monotonic()
-    experiment = _checked(settings)
+    experiment = checked_comparison(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
         for warning in experiment.dataset.warnings():
             context.progress.say(f"warning: {warning}")
-        comparison = _gather(context, json_once(context, _stage(context), lambda: _measure(context)))
+        comparison = _gather(context, json_once(context, comparison_stage(context), lambda: _measure(context)))
         folder = place_of(out, experiment.dataset.group_by) / "compare"
         _write(context, folder, comparison, command)
     return ComparisonResult(folder, comparison, time.monotonic() - begun)
 
 
-def _checked(settings: Settings) -> Experiment:
-    """The experiment, once it is known that every method can be tried: before the hours, not after them."""
+def checked_comparison(settings: Settings) -> Experiment:
+    """The experiment, once it is known that every method can be tried: before the hours, not after them.
+
+    Raises:
+      UserError: A setting or the data is not fit for it.
+    """
     if not settings.retrain.epochs:
         raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
     if not max(settings.prune.sparsities):
@@ -111,7 +108,7 @@ def _planned(context: Context) -> list[tuple[str, float, dict[str, float]]]:
     return [(name, s, values) for s in sparsities for name in names for values in candidates(settings, name)]
 
 
-def _stage(context: Context) -> Stage:
+def comparison_stage(context: Context) -> Stage:
     """The address of the measurements."""
     trials = tuple(trial_stage(context, *trial) for trial in _planned(context))
     own: Values = {"works": "judged"} | (

@@ -18,6 +18,9 @@ class Silent:
     def start(self, description: str, total: int) -> None:
         """Nothing."""
 
+    def resume(self, done: int) -> None:
+        """Nothing."""
+
     def advance(self, note: str = "") -> None:
         """Nothing."""
 

@@ -249,11 +249,8 @@ def resolve(settings: Settings) -> Experiment:
     check_groupings(settings)
     model_options = models.options_of(settings.model.name, settings.model.model_dump(exclude=_NOT_OPTIONS))
     wanted = settings.data
-    if wanted.stream and not settings.theory.examples:
-        raise UserError(
-            "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
-            "set theory.examples, such as 500 of each group"
-        )
+    # Before the data, which may take long to load.
+    weights = models.read_state_dict(settings.model.weights) if settings.model.weights else None
     dataset = _load_primary(settings)
     further = _further(settings, dataset)
     check_augmentation(settings, dataset)
@@ -270,12 +267,11 @@ def resolve(settings: Settings) -> Experiment:
     assert network.init is not None
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     check_memory(settings, dataset, params)
-    weights, fingerprint = None, dataset.examples_fingerprint()
-    if settings.model.weights:
+    fingerprint = dataset.examples_fingerprint()
+    if weights is not None:
         options: Any = {"new_head": settings.model.new_head, "where": settings.model.weights}
-        weights = models.select_entries(models.read_state_dict(settings.model.weights), params, stats, **options)
-        # Now rather than after the training of something else.
-        models.from_state_dict(weights, params, stats, **options)
+        weights = models.select_entries(weights, params, stats, **options)
+        models.from_state_dict(weights, params, stats, **options)  # now rather than after training something else
         fingerprint += "+" + models.digest(weights)
     keys = jax.vmap(jax.random.key)(np.uint32(settings.first_seed) + np.arange(settings.seeds, dtype=np.uint32))
     prunable = pruning.prunable(params, settings.prune.include, settings.prune.exclude)

@@ -81,7 +81,7 @@ def dense(context: Context, fair: bool) -> Trained:
         params, stats = context.experiment.initialise()
         return params, stats, context.experiment.all_kept(params)
 
-    label = "training, fair" if fair else "training"
+    label = "training fair dense networks" if fair else "training dense networks"
     stage = dense_stage(context, fair)
     say_other_form(context, stage)
     return _trained(context, stage, "dense", fair, begin, label)
@@ -172,8 +172,7 @@ def _fit(
             with np.load(newest / "logs.npz") as z:
                 past = dict(z)
         context.progress.say(f"continuing after {unit} {start} of {epochs * _steps_of(context, unit)}")
-        for _ in range(start * _parts(context, epochs) // (epochs * _steps_of(context, unit))):
-            context.progress.advance()
+        context.progress.resume(start * _parts(context, epochs) // (epochs * _steps_of(context, unit)))
     keeper = Keeper(folder, context, state, start, past, unit)
     options: dict[str, Any] = {
         "key": sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),

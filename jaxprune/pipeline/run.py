@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprune.config import Settings
-from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
-from jaxprune.pipeline.checks import check_constraint
+from jaxprune.pipeline.checks import check_run
 from jaxprune.pipeline.context import Context, Silent, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
+from jaxprune.pipeline.finished import RunResult
 from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
-from jaxprune.pipeline.outcomes import networks
+from jaxprune.pipeline.outcomes import Entry, networks
 from jaxprune.pipeline.output import gather, read_results, render, render_theory
 from jaxprune.pipeline.publishing import publish
 from jaxprune.pipeline.stage import Stage, open_workspace
@@ -22,25 +21,6 @@ from jaxprune.reporting.theory_findings import warnings
 from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run made.
-
-    Attributes:
-      out: The folder of the report: the output folder, or one in it where a report by other groups lies there.
-      settings: The settings, fully resolved.
-      made: What it made or found made: stage name -> folder.
-      results: The results, where the run went as far as the report.
-      seconds: How long it took.
-    """
-
-    out: Path
-    settings: Settings
-    made: dict[str, Path]
-    results: Results | None
-    seconds: float
 
 
 def run(
@@ -73,13 +53,8 @@ def run(
       UserError: A setting, the data or the folder is not fit; or a checkpoint is damaged; or a training diverged.
     """
     begun = time.monotonic()
-    if not max(settings.prune.sparsities):
-        raise UserError("prune.sparsities: 0 prunes nothing; give at least one sparsity above 0, such as 0.5")
-    if until == "theory" and not settings.theory.measures:
-        every = settings.theory.model_copy(update={"measures": MEASURES})
-        settings = settings.model_copy(update={"theory": every})
-    if until != "theory" and set(settings.mitigation.methods) != {"none"}:
-        check_constraint(settings)
+    settings = settings_until(settings, until)
+    check_run(settings, until)
     experiment = resolve(settings)
     with open_workspace(out) as workspace:
         context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
@@ -95,6 +70,40 @@ def run(
     return RunResult(place, experiment.settings, made, results, time.monotonic() - begun)
 
 
+def settings_until(settings: Settings, until: str) -> Settings:
+    """The settings of a run up to a stage: the theory takes every measure unless some are named."""
+    if until != "theory" or settings.theory.measures:
+        return settings
+    every = settings.theory.model_copy(update={"measures": MEASURES})
+    return settings.model_copy(update={"theory": every})
+
+
+def final_stages(context: Context, until: str) -> list[Stage]:
+    """The stages that a run up to a stage ends with; all others are their ancestors."""
+    if until in ("train", "prune"):
+        return [entry.stage for entry in networks(context) if (entry.sparsity > 0) == (until == "prune")]
+    finals = {"audit": audit_stage, "theory": _theory_page_stage, "report": _report_stage}
+    return [finals[until](context)]
+
+
+def _report_stage(context: Context) -> Stage:
+    settings = context.experiment.settings.model_dump(mode="json")
+    return Stage("report", settings, (audit_stage(context), theory_stage(context)))
+
+
+def _theory_page_stage(context: Context) -> Stage:
+    settings = context.experiment.settings
+    own = {"audit": settings.audit.model_dump(mode="json", exclude={"groups"})}
+    measures = tuple(laboratory_stage(context, measure) for measure in settings.theory.measures)
+    return Stage("theory-page", own, (theory_stage(context), _theory_audit(context)[0], *measures))
+
+
+def _theory_audit(context: Context) -> tuple[Stage, list[Entry]]:
+    """The audit of the networks that the theory speaks of."""
+    entries = [entry for entry in networks(context) if entry.model in ("dense", "pruned")]
+    return stage_of(context, "theory-audit", entries, context.experiment.groupings[:1]), entries
+
+
 def _data_warnings(experiment: Experiment) -> list[str]:
     """What is to be known of the groups, those of further groupings with the name of theirs."""
     of_further = [f"by {grouping.name}: {text}" for grouping in experiment.further for text in grouping.warnings()]
@@ -102,8 +111,7 @@ def _data_warnings(experiment: Experiment) -> list[str]:
 
 
 def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str, Path], Results]:
-    settings = context.experiment.settings.model_dump(mode="json")
-    stage = Stage("report", settings, (audit_stage(context), theory_stage(context)))
+    stage = _report_stage(context)
     if write_again or not context.workspace.done(stage):
         results = gather(context, audit(context), theorise(context), laboratory(context))
         _warn(context, results)
@@ -136,13 +144,10 @@ def _audit(context: Context) -> dict[str, Path]:
 def _theory(context: Context, command: str) -> dict[str, Path]:
     """The theory on a page of its own, without any retraining."""
     values, further = theorise(context), laboratory(context)
-    entries = [entry for entry in networks(context) if entry.model in ("dense", "pruned")]
+    accuracies, entries = _theory_audit(context)
     groupings = context.experiment.groupings[:1]
-    accuracies = stage_of(context, "theory-audit", entries, groupings)
     values_of_audit = json_once(context, accuracies, lambda: audited(context, entries, groupings))
-    parents = tuple(laboratory_stage(context, m) for m in context.experiment.settings.theory.measures)
-    own = {"audit": context.experiment.settings.audit.model_dump(mode="json", exclude={"groups"})}
-    stage = Stage("theory-page", own, (theory_stage(context), accuracies, *parents))
+    stage = _theory_page_stage(context)
     results = gather(context, values_of_audit, values, further)
     _warn(context, results)
     return render_theory(context, stage, results, command)

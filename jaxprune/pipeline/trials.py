@@ -171,6 +171,7 @@ class Trials:
             if start:
                 with np.load(newest / "logs.npz") as z:
                     past = dict(z)
+            self.context.progress.resume(start)
         keeper = Keeper(folder, self.context, kept, start, past, "epoch")
 
         def on_epoch(done: int, state: TrainState, logs: Logs) -> None:

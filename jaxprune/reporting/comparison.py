@@ -68,7 +68,7 @@ class Difference(NamedTuple):
     p: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Everything that a comparison found.
 
@@ -98,6 +98,10 @@ class Comparison:
     dense: Mapping[str, GroupMetrics]
     trials: list[Trial]
     held_out: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        what, methods = f"{self.settings['name']} by {self.settings['data']['group']}", ", ".join(self.methods)
+        return f"Comparison({what}; seeds {self.seeds}; sparsities {self.sparsities}; {methods})"
 
     @property
     def methods(self) -> list[str]:

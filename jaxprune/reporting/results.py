@@ -110,7 +110,7 @@ class TheoryResults:
         return theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed).value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Everything that a run found, by the primary grouping, and what the audit found by the further ones.
 
@@ -150,6 +150,10 @@ class Results:
     laboratory: Mapping[str, Any] | None = None
     further: Mapping[str, Audited] = field(default_factory=dict)
     tested: Mapping[Key, HarmTests] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        models, by = ", ".join(dict.fromkeys(model for model, _, _ in self.metrics)), " and ".join(self.groupings)
+        return f"Results({self.settings['name']} by {by}; seeds {self.seeds}; sparsities {self.sparsities}; {models})"
 
     @property
     def grouping(self) -> str:

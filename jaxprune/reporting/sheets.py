@@ -15,7 +15,7 @@ from jaxprune.text import printable, shown_names
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-_MARK = "jaxprune contact sheet"  # in the file, so that no other picture is written over unasked
+_MARK = "jaxprune contact sheet"  # the software that the file names
 _LARGE, _SMALL = 96, 72  # pixels a side: larger images are reduced, smaller ones enlarged by a whole factor, to these
 _ROW, _MOST_ROWS = 12, 60  # examples of a group, and groups
 _GAP, _BLOCK_GAP, _LINE_GAP, _MARGIN = 3, 18, 14, 24
@@ -28,23 +28,20 @@ def is_images(dataset: Dataset) -> bool:
 
 
 def check_path(dataset: Dataset, asked: str | None) -> Path | None:
-    """Where the sheet of a data set is to be written; None where there are no images and none is asked for.
+    """Check the file that a sheet is to be written to; None where none is asked for.
 
     Raises:
-      UserError: A sheet of rows is asked for, or one that is no PNG or has no folder; or it would by default replace a
-        picture that is none of ours.
+      UserError: A sheet of rows is asked for, or one that is no PNG or has no folder.
     """
-    if not is_images(dataset):
-        if asked is not None:
-            raise UserError(f"--sheet: {dataset.name} is rows of numbers, without images; leave it out")
+    if asked is None:
         return None
-    path = Path(asked if asked is not None else f"{Path(dataset.name).stem}.png")
+    if not is_images(dataset):
+        raise UserError(f"--sheet: {dataset.name} is rows of numbers, without images; leave it out")
+    path = Path(asked)
     if path.suffix.lower() != ".png":
         raise UserError(f"--sheet {path}: the sheet is a PNG; give a name that ends in .png")
     if not path.parent.is_dir():
         raise UserError(f"--sheet {path}: there is no folder {path.parent}; make it first")
-    if asked is None and path.exists() and not _is_ours(path):
-        raise UserError(f"--sheet: {path} is there and is no sheet of jaxprune; name another file with --sheet FILE")
     return path
 
 
@@ -238,13 +235,3 @@ def _font(size: int, texts: Sequence[str], *, bold: bool = False) -> "ImageFont.
     from jaxprune.reporting.fonts import font_file
 
     return ImageFont.truetype(font_file("".join(texts), bold=bold), size)
-
-
-def _is_ours(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == _MARK
-    except (OSError, SyntaxError, ValueError):
-        return False

@@ -1,0 +1,49 @@
+"""`jaxprune datasets`: the list of data sets, the counts of one, and the building of one."""
+
+import argparse
+from collections.abc import Sequence
+
+from jaxprune import config
+from jaxprune.cli.arguments import PREPARE_FLAGS
+from jaxprune.cli.settings import overrides_of
+from jaxprune.errors import UserError
+
+
+def list_sets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """List the data sets."""
+    settings = config.load(None, overrides_of(options))
+    from jaxprune import console
+
+    console.list_datasets(settings.data)
+    return 0
+
+
+def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Show the counts of a data set, and draw its sheet if that is asked for."""
+    settings = config.load(None, overrides_of(options) | {"data.name": _name(options, "show")})
+    from jaxprune import console
+    from jaxprune.pipeline.experiment import load_data
+
+    console.show_dataset(load_data(settings.data), options.sheet)
+    return 0
+
+
+def prepare_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Build a data set."""
+    name = _name(options, "prepare")
+    settings = config.load(None, overrides_of(options) | {"data.name": name})
+    if options.directory is None and options.npz is None and options.table is None:
+        raise UserError(
+            "datasets prepare: --directory is missing; give the folder of the published files or images (or --npz)"
+        )
+    from jaxprune import console
+
+    given = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
+    console.prepare_dataset(name, settings.data, given)
+    return 0
+
+
+def _name(options: argparse.Namespace, action: str) -> str:
+    if options.name is None:
+        raise UserError(f"datasets {action}: give the name of one data set")
+    return options.name

@@ -1,0 +1,7 @@
+"""Progress of long work, shown where it is watched: a terminal, a log or a notebook."""
+
+from jaxprune.progress.display import MODES, Display
+from jaxprune.progress.notebook import notebook_shell
+from jaxprune.progress.screens import Bars, Lines, Page, Screen
+
+__all__ = ["MODES", "Bars", "Display", "Lines", "Page", "Screen", "notebook_shell"]

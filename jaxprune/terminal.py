@@ -1,0 +1,19 @@
+"""A terminal that names from outside cannot write to as they like."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from jaxprune.text import printable
+
+
+class PlainConsole(Console):
+    """A terminal that takes no text for markup, an emoji's name or a control sequence."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a string, on one line."""
+        return super().render_str(printable(text), **options)
