@@ -11,8 +11,8 @@ from jaxprune.text import printable
 class PlainConsole(Console):
     """A terminal that takes no text for markup, an emoji's name or a control sequence."""
 
-    def __init__(self, width: int | None = None) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+    def __init__(self, width: int | None = None, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, width=width, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text of a string, on one line."""

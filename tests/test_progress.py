@@ -15,6 +15,7 @@ from rich.console import Console
 from jaxprune.errors import UserError
 from jaxprune.progress import Bars, Display, Lines, Page, notebook_shell
 from jaxprune.progress.pieces import Piece, clock, short_clock
+from jaxprune.terminal import PlainConsole
 
 
 class Clock:
@@ -28,7 +29,7 @@ class Clock:
 
 
 def plain() -> Console:
-    return Console(file=io.StringIO(), width=80)
+    return PlainConsole(80, file=io.StringIO())
 
 
 def printed(console: Console) -> list[str]:

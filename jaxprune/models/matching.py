@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from jaxprune.errors import UserError
-from jaxprune.models.names import printable, some
 from jaxprune.models.state_dict import StateDict
+from jaxprune.text import name_some, printable
 
 IGNORED = "num_batches_tracked"  # a counter that no result depends on
 # Of several copies of the network, the one whose key comes first here is taken.
@@ -157,7 +157,7 @@ def _first(prefixes: Sequence[str], where: str) -> str:
     place = next(i for i in range(max(map(len, keys))) if len({tuple(parts[: i + 1]) for parts in keys}) > 1)
     ranks = [FIRST_KEYS.index(parts[place]) if parts[place] in FIRST_KEYS else len(FIRST_KEYS) for parts in keys]
     if ranks.count(min(ranks)) > 1 or min(ranks) == len(FIRST_KEYS):
-        shown = some(sorted(prefix.removesuffix(".") or "no key" for prefix in prefixes))
+        shown = printable(name_some(sorted(prefix.removesuffix(".") or "no key" for prefix in prefixes), 5))
         raise UserError(
             f"model.weights: {where} holds the network {len(prefixes)} times with different values, under {shown}; "
             "save the one that is meant in a file of its own"

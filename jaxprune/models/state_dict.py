@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
-from jaxprune.models.names import printable
 from jaxprune.models.pickles import Object
 from jaxprune.models.torch_files import calls_in, read_torch_file
+from jaxprune.text import printable, shortened
 
 StateDict = dict[str, np.ndarray]
 
@@ -43,7 +43,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"model.weights: there is no file {printable(path)}; give the path of a .pt or .safetensors file"
+            f"model.weights: there is no file {printable(str(path))}; give the path of a .pt or .safetensors file"
         )
     try:
         if path.suffix == ".safetensors":
@@ -53,16 +53,16 @@ def read_state_dict(path: str | Path) -> StateDict:
     except UserError:
         raise
     except Exception as error:
-        kind = printable(f"{type(error).__name__}: {error}".removesuffix(": "), 200)
+        kind = printable(shortened(f"{type(error).__name__}: {error}".removesuffix(": "), 200))
         raise UserError(
-            f"model.weights: {printable(path)} cannot be read as a state dict ({kind}); give another file"
+            f"model.weights: {printable(str(path))} cannot be read as a state dict ({kind}); give another file"
         ) from None
     if not entries:
         calls = calls_in(content)
         also = f" and would run {calls}, which is refused" if calls else ""
         raise UserError(
-            f"model.weights: {printable(path)} holds something else than a state dict{also}; save model.state_dict() "
-            "in its place"
+            f"model.weights: {printable(str(path))} holds something else than a state dict{also}; save "
+            "model.state_dict() in its place"
         )
     return entries
 
@@ -79,7 +79,7 @@ def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
     """
     if Path(path).suffix != ".safetensors":
         name = printable(Path(path).stem)
-        raise UserError(f"{printable(path)}: weights are written as safetensors; call the file {name}.safetensors")
+        raise UserError(f"{printable(str(path))}: weights are written as safetensors; call the file {name}.safetensors")
     from safetensors.numpy import save
 
     write_atomically(Path(path), save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from jaxprune.errors import UserError
-from jaxprune.models.names import printable
 from jaxprune.models.pickles import Named, Object, Rebuild, read_pickle
+from jaxprune.text import printable, shortened
 
 _TYPES: dict[str, Any] = {
     "Float": np.float32, "Double": np.float64, "Half": np.float16, "BFloat16": ml_dtypes.bfloat16,
@@ -71,7 +71,9 @@ def calls_in(content: Any) -> str:
         outermost += content
     makers = [value.maker for value in outermost if isinstance(value, Object)]
     named = {f"{maker.module}.{maker.name}": None for maker in makers if isinstance(maker, Named)}
-    return ", ".join(printable(name, 100) for name in list(named)[:3] if name not in ("builtins.dict", "builtins.set"))
+    return ", ".join(
+        printable(shortened(name, 100)) for name in list(named)[:3] if name not in ("builtins.dict", "builtins.set")
+    )
 
 
 class _Bounded(io.RawIOBase):
@@ -203,7 +205,7 @@ def _read_zip(file: _Bounded, size: int, path: Path) -> Any:
         pickles = [name for name in names if name.endswith("data.pkl")]
         if len(pickles) != 1:
             raise UserError(
-                f"model.weights: {printable(path)} is a zip file but not one of torch.save; give a state dict"
+                f"model.weights: {printable(str(path))} is a zip file but not one of torch.save; give a state dict"
             )
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}byteorder" in names and _member(archive, f"{root}byteorder", 16) != b"little":
@@ -261,7 +263,7 @@ def _read_legacy(file: _Bounded, size: int, path: Path) -> Any:
         calls = calls_in(first)
         also = f" (it would run {calls}, which is refused)" if calls else ""
         raise UserError(
-            f"model.weights: {printable(path)} is not a file of torch.save{also}; give a .pt or .safetensors file"
+            f"model.weights: {printable(str(path))} is not a file of torch.save{also}; give a .pt or .safetensors file"
         )
     read(storage)  # the version of the form
     machine = read(storage)

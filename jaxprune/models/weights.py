@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxprune.errors import UserError
 from jaxprune.models.matching import IGNORED, network_entries, parts_of
-from jaxprune.models.names import printable, some
 from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
+from jaxprune.text import name_some, printable, shortened
 from jaxprune.types import Params, Stats
 
 _THEIRS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -89,9 +89,9 @@ def from_state_dict(
     Raises:
       UserError: Entries are missing, surplus, of another shape or no floating-point numbers, or several networks fit.
     """
-    expected, where = _expected(params, stats), printable(where)
+    expected, where = _expected(params, stats), printable(str(where))
     prefix, entries = network_entries(entries, expected, new_head=new_head, where=where)
-    where = f"{where}, under {printable(prefix.removesuffix('.'), 120)}," if prefix else where
+    where = f"{where}, under {printable(shortened(prefix.removesuffix('.'), 120))}," if prefix else where
     entries = {name: value for name, value in entries.items() if not name.endswith(IGNORED)}
     wrong = {name for name in expected if name in entries and entries[name].shape != expected[name]}
     missing = _missing_head(entries, expected) if new_head else set()
@@ -130,7 +130,7 @@ def select_entries(
     Raises:
       UserError: Several prefixes fit equally well, with different values.
     """
-    return network_entries(entries, _expected(params, stats), new_head=new_head, where=printable(where))[1]
+    return network_entries(entries, _expected(params, stats), new_head=new_head, where=printable(str(where)))[1]
 
 
 def _expected(params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
@@ -156,7 +156,7 @@ def _new_head(wrong: set[str], where: str) -> set[str]:
     layers = sorted({name.rpartition(".")[0] for name in wrong})
     if len(layers) > 1:
         raise UserError(
-            f"model.new_head: the layers {some(layers)} of {where} differ in shape; one may, the last: choose the "
+            f"model.new_head: the layers {_some(layers)} of {where} differ in shape; one may, the last: choose the "
             "width and stem of its network"
         )
     if not layers:
@@ -170,22 +170,22 @@ def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: s
     if missing:
         if parts := parts_of(missing[0], surplus):
             raise UserError(
-                f"model.weights: {where} holds {missing[0]} in parts ({some(parts)}); make it whole in PyTorch with "
+                f"model.weights: {where} holds {missing[0]} in parts ({_some(parts)}); make it whole in PyTorch with "
                 "torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or remove_spectral_norm, and "
                 "save it again"
             )
         close = get_close_matches(missing[0], surplus[:_COMPARED], 1)
-        hint = f" (it has {printable(close[0], 120)})" if close else ""
-        raise UserError(f"model.weights: {where} lacks {some(missing)}{hint}; is it of another network?")
+        hint = f" (it has {printable(shortened(close[0], 120))})" if close else ""
+        raise UserError(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
     if surplus:
         raise UserError(
-            f"model.weights: {where} has {some(surplus)}, which the network lacks; is it of another one? Leave further "
+            f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one? Leave further "
             "heads out of the file"
         )
     if wrong:
         shown = [f"{name} {list(entries[name].shape)} for {list(expected[name])}" for name in sorted(wrong)]
         raise UserError(
-            f"model.weights: {where} has other shapes: {some(shown)}; choose the width and stem of its network, or, "
+            f"model.weights: {where} has other shapes: {_some(shown)}; choose the width and stem of its network, or, "
             "where only the number of classes differs, set model.new_head"
         )
     for name in expected:
@@ -232,3 +232,7 @@ def _to_ours(kind: str, array: np.ndarray) -> np.ndarray:
     if kind == "kernel" and array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     return array.T if kind == "kernel" and array.ndim == 2 else array
+
+
+def _some(names: Sequence[str]) -> str:
+    return printable(name_some(names, 5))
