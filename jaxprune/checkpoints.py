@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxprune.errors import UserError
+from jaxprune.errors import DamagedFile, UserError
 from jaxprune.files import check_seal, whole_folder
 from jaxprune.types import PyTree
 
@@ -39,11 +39,12 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
       Arrays in the structure of `like`, on the default device.
 
     Raises:
-      UserError: The checkpoint is missing, damaged, or does not fit `like`.
+      DamagedFile: The checkpoint is missing or damaged.
+      UserError: It does not fit `like`.
     """
     path = Path(path).absolute()
     if not path.is_dir():
-        raise UserError(f"there is no checkpoint at {path}; {remedy}")
+        raise DamagedFile(f"there is no checkpoint at {path}", remedy)
     check_seal(path, remedy)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
@@ -58,7 +59,7 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); {remedy}") from error
+        raise DamagedFile(f"{path} cannot be read as a checkpoint ({type(error).__name__})", remedy) from error
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
 
 

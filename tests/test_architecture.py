@@ -15,9 +15,9 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "types", "batches", "config", "files", "options", "replicas", "sharding", "states"},
-    {"groups"},
-    {"data", "models", "losses"},
+    {"errors", "types", "batches", "config", "interruption", "options", "replicas", "sharding", "states", "storage"},
+    {"files", "groups"},
+    {"data", "losses", "models", "published"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},
     {"pipeline", "console"},

@@ -10,8 +10,9 @@ from jaxprune.pipeline.audits import audit_stage, networks
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
-from jaxprune.pipeline.stage import Workspace, open_workspace
+from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.theories import theory_stage
+from jaxprune.pipeline.workspaces import open_workspace
 
 SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsities": (0.5, 0.9)}
 

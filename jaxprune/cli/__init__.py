@@ -12,6 +12,7 @@ from jaxprune import config
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import MARKER
+from jaxprune.published import restore_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         folder = Path(source)
         within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
         source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
+        line = restore_config(folder)
+        if line and not options.quiet:
+            print(f"jaxprune: warning: {line}", file=sys.stderr)
         if not Path(source).is_file():
             raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
     settings = config.load(source, overrides)
