@@ -1,7 +1,9 @@
 """What the terminal shows: progress, the short table at the end, the lists of data sets."""
 
+import logging
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,9 @@ def start_jax() -> None:
     if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+    # What goes wrong in their threads is raised as well, and told on one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

@@ -1,5 +1,6 @@
 """Files and folders that are whole or absent: written aside and renamed, or sealed with digests last."""
 
+import errno
 import hashlib
 import json
 import os
@@ -52,6 +53,31 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise if a disk has no room, as a plain error: libraries that write from threads print pages of them.
+
+    Args:
+      folder: Where files are to be written.
+      size: How many bytes.
+
+    Raises:
+      OSError: The disk or the quota is full, or the folder cannot be written.
+    """
+    aside = folder / f".room.{os.getpid()}.tmp"
+    try:
+        with naming(folder), aside.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for _ in range(0, size, 1 << 20):
+                    file.write(bytes(1 << 20))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that cannot reserve
+            raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def listen() -> None:
             hook(unraisable)
         elif _State.number is not None:
             number, _State.number = _State.number, None
-            _thread.interrupt_main(signal.Signals(number))
+            # From another thread, a little later: here it would be dropped again.
+            threading.Timer(0.02, _thread.interrupt_main, [signal.Signals(number)]).start()
 
     sys.unraisablehook = revive
     for number in _SIGNALS:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprune import config
+from jaxprune import config, interruption
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
+from jaxprune.cli.failures import describe
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import MARKER
 from jaxprune.published import restore_config
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: What follows the program's name; None for the process's own.
 
     Returns:
-      The exit code: 0, or 2 for a user's error, or 130 when interrupted.
+      The exit code: 0, or 2 for an error of the user's or of the operating system, or 128 and the number of a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -35,11 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.function(options, arguments)
     except UserError as error:
         return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command continues", 130)
+    except KeyboardInterrupt as error:
+        message, code = interruption.describe(error)
+        print(f"jaxprune: {message}", file=sys.stderr)
+        return code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        unnamed = error.filename is None and _stdout_fails()
+        return _fail("stdout: " * unnamed + describe(error), 2)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -126,6 +132,16 @@ def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         print(f"{name:12} {summary}")
     return 0
+
+
+def _stdout_fails() -> bool:
+    """Whether it is stdout that cannot be written: its error names no file."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _fail(message: str, code: int) -> int:
