@@ -164,10 +164,16 @@ def check_seal(folder: Path, remedy: str = "") -> None:
 
 
 def upload(folder: Path, target: Path) -> None:
-    """Copy a sealed folder to an object store, its seal last."""
-    remove_sealed(target)
-    for name in [*(name for name in files_in(folder) if name != SEAL), SEAL]:
+    """Copy a sealed folder to an object store, its seal last; checkpoints that lie there go after it."""
+    (target / SEAL).unlink(missing_ok=True)
+    names = [name for name in files_in(folder) if name != SEAL]
+    for name in names:
         copy_file(folder / name, target / name)
+    for name in set(files_in(target)) - set(names):
+        if not name.startswith(f"{CHECKPOINTS}/"):
+            (target / name).unlink(missing_ok=True)
+    copy_file(folder / SEAL, target / SEAL)
+    remove_tree(target / CHECKPOINTS)
 
 
 def download(folder: Path, target: Path) -> None:

@@ -47,6 +47,21 @@ def scheme_of(path: str | Path) -> str:
     return found[1].lower() if found else ""
 
 
+def local(text: str, what: str) -> str:
+    """A path of this machine with `~` replaced by the home folder, for what cannot be read from an object store.
+
+    Args:
+      text: The path, or a name that is none.
+      what: The setting or flag, for the message.
+
+    Raises:
+      UserError: It is an address.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise UserError(f"{what}: {text} is not on this machine, and only --out may be elsewhere; copy it here first")
+    return str(expand(text)) if text.startswith("~") else text
+
+
 def is_remote(path: Path) -> bool:
     """Whether a path is in an object store."""
     return not isinstance(path, Path)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxprune import config, interruption
-from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, build_parser, overrides_of, refuse
-from jaxprune.cli.failures import describe
+from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, PATH_FLAGS, build_parser, overrides_of, refuse
+from jaxprune.cli.failures import describe, of_storage
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import MARKER
 from jaxprune.published import restore_config
+from jaxprune.storage import expand, local
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,16 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        unnamed = error.filename is None and _stdout_fails()
+    except Exception as error:
+        if not isinstance(error, OSError) and not of_storage(error):
+            raise
+        unnamed = getattr(error, "filename", "") is None and _stdout_fails()
         return _fail("stdout: " * unnamed + describe(error), 2)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     overrides = overrides_of(options)
     source, out = options.config, options.out
-    if source and Path(source).is_dir():
-        folder = Path(source)
+    if source and expand(source).is_dir():
+        folder = expand(source)
         within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
         source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
         line = restore_config(folder)
@@ -95,6 +98,7 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     words = options.words
     action, names = (words[0], words[1:]) if words and words[0] in ("show", "prepare") else ("show", words)
     given = {flag: getattr(options, flag.replace("-", "_")) for flag in DATASET_FLAGS}
+    given |= {flag: local(given[flag], f"--{flag}") for flag in PATH_FLAGS if given[flag] is not None}
     for flag, value in given.items():
         if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
             raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
@@ -120,7 +124,7 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     else:
         from jaxprune.pipeline.experiment import load_data
 
-        console.show_dataset(load_data(settings.data), options.sheet)
+        console.show_dataset(load_data(settings.data), given["sheet"])
     return 0
 
 

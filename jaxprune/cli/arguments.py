@@ -31,6 +31,7 @@ DATASET_FLAGS = {
     "npz": ("prepare", "FILE", "npz file with images of your own, in place of a folder"),
     "sheet": ("show", "FILE", "PNG file for a sheet of example images (NAME.png)"),
 }
+PATH_FLAGS = ("directory", "table", "npz", "sheet")
 _FLAGS = ("out", "quiet", "checkpoint-seconds", *DATASET_FLAGS)
 _DATASETS = """what to do:
   jaxprune datasets                                     which there are, and how to get them
@@ -120,7 +121,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     what = "a TOML file, the name of a shipped config, or the folder of a run; adult without it"
     parser.add_argument("config", nargs="?", help=what)
     group = parser.add_argument_group("where and how")
-    group.add_argument("--out", type=Path, help="output folder (runs/<name>)")
+    group.add_argument("--out", type=Path, help="output folder, also gs://bucket/folder (runs/<name>)")
     group.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, metavar="S",
         help="a training longer than this leaves checkpoints this often (30)",

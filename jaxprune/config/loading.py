@@ -10,6 +10,9 @@ from pydantic import ValidationError
 
 from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
+from jaxprune.storage import expand, local
+
+_PATHS = {"data": ("name", "directory"), "model": ("weights",)}  # settings that are or may be paths, by section
 
 
 def load(source: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -52,8 +55,23 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
         settings = Settings.model_validate(_tuples(values))
     except ValidationError as error:
         raise _explain(error, where) from None
+    settings = _with_local_paths(settings)
     _check_together(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
+
+
+def _with_local_paths(settings: Settings) -> Settings:
+    """The settings with `~` replaced in every path.
+
+    Raises:
+      UserError: A path is the address of an object store.
+    """
+    sections = {}
+    for section, names in _PATHS.items():
+        values = getattr(settings, section)
+        paths = {name: local(path, f"{section}.{name}") for name in names if (path := getattr(values, name))}
+        sections[section] = values.model_copy(update=paths)
+    return settings.model_copy(update=sections)
 
 
 def to_toml(settings: Settings) -> str:
@@ -74,7 +92,7 @@ def find(source: str) -> Path:
     Raises:
       UserError: There is none.
     """
-    path = Path(source)
+    path = expand(source)
     if path.is_file():
         return path
     known = shipped()
