@@ -316,6 +316,8 @@ def test_a_folder_in_use_is_refused(copied, small, capsys) -> None:
         (["run", "adult", "digits"], ["one argument too many"]),
         (["datasets", "adlut"], ["unknown data set 'adlut'"]),
         (["run", "--checkpoint-seconds", "soon"], ["checkpoint-seconds", "soon"]),
+        (["run", "--checkpoint-seconds", "nan"], ["checkpoint-seconds", "nan"]),
+        (["run", "--checkpoint-seconds", "-1"], ["checkpoint-seconds", "-1"]),
     ],
 )
 def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(

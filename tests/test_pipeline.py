@@ -7,10 +7,10 @@ import pytest
 from jaxprune import config, models, pipeline, pruning
 from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit_stage, networks
-from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.context import Context, Silent, json_once, part_once
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
-from jaxprune.pipeline.stage import Workspace
+from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.pipeline.theories import theory_stage
 from jaxprune.pipeline.workspaces import open_workspace
 
@@ -141,3 +141,36 @@ def test_a_run_begins_from_the_weights_of_a_file(tmp_path):
 def test_a_new_head_without_weights_is_an_error():
     with pytest.raises(UserError, match=r"model\.new_head.*model\.weights"):
         config.load(None, {"model.new_head": True})
+
+
+def test_parts_of_a_measure_are_kept_while_the_others_are_computed(tmp_path):
+    """A kill costs the part under way; a damaged part is computed anew; none is left in the end."""
+    workspace, said, computed = Workspace(tmp_path), [], []
+    around = Context(None, workspace, Silent(), 30)
+    around.progress.say = said.append
+    stage = Stage("measure", {})
+
+    def part(name: str, value: float) -> dict[str, np.ndarray]:
+        def compute() -> dict[str, np.ndarray]:
+            computed.append(name)
+            return {"value": np.float64(value), "counts": np.arange(3)}
+
+        return part_once(around, stage, name, compute)
+
+    def measure(stop: bool) -> dict:
+        one = part("one", 1 / 3)
+        if stop:
+            raise KeyboardInterrupt
+        return {"sum": float(one["value"] + part("two", 0.5)["value"]), "counts": one["counts"].tolist()}
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            json_once(around, stage, lambda: measure(stop=True))
+    assert computed == ["one"]
+    kept = workspace.part(stage, "one.npz")
+    kept.write_bytes(kept.read_bytes()[:-30])
+    assert json_once(around, stage, lambda: measure(stop=False)) == {"sum": 1 / 3 + 0.5, "counts": [0, 1, 2]}
+    assert computed == ["one", "one", "two"]
+    assert said == [f"warning: {kept} is truncated or altered; it is computed anew"]
+    files = sorted(path.name for path in workspace.folder(stage).iterdir())
+    assert files == ["sha256.json", "stage.json", "values.json"]

@@ -123,11 +123,19 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where and how")
     group.add_argument("--out", type=Path, help="output folder, also gs://bucket/folder (runs/<name>)")
     group.add_argument(
-        "--checkpoint-seconds", type=float, default=30.0, metavar="S",
-        help="a training longer than this leaves checkpoints this often (30)",
+        "--checkpoint-seconds", type=_seconds, default=30.0, metavar="S",
+        help="seconds of training between checkpoints, which is what a kill costs at most, beside an epoch (30)",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     _add_settings(parser, sections=("", *config.SECTIONS))
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds."""
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
+    return seconds
 
 
 def _add_settings(parser: argparse.ArgumentParser, sections: Sequence[str]) -> None:

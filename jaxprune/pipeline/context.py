@@ -1,10 +1,14 @@
 """What every stage of a run is given."""
 
+import io
 import json
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from jaxprune.data import Grouping
 from jaxprune.errors import DamagedFile
@@ -64,6 +68,34 @@ def json_once(context: Context, stage: Stage, compute: Callable[[], dict[str, An
             write_atomically(folder / "values.json", json.dumps(compute()))
         values = _values(context.workspace.read(stage))
     return values
+
+
+def part_once(
+    context: Context, stage: Stage, name: str, compute: Callable[[], Mapping[str, Any]]
+) -> dict[str, np.ndarray]:
+    """A part of the values of a stage, by name, computed unless an interrupted attempt has left it.
+
+    Args:
+      context: The surroundings.
+      stage: The stage, which is being computed.
+      name: What the part is called in it.
+      compute: Gives the arrays.
+    """
+    path = context.workspace.part(stage, f"{name}.npz")
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, zipfile.BadZipFile):
+        context.progress.say(f"warning: {path} is truncated or altered; it is computed anew")
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
+    context.workspace.keep_part(path)
+    return arrays
 
 
 def reuse(context: Context, stage: Stage, read: Callable[[Path], T]) -> T | None:

@@ -20,6 +20,7 @@ from jaxprune.files import (
     upload,
     write_atomically,
 )
+from jaxprune.storage import copy_file
 
 FORMAT = 2  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
 
@@ -105,6 +106,15 @@ class Workspace:
             yield folder
         if folder != kept:
             upload(folder, kept)
+
+    def part(self, stage: Stage, name: str) -> Path:
+        """The file that a part of a stage's values is kept in while the others are computed."""
+        return self._here(stage) / CHECKPOINTS / name
+
+    def keep_part(self, path: Path) -> None:
+        """Bring such a file to the object store that the run is kept in, if it is in one."""
+        if self.work != self.root:
+            copy_file(path, self.root / path.relative_to(self.work).as_posix())
 
     def keep(self, folder: Path) -> None:
         """Bring a checkpoint to the object store that the run is kept in, if it is in one, and remove older ones."""
