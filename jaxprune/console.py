@@ -1,5 +1,6 @@
 """What the terminal shows: progress, the short table at the end, the lists of data sets."""
 
+import contextlib
 import logging
 import os
 import time
@@ -29,8 +30,9 @@ def start_jax() -> None:
     import jax
 
     if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        with contextlib.suppress(RuntimeError):  # of a user without a home folder
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprune" / "xla"
+            jax.config.update("jax_compilation_cache_dir", str(cache))
     # What goes wrong in their threads is raised as well, and told on one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from jaxprune.storage import copy_file, files_in, is_remote, remove_tree
 SEAL = "sha256.json"
 MARKER = ".jaxprune-run"  # in the output folder of a run
 CHECKPOINTS = "checkpoints"  # in a folder that is being filled: what an interrupted attempt goes on from
+_TRIED = 32 << 20  # bytes that are written to see whether there is room
 _ASIDE = re.compile(r"\..+\.\d+\.tmp")  # the names of files that are being written
 _ATTEMPTS = (".partial", ".before")  # the ends of the names of folders that are being written or replaced
 
@@ -66,13 +68,15 @@ def check_room(folder: Path, size: int) -> None:
       OSError: The disk or the quota is full, or the folder cannot be written.
     """
     aside = folder / f".room.{os.getpid()}.tmp"
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    size = min(size, _TRIED)  # a quota shows only when something is written
     try:
         with naming(folder), aside.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
-                for _ in range(0, size, 1 << 20):
-                    file.write(bytes(1 << 20))
+                file.write(bytes(size))
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that cannot reserve
             raise

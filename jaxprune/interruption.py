@@ -90,6 +90,11 @@ def check() -> None:
         raise Interrupted(_State.number)
 
 
+def arrived() -> Interrupted | None:
+    """The signal that has arrived, if one has."""
+    return None if _State.number is None else Interrupted(_State.number)
+
+
 def describe(error: KeyboardInterrupt) -> tuple[str, int]:
     """The line that says what happened, and the exit code."""
     number = error.signal if isinstance(error, Interrupted) else signal.SIGINT

@@ -399,8 +399,13 @@ def test_published_files_that_were_changed_are_written_anew(copied, small, capsy
     assert main(["run", str(small), "--out", str(copied)]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "written anew" in line]
     assert len(told) == 1
-    assert "and 2 more" in told[0]
+    assert "and so were 2 more" in told[0]
     assert contents(copied) == before
+    results.write_bytes(b"{}")
+    assert main(["report", str(copied)]) == 0
+    assert f"{results} was changed after it was written; written anew" in capsys.readouterr().out
+    assert results.read_bytes() == before["results.json"]
+    before = contents(copied)
 
     stage = next((copied / "stages").glob("report-*"))
     (stage / "results.json").write_bytes(results.read_bytes().replace(b"0.1", b"0.2", 1))

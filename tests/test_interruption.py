@@ -64,6 +64,19 @@ def test_a_signal_that_was_caught_by_somebody_is_raised_at_the_next_check() -> N
     assert in_program(body)[:2] == (0, "went on\n")
 
 
+def test_a_signal_of_which_a_library_makes_another_error_is_still_one_line() -> None:
+    script = (
+        f"{BEGIN}from jaxprune import cli\nfrom jaxprune.__main__ import program\n"
+        "def work(*_):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(9)\n"
+        "    except KeyboardInterrupt:\n        raise RuntimeError('INTERNAL: CpuCallback') from None\n"
+        "cli._show_configs.__code__ = work.__code__\ncli.time, cli.signal = time, signal\n"
+        "sys.argv[1:] = ['configs']\nprogram()\n"
+    )
+    code, printed, errors = ended(started(script))
+    assert (code, printed) == (143, "")
+    assert errors == "jaxprune: interrupted (SIGTERM); the same command continues\n"
+
+
 def test_a_section_that_is_shielded_is_finished_first() -> None:
     body = "with interruption.shielded():\n    os.kill(HERE, signal.SIGTERM)\n    print('saved', flush=True)\n"
     assert in_program(body)[:2] == (143, "saved\n")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprune import config, interruption
+from jaxprune import config
 from jaxprune.cli.arguments import COMMANDS, DATASET_FLAGS, PATH_FLAGS, build_parser, overrides_of, refuse
-from jaxprune.cli.failures import describe, of_storage
+from jaxprune.cli.failures import explain
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import MARKER
 from jaxprune.published import restore_config
@@ -35,20 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.words, surplus = [*options.words, *surplus], []  # words after a flag
         refuse(surplus)
         return options.function(options, arguments)
-    except UserError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt as error:
-        message, code = interruption.describe(error)
-        print(f"jaxprune: {message}", file=sys.stderr)
-        return code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if not isinstance(error, OSError) and not of_storage(error):
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
             raise
-        unnamed = getattr(error, "filename", "") is None and _stdout_fails()
-        return _fail("stdout: " * unnamed + describe(error), 2)
+        line, code = explained
+        print(f"jaxprune: {line}", file=sys.stderr)
+        return code
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -136,21 +132,6 @@ def _show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         summary = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         print(f"{name:12} {summary}")
     return 0
-
-
-def _stdout_fails() -> bool:
-    """Whether it is stdout that cannot be written: its error names no file."""
-    try:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"jaxprune: error: {message}", file=sys.stderr)
-    return code
 
 
 _FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {"datasets": _datasets, "configs": _show_configs}

@@ -1,6 +1,10 @@
-"""Errors of the operating system, each on one line."""
+"""What ends a command before its work is done, on one line."""
 
 import errno
+import sys
+
+from jaxprune import interruption
+from jaxprune.errors import UserError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _TOO_MANY = {errno.EMFILE, errno.ENFILE}
@@ -10,12 +14,32 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _STORES = {"aiohttp", "adlfs", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}  # packages that reach them
 
 
-def of_storage(error: Exception) -> bool:
-    """Whether an error is that of an object store."""
-    return type(error).__module__.partition(".")[0] in _STORES
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """The line that says what ended a command, and the exit code; None for what is a fault of jaxprune."""
+    if isinstance(error, KeyboardInterrupt):
+        return interruption.describe(error)
+    arrived = interruption.arrived()
+    if arrived is not None:  # and a library has made another error of it
+        return interruption.describe(arrived)
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _STORES:
+        unnamed = getattr(error, "filename", "") is None and _stdout_fails()
+        return f"error: {'stdout: ' * unnamed}{describe(error)}", 2
+    return None
 
 
-def describe(error: Exception) -> str:
+def _stdout_fails() -> bool:
+    """Whether it is stdout that cannot be written: its error names no file."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def describe(error: BaseException) -> str:
     """What happened, where, and what to do."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if not isinstance(error, OSError):

@@ -1,7 +1,7 @@
 """The way of a report from its stage to the output folder, where none by other groups is ever overwritten."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,8 @@ def publish(
     digests = {name: sealed[file] for name, file in files.items()}
     now = {"grouping": context.experiment.dataset.group_by, "stage": stage.address, "digests": digests}
     before, wrong = read_json(place / mark), changed_files(place, digests)
-    if before == now:
-        if wrong:
-            more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-            fault = "was changed after it was written" if (place / wrong[0]).exists() else "is missing"
-            context.progress.say(f"warning: {place / wrong[0]}{more} {fault}; it is written anew from its stage")
-    else:
+    _tell_changes(context, place, [name for name in changed_files(place, before.get("digests", {})) if name in digests])
+    if before != now:
         place.mkdir(parents=True, exist_ok=True)
         (place / mark).unlink(missing_ok=True)
         _remove_earlier(place, before, digests)
@@ -87,6 +83,14 @@ def publish(
     if before != now:
         write_atomically(place / mark, json.dumps(now))
     return before.get("stage", "")
+
+
+def _tell_changes(context: Context, place: Path, changed: Sequence[str]) -> None:
+    """Say that files are not what was published."""
+    if changed:
+        fault = "was changed after it was written" if (place / changed[0]).exists() else "is missing"
+        more = f", and so {'were' if changed[2:] else 'was'} {len(changed) - 1} more" if changed[1:] else ""
+        context.progress.say(f"warning: {place / changed[0]} {fault}{more}; written anew from the stage of the report")
 
 
 def _remove_earlier(place: Path, before: Mapping[str, Any], digests: Mapping[str, str]) -> None:
