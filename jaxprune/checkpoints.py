@@ -1,5 +1,6 @@
 """Any pytree of arrays on disk, through orbax."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxprune.errors import UserError
-from jaxprune.files import check_seal, whole_folder
+from jaxprune.errors import DamagedFile, UserError
+from jaxprune.files import check_room, check_seal, whole_folder
 from jaxprune.types import PyTree
+
+_ROOM_OF_A_LEAF = 8192  # bytes of metadata, generously
 
 
 def save(path: Path | str, tree: PyTree) -> None:
@@ -22,10 +25,21 @@ def save(path: Path | str, tree: PyTree) -> None:
     Args:
       path: A folder.
       tree: Arrays in any structure.
+
+    Raises:
+      OSError: The folder cannot be written, or the disk is full.
     """
-    path = Path(path).absolute()
+    path, arrays = Path(path).absolute(), _by_path(tree)
+    size = sum(np.size(leaf) * leaf.dtype.itemsize + _ROOM_OF_A_LEAF for leaf in arrays.values())
     with whole_folder(path) as aside:
-        _checkpointer().save(aside / "arrays", args=ocp.args.StandardSave(_by_path(tree)), force=True)
+        check_room(aside, size)
+        try:
+            _checkpointer().save(aside / "arrays", args=ocp.args.StandardSave(arrays), force=True)
+        except OSError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise OSError(errno.EIO, f"cannot be saved ({type(error).__name__}: {reason})", str(path)) from error
 
 
 def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder and run again") -> PyTree:
@@ -40,11 +54,12 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
       Arrays in the structure of `like`, on the default device.
 
     Raises:
-      UserError: The checkpoint is missing, damaged, or does not fit `like`.
+      DamagedFile: The checkpoint is missing or damaged.
+      UserError: It does not fit `like`.
     """
     path = Path(path).absolute()
     if not path.is_dir():
-        raise UserError(f"there is no checkpoint at {path}; {remedy}")
+        raise DamagedFile(f"there is no checkpoint at {path}", remedy)
     check_seal(path, remedy)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
@@ -59,7 +74,7 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); {remedy}") from error
+        raise DamagedFile(f"{path} cannot be read as a checkpoint ({type(error).__name__})", remedy) from error
     leaves = [_as_key(arrays[name], leaf) for name, leaf in zip(wanted, jax.tree.leaves(like), strict=True)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

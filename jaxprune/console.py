@@ -1,6 +1,8 @@
 """What the terminal shows: the short table at the end, the lists of data sets."""
 
+import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,9 @@ def start_jax() -> None:
     if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
         cache = cache_folder("xla")
         jax.config.update("jax_compilation_cache_dir", None if cache is None else str(cache))
+    # What goes wrong in their threads is raised as well, and told on one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

@@ -12,6 +12,18 @@ class UserError(ValueError):
         return [f"jaxprune: error: {self}"]
 
 
+class DamagedFile(UserError):
+    """A file that jaxprune wrote is missing, truncated or altered.
+
+    Attributes:
+      fault: What is wrong with which file, without what to do about it.
+    """
+
+    def __init__(self, fault: str, remedy: str = ""):
+        super().__init__(f"{fault}; {remedy}" if remedy else fault)
+        self.fault = fault
+
+
 class TrainingDiverged(UserError):
     """A training loss became NaN or infinite; the text names the step, the seed and what to lower.
 

@@ -1,6 +1,7 @@
 """Experiments from Python: `jaxprune.run` and `jaxprune.compare`, for notebooks and scripts."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,6 +9,8 @@ from jaxprune import config
 from jaxprune.config import Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import MARKER, folder_name
+from jaxprune.published import restore_config
+from jaxprune.storage import expand, to_path
 from jaxprune.text import path_fault, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +27,12 @@ class Job(NamedTuple):
 
 
 def resolve_job(
-    source: str | Path | None, overrides: Mapping[str, Any], out: str | Path | None, *, origin: str = "command line"
+    source: str | Path | None,
+    overrides: Mapping[str, Any],
+    out: str | Path | None,
+    *,
+    origin: str = "command line",
+    warn: Callable[[str], None] | None = None,
 ) -> Job:
     """Find the settings of a job and its folder.
 
@@ -33,15 +41,19 @@ def resolve_job(
       overrides: Setting path, such as `train.epochs`, -> value.
       out: The output folder; None for the folder of that run, or else `runs/<name>`.
       origin: Where the overrides come from, for the messages.
+      warn: Told where the config of an earlier run was changed, and is written anew.
 
     Raises:
       UserError: A file is missing or is not TOML, a setting is unknown, or a value is of the wrong type or range.
     """
-    source, out = None if source is None else str(source), None if out is None else Path(out).expanduser()
-    if source and not path_fault(source) and Path(source).is_dir():
-        folder = Path(source)
+    source, out = None if source is None else str(source), None if out is None else to_path(out)
+    if source and not path_fault(source) and expand(source).is_dir():
+        folder = expand(source)
         within = not (folder / MARKER).exists() and (folder.parent / MARKER).exists()  # a report by other groups
         source, out = str(folder / "config.toml"), out or (folder.parent if within else folder)
+        line = restore_config(folder)
+        if line and warn is not None:
+            warn(line)
         if not Path(source).is_file():
             raise UserError(f"{folder} holds no config.toml; give a config, and the folder as --out")
     if fault := path_fault(str(out or "")):
@@ -84,7 +96,7 @@ def run(
       UserError: A setting, the data, the devices or the folder is not fit; or a training diverged.
     """
     given = _flat({**(settings or {}), **changes})
-    job = resolve_job(source, given, out, origin="jaxprune.run")
+    job = resolve_job(source, given, out, origin="jaxprune.run", warn=warnings.warn)
     command = _call("run", source, given, out, {} if until == "report" else {"until": until})
     from jaxprune import pipeline
 
@@ -124,7 +136,7 @@ def compare(
       UserError: A setting, the data, the devices or the folder is not fit; or plain fine-tuning itself diverged.
     """
     given = _flat({**(settings or {}), **changes})
-    job = resolve_job(source, given, out, origin="jaxprune.compare")
+    job = resolve_job(source, given, out, origin="jaxprune.compare", warn=warnings.warn)
     command = _call("compare", source, given, out, {})
     from jaxprune import pipeline
 

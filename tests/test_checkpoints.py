@@ -6,8 +6,17 @@ import pytest
 from flax import nnx
 
 from jaxprune import checkpoints, mitigation, models, pruning, training
-from jaxprune.errors import UserError
-from jaxprune.files import check_seal, seal, whole_folder, write_atomically
+from jaxprune.errors import DamagedFile, UserError
+from jaxprune.files import (
+    check_seal,
+    is_sealed,
+    remove_leftovers,
+    remove_sealed,
+    seal,
+    sealed_folder,
+    whole_folder,
+    write_atomically,
+)
 
 
 def tree() -> dict:
@@ -113,8 +122,6 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not (tmp_path / "f").exists()
-    with whole_folder(tmp_path / "f", resume=True) as aside:
-        assert (aside / "half").read_text() == "half"
     with whole_folder(tmp_path / "f") as aside:
         assert not list(aside.iterdir())
         (aside / "new").write_text("new")
@@ -146,3 +153,65 @@ def test_a_sealed_folder_tells_a_missing_file_from_an_altered_one(tmp_path) -> N
     (tmp_path / "a").unlink()
     with pytest.raises(UserError, match=r"/a is missing; remedy"):
         check_seal(tmp_path, "remedy")
+
+
+def test_a_folder_filled_in_place_is_whole_once_its_seal_is_there(tmp_path) -> None:
+    """What an interrupted attempt left is removed, but for its checkpoints, which go once the seal is there."""
+    folder = tmp_path / "f"
+
+    def interrupted() -> None:
+        with sealed_folder(folder):
+            (folder / "half").write_text("half")
+            (folder / "checkpoints" / "epoch-1").mkdir(parents=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_sealed(folder)
+    with sealed_folder(folder):
+        assert [p.relative_to(folder).as_posix() for p in folder.rglob("*")] == ["checkpoints", "checkpoints/epoch-1"]
+        (folder / "new").write_text("new")
+    assert sorted(p.name for p in folder.iterdir()) == ["new", "sha256.json"]
+    check_seal(folder)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_sealed(folder), "from its first change on it is not whole"
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "[1]", '{"a": ', ""])
+def test_a_seal_that_does_not_name_every_file_is_damaged(tmp_path, content) -> None:
+    (tmp_path / "values.json").write_text("1")
+    seal(tmp_path)
+    (tmp_path / "sha256.json").write_text(content)
+    with pytest.raises(DamagedFile, match=r"sha256.json is truncated or altered"):
+        check_seal(tmp_path)
+
+
+def test_hidden_files_of_others_are_no_damage(tmp_path) -> None:
+    (tmp_path / "a").write_text("a")
+    seal(tmp_path)
+    (tmp_path / ".DS_Store").write_text("")
+    check_seal(tmp_path)
+    (tmp_path / "b").write_text("b")
+    with pytest.raises(DamagedFile, match=r"sha256.json is truncated or altered: it lacks b"):
+        check_seal(tmp_path)
+
+
+def test_the_seal_goes_first(tmp_path, monkeypatch) -> None:
+    """A kill while a checkpoint is removed leaves nothing that could be taken for one."""
+    with sealed_folder(tmp_path / "f") as folder:
+        (folder / "a").write_text("a")
+    removed = []
+    monkeypatch.setattr("jaxprune.storage.shutil.rmtree", lambda path: removed.append(is_sealed(path)))
+    remove_sealed(tmp_path / "f")
+    assert removed == [False]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path) -> None:
+    kept = ["a.tmp", ".hidden", ".a.b.tmp", "stages/whole/sha256.json", "stages/begun/checkpoints/epoch-1/x"]
+    left = [".a.json.123.tmp", "by-x/.b.csv.9.tmp", "stages/old.partial/x", "stages/b.before/y/z"]
+    for name in [*kept, *left, "stages/whole/checkpoints/epoch-1/x"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -60,6 +61,14 @@ def copied(finished, tmp_path) -> Path:
 def stages(out: Path) -> dict[str, int]:
     """Stage -> when it was made."""
     return {path.name: path.stat().st_mtime_ns for path in (out / "stages").iterdir()}
+
+
+def arrays_of(stage: Path) -> dict[str, np.ndarray]:
+    """The arrays of a stage's network, read with orbax alone."""
+    import orbax.checkpoint as ocp
+
+    found = ocp.StandardCheckpointer().restore((stage / "network" / "arrays").absolute())
+    return {name: np.asarray(array) for name, array in found.items()}
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -204,7 +213,7 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
     """SIGKILL in the middle of the dense training, and again after it."""
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "jaxprune", "run", str(small), "--out", str(out), "--checkpoint-seconds", "0"]
-    for landmark in ("stages/dense-*.partial/epoch-00001", "stages/none-0.5-*.partial"):
+    for landmark in ("stages/dense-*/checkpoints/epoch-00001/sha256.json", "stages/none-0.5-*/stage.json"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while not list(out.glob(landmark)) and process.poll() is None and time.monotonic() < deadline:
@@ -213,11 +222,12 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
         assert process.wait() == -signal.SIGKILL, "it was still at work"
         assert not (out / "report.html").exists()
     # As a kill in the middle of saving would leave it: it must not become part of the stage.
-    half = next((out / "stages").glob("none-0.5-*.partial")) / "saving"
+    half = next((out / "stages").glob("none-0.5-*")) / "network"
     half.mkdir(exist_ok=True)
     (half / "half").write_text("half")
     assert main(["run", str(small), "--out", str(out), "--quiet"]) == 0
-    assert not list(out.rglob("saving"))
+    assert not list(out.rglob("half"))
+    assert not list(out.rglob("checkpoints"))
     assert set(stages(out)) == set(stages(finished))
     for name in ("groups.csv", "summary.csv", "results.json"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
@@ -246,7 +256,7 @@ def test_a_diverging_training_names_step_seed_and_setting_and_keeps_the_last_goo
     message = refused(capsys, "run", str(small), "--out", str(out), *rate)
     for part in ("NaN or infinite at step", "of seed", "lower train.learning_rate (now 1e+25)", "last good state"):
         assert part in message
-    kept = next((out / "stages").glob("dense-*.partial/epoch-*"))
+    kept = next((out / "stages").glob("dense-*/checkpoints/epoch-*"))
     assert str(kept) in message
     assert not (out / "report.html").exists()
     # The remedy works in the same folder.
@@ -254,22 +264,22 @@ def test_a_diverging_training_names_step_seed_and_setting_and_keeps_the_last_goo
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_checkpoint_is_named_and_its_remedy_works(copied, small, capsys, damage) -> None:
+def test_a_damaged_checkpoint_is_named_and_computed_anew(copied, finished, small, capsys, damage) -> None:
     stage = next((copied / "stages").glob("dense-*"))
     victim = max((stage / "network").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     if damage == "truncated":
         victim.write_bytes(victim.read_bytes()[:-7])
     else:
         victim.unlink()
-    arguments = ["run", str(small), "--out", str(copied), "--prune.sparsities", "0.6"]
-    before = stages(copied)
-    message = refused(capsys, *arguments)
-    assert str(victim) in message
-    assert damage in message
-    assert f"delete {stage}" in message
-    assert stages(copied).keys() - before.keys() <= {n for n in stages(copied) if n.endswith(".partial")}
-    shutil.rmtree(stage)
-    assert main([*arguments, "--mitigation.methods", "none", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(small), "--out", str(copied), "--mitigation.methods", "none"]) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if str(victim) in line]
+    assert len(warnings) == 1
+    assert warnings[0].strip().startswith(f"warning: {victim} is {damage}")
+    assert "dense is computed anew" in warnings[0]
+    kept = arrays_of(finished / stage.relative_to(copied))
+    for name, array in arrays_of(stage).items():
+        np.testing.assert_array_equal(array, kept[name])
 
 
 def test_a_folder_that_is_something_else_is_refused_and_left_alone(small, tmp_path, capsys) -> None:
@@ -286,10 +296,7 @@ def test_a_folder_that_is_something_else_is_refused_and_left_alone(small, tmp_pa
 
 
 def test_a_folder_in_use_is_refused(copied, small, capsys) -> None:
-    import fcntl
-
-    with (copied / ".jaxprune-run").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with filelock.FileLock(copied / ".jaxprune-lock"):
         assert "in use by another run" in refused(capsys, "run", str(small), "--out", str(copied))
 
 
@@ -314,6 +321,8 @@ def test_a_folder_in_use_is_refused(copied, small, capsys) -> None:
         (["run", "adult", "digits"], ["one argument too many"]),
         (["datasets", "adlut"], ["unknown data set 'adlut'"]),
         (["run", "--checkpoint-seconds", "soon"], ["checkpoint-seconds", "soon"]),
+        (["run", "--checkpoint-seconds", "nan"], ["checkpoint-seconds", "nan"]),
+        (["run", "--checkpoint-seconds", "-1"], ["checkpoint-seconds", "-1"]),
     ],
 )
 def test_mistakes_are_one_line_with_exit_code_2_and_write_nothing(
@@ -367,3 +376,71 @@ def test_a_failing_command_prints_nothing_on_stdout(command, tmp_path, capsys) -
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files for readers at the top of a run."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "stages" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_published_files_that_were_changed_are_written_anew(copied, small, capsys) -> None:
+    """A digit changed, a file truncated, one removed: in the folder for readers, then in the stage itself."""
+    before = contents(copied)
+    results = copied / "results.json"
+    results.write_bytes(results.read_bytes().replace(b"0.1", b"0.2", 1))
+    (copied / "groups.csv").write_bytes(before["groups.csv"][:-5])
+    (copied / "figures" / "harm.svg").unlink()
+    capsys.readouterr()
+    assert main(["run", str(small), "--out", str(copied)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "written anew" in line]
+    assert len(told) == 1
+    assert "and so were 2 more" in told[0]
+    assert contents(copied) == before
+    results.write_bytes(b"{}")
+    assert main(["report", str(copied)]) == 0
+    assert f"{results} was changed after it was written; written anew" in capsys.readouterr().out
+    assert results.read_bytes() == before["results.json"]
+    before = contents(copied)
+
+    stage = next((copied / "stages").glob("report-*"))
+    (stage / "results.json").write_bytes(results.read_bytes().replace(b"0.1", b"0.2", 1))
+    assert main(["run", str(small), "--out", str(copied)]) == 0
+    assert f"{stage / 'results.json'} is truncated or altered; report is computed anew" in capsys.readouterr().out
+    assert contents(copied)["results.json"] == before["results.json"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "truncated", "removed"])
+def test_a_run_given_as_its_folder_has_the_settings_it_was_made_with(copied, capsys, damage) -> None:
+    config_file = copied / "config.toml"
+    before = config_file.read_bytes()
+    changed = {"changed": before.replace(b"epochs = 3", b"epochs = 4"), "truncated": before[: len(before) // 2]}
+    if damage in changed:
+        assert changed[damage] != before
+        config_file.write_bytes(changed[damage])
+    else:
+        config_file.unlink()
+    made = stages(copied)
+    capsys.readouterr()
+    assert main(["run", str(copied)]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"warning: {config_file} was {'removed' if damage == 'removed' else 'changed'} after the run" in said
+    assert config_file.read_bytes() == before
+    assert stages(copied) == made
+    aside = copied / "config.changed.toml"
+    assert (aside.read_bytes() if aside.exists() else None) == changed.get(damage)
+
+
+def test_values_without_values_are_computed_anew(copied, small, capsys) -> None:
+    """An altered file with an altered seal that fits it: what cannot be read as values is not taken for them."""
+    from jaxprune.files import seal
+
+    stage = next((copied / "stages").glob("audit-*"))
+    before = (stage / "values.json").read_bytes()
+    shutil.rmtree(next((copied / "stages").glob("report-*")))
+    (stage / "values.json").write_text("null")
+    seal(stage)
+    assert main(["run", str(small), "--out", str(copied)]) == 0
+    assert f"{stage / 'values.json'} is truncated or altered; audit is computed anew" in capsys.readouterr().out
+    assert (stage / "values.json").read_bytes() == before

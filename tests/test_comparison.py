@@ -378,7 +378,7 @@ def test_a_training_that_diverges_does_not_end_the_comparison(tmp_path):
     assert "the last good state is kept in" in troubles[0]
     assert any("the comparison goes on" in message for message in said)
     assert found.chosen["equal_loss", 0.8].values == {"dual_rate": 0.01}
-    assert list((tmp_path / "run" / "stages").glob("*.partial/epoch-*"))
+    assert list((tmp_path / "run" / "stages").glob("*/checkpoints/epoch-*"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Addresses of stages, and the experiment that settings become."""
 
 import dataclasses
+import errno
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ import pytest
 from jaxprune import config, models, pipeline, pruning
 from jaxprune.errors import UserError
 from jaxprune.pipeline.audits import audit_stage, networks
-from jaxprune.pipeline.context import Context, Silent
+from jaxprune.pipeline.context import Context, Silent, json_once, part_once
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.networks import dense, dense_stage, pruned_stage, retrained_stage
-from jaxprune.pipeline.stage import Workspace, open_workspace
+from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.pipeline.theories import theory_stage
+from jaxprune.pipeline.workspaces import open_workspace
 
 SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsities": (0.5, 0.9)}
 
@@ -159,6 +162,39 @@ def test_a_workspace_is_for_one_run_at_a_time(tmp_path) -> None:
         assert again.root == tmp_path / "run"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EOPNOTSUPP, "Operation not supported"), NotImplementedError(), UserWarning("falling back")],
+    ids=["no locks", "not implemented", "a file in place of a lock"],
+)
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, error) -> None:
+    """It is not taken for a folder in use."""
+    said = []
+
+    def acquire(*_, **__):
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with open_workspace(tmp_path / "run", said.append) as workspace:
+        assert workspace.root == tmp_path / "run"
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {tmp_path / 'run'} cannot be locked (")
+    assert said[0].endswith("let no other run write to it at the same time")
+
+
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path) -> None:
+    with open_workspace(tmp_path / "run"):
+        pass
+    left = [tmp_path / "run" / ".results.json.4.tmp", tmp_path / "run" / "stages" / "x" / ".values.json.5.tmp"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    with open_workspace(tmp_path / "run"):
+        with pytest.raises(UserError, match="in use"):  # whose holder may be writing
+            open_workspace(tmp_path / "run").__enter__()
+        assert not any(path.exists() for path in left)
+
+
 def test_a_run_begins_from_the_weights_of_a_file(tmp_path):
     """Every replica begins with the file's body, and with a head of its own where the file's is for other classes."""
     few = {"data.name": "digits", "model.name": "convnet", "model.channels": (2,), "model.hidden": (), "seeds": 2}
@@ -185,3 +221,36 @@ def test_a_run_begins_from_the_weights_of_a_file(tmp_path):
 def test_a_new_head_without_weights_is_an_error():
     with pytest.raises(UserError, match=r"model\.new_head.*model\.weights"):
         config.load(None, {"model.new_head": True})
+
+
+def test_parts_of_a_measure_are_kept_while_the_others_are_computed(tmp_path):
+    """A kill costs the part under way; a damaged part is computed anew; none is left in the end."""
+    workspace, said, computed = Workspace(tmp_path), [], []
+    around = Context(None, workspace, Silent(), 30)
+    around.progress.say = said.append
+    stage = Stage("measure", {})
+
+    def part(name: str, value: float) -> dict[str, np.ndarray]:
+        def compute() -> dict[str, np.ndarray]:
+            computed.append(name)
+            return {"value": np.float64(value), "counts": np.arange(3)}
+
+        return part_once(around, stage, name, compute)
+
+    def measure(stop: bool) -> dict:
+        one = part("one", 1 / 3)
+        if stop:
+            raise KeyboardInterrupt
+        return {"sum": float(one["value"] + part("two", 0.5)["value"]), "counts": one["counts"].tolist()}
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            json_once(around, stage, lambda: measure(stop=True))
+    assert computed == ["one"]
+    kept = workspace.part(stage, "one.npz")
+    kept.write_bytes(kept.read_bytes()[:-30])
+    assert json_once(around, stage, lambda: measure(stop=False)) == {"sum": 1 / 3 + 0.5, "counts": [0, 1, 2]}
+    assert computed == ["one", "one", "two"]
+    assert said == [f"warning: {kept} is truncated or altered; it is computed anew"]
+    files = sorted(path.name for path in workspace.folder(stage).iterdir())
+    assert files == ["sha256.json", "stage.json", "values.json"]

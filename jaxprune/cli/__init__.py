@@ -14,6 +14,7 @@ from jaxprune.cli.arguments import COMMANDS, DATASETS, build_parser, refuse
 from jaxprune.cli.completion import flags_of, script
 from jaxprune.cli.configs import show_configs
 from jaxprune.cli.datasets import list_sets, prepare_set, show_set
+from jaxprune.cli.failures import explain
 from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError, unknown
 from jaxprune.text import NOT_UTF8, path_fault, printable
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: What follows the program's name; None for the process's own.
 
     Returns:
-      The exit code: 0, or 2 for a user's error, or 130 when interrupted.
+      The exit code: 0, or 2 for an error of the user's or of the operating system, or 128 and the number of a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -38,13 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise unknown("command", arguments[0], COMMANDS)
         return _dispatch(_expand(arguments))
-    except UserError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command continues", 130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        line, code = explained
+        print(f"jaxprune: {printable(line)}", file=sys.stderr)
+        return code
 
 
 def _expand(arguments: list[str]) -> list[str]:
@@ -73,10 +77,13 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if not options.checkpoint_seconds >= 0:
-        raise UserError(f"--checkpoint-seconds: {options.checkpoint_seconds:g} is no time; give 0 or more")
-    settings, out = jobs.resolve_job(options.config, overrides_of(options), options.out)
+    warn = None if options.quiet else _warn
+    settings, out = jobs.resolve_job(options.config, overrides_of(options), options.out, warn=warn)
     return _compute(settings, out, options, arguments)
+
+
+def _warn(line: str) -> None:
+    print(f"jaxprune: warning: {printable(line)}", file=sys.stderr)
 
 
 def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -130,11 +137,6 @@ def _complete(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _help(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     build_parser(_FUNCTIONS).print_help()
     return 0
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"jaxprune: error: {printable(message)}", file=sys.stderr)
-    return code
 
 
 _FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {

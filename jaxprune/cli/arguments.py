@@ -168,11 +168,11 @@ def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
     )
     parser.add_argument("config", nargs="?", metavar="CONFIG", help=what)
     group = parser.add_argument_group("where and how")
-    group.add_argument("--out", type=Path, metavar="FOLDER", help="output folder (runs/<name>)")
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="folder, also gs://bucket/folder (runs/<name>)")
     group.add_argument("--dry-run", action="store_true", help="show the stages, which are done, and make nothing")
     group.add_argument(
-        "--checkpoint-seconds", type=float, default=30.0, metavar="S",
-        help="a training longer than this leaves checkpoints this often (30)",
+        "--checkpoint-seconds", type=_seconds, default=30.0, metavar="S",
+        help="seconds of training between checkpoints, which is what a kill costs at most, beside an epoch (30)",
     )  # fmt: skip
     group.add_argument(
         "--progress", default="auto", metavar="{auto,bars,lines,none}",
@@ -182,3 +182,11 @@ def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
     parser.usage = f"jaxprune {command} [CONFIG] [--out FOLDER] [--SETTING VALUE ...]"
     if len(shown(command)) < len(taken(command)):
         parser.epilog = f"`jaxprune {command} --help-all` shows all {len(taken(command))} settings."
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds."""
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
+    return seconds

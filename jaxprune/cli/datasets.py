@@ -7,6 +7,9 @@ from jaxprune import config
 from jaxprune.cli.arguments import PREPARE_FLAGS
 from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError
+from jaxprune.storage import local
+
+_PATHS = ("directory", "table", "npz")
 
 
 def list_sets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -24,7 +27,7 @@ def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console
     from jaxprune.pipeline.experiment import load_data
 
-    console.show_dataset(load_data(settings.data), options.sheet)
+    console.show_dataset(load_data(settings.data), options.sheet and local(options.sheet, "--sheet"))
     return 0
 
 
@@ -39,6 +42,7 @@ def prepare_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console
 
     given = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
+    given |= {flag: local(given[flag], f"--{flag}") for flag in _PATHS if given[flag] is not None}
     console.prepare_dataset(name, settings.data, given)
     return 0
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
+from jaxprune.storage import expand, local
 from jaxprune.text import path_fault, shortened
 
 _LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: 3e38}  # what 32 bits hold
@@ -18,6 +19,7 @@ _DEEPEST = 3  # sections, settings, their parts
 _LONGEST = 60  # characters of a value in a message
 
 _DATA_FILES = (".npz", ".csv", ".tsv", ".parquet", ".pq")
+_PATHS = {"data": ("name", "directory"), "model": ("weights",)}  # settings that are or may be paths, by section
 
 
 def load(
@@ -84,8 +86,23 @@ def validate(values: Mapping[str, Any], where: str, origins: Mapping[str, str] |
     except ValidationError as error:
         raise _explain(error, where, origins or {}) from None
     _check_paths(settings)
+    settings = _with_local_paths(settings)
     _check_together(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
+
+
+def _with_local_paths(settings: Settings) -> Settings:
+    """The settings with `~` replaced in every path.
+
+    Raises:
+      UserError: A path is the address of an object store.
+    """
+    sections = {}
+    for section, names in _PATHS.items():
+        values = getattr(settings, section)
+        paths = {name: local(path, f"{section}.{name}") for name in names if (path := getattr(values, name))}
+        sections[section] = values.model_copy(update=paths)
+    return settings.model_copy(update=sections)
 
 
 def to_toml(settings: Settings) -> str:
@@ -106,9 +123,9 @@ def find(source: str) -> Path:
     Raises:
       UserError: There is none.
     """
-    path = Path(source)
     if fault := path_fault(source):
         raise UserError(f"config {shortened(source, _LONGEST)}: {fault}; give the name of a file")
+    path = expand(source)
     if path.is_file():
         return path
     known = shipped()

@@ -4,7 +4,7 @@ A name is the path with dots: `layer1/0/conv1/kernel` is `layer1.0.conv1.weight`
 [height, width, D, E] to [E, D, height, width], dense layers from [D, E] to [E, D].
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,8 @@ def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: s
         raise UserError(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
     if surplus:
         raise UserError(
-            f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one? Leave further "
-            "heads out of the file"
+            f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one? Leave "
+            "further heads out of the file"
         )
     if wrong:
         shown = [f"{name} {list(entries[name].shape)} for {list(expected[name])}" for name in sorted(wrong)]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxprune import auditing, config, mitigation
 from jaxprune.config import Settings
 from jaxprune.errors import TrainingDiverged, UserError
-from jaxprune.files import whole_folder, write_atomically
+from jaxprune.files import write_atomically
 from jaxprune.mitigation import Constraint, GroupStatistics
 from jaxprune.pipeline.audits import thinned
 from jaxprune.pipeline.checks import check_names
@@ -23,15 +23,18 @@ from jaxprune.pipeline.networks import Trained, dense, dense_stage
 from jaxprune.pipeline.outcomes import check_outputs
 from jaxprune.pipeline.output import environment_of, warn_of_letters
 from jaxprune.pipeline.protocol import candidates, deciders, held_out_methods, method_of
-from jaxprune.pipeline.publishing import place_of
-from jaxprune.pipeline.stage import Stage, open_workspace
+from jaxprune.pipeline.publishing import place_of, publish
+from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.trials import Trials, trial_stage
+from jaxprune.pipeline.workspaces import open_workspace
+from jaxprune.published import REPORT
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
 from jaxprune.reporting.comparison_page import render_comparison
 from jaxprune.reporting.comparison_tables import trial_rows
 from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.tables import write_csv
+from jaxprune.storage import check_reachable, to_path
 from jaxprune.types import Batch, Params, Progress, Stats
 
 Values = dict[str, Any]
@@ -39,7 +42,7 @@ Values = dict[str, Any]
 
 def compare(
     settings: Settings,
-    out: Path,
+    out: Path | str,
     *,
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
@@ -61,10 +64,11 @@ def compare(
     Raises:
       UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
     """
-    begun = time.monotonic()
+    begun, out, progress = time.monotonic(), to_path(out), progress or Silent()
+    check_reachable(out, "--out")
     experiment = checked_comparison(settings)
-    with open_workspace(out) as workspace:
-        context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
+    with open_workspace(out, progress.say) as workspace:
+        context = Context(experiment, workspace, progress, checkpoint_seconds)
         for warning in experiment.dataset.warnings():
             context.progress.say(f"warning: {warning}")
         comparison = _gather(context, json_once(context, comparison_stage(context), lambda: _measure(context)))
@@ -240,12 +244,14 @@ def _plain(metrics: auditing.GroupMetrics) -> Values:
 
 
 def _write(context: Context, folder: Path, comparison: Comparison, command: str) -> None:
-    """Writes the report's folder, in place of an earlier one once it is whole."""
+    """Writes the report into a stage of its own, and from there into the folder for readers."""
     page, figures = shown(comparison), drawn(comparison)
     warn_of_letters(context.progress, figures.group_names)
     context.progress.start("writing the comparison", len(COMPARISON_FIGURES) + 1)
     environment = environment_of(command)
-    with whole_folder(folder) as aside:
+    settings = context.experiment.settings.model_dump(mode="json")
+    stage = Stage("comparison-report", settings, (comparison_stage(context),))
+    with context.workspace.writing(stage) as aside:
         write_atomically(aside / "comparison.json", json.dumps(comparison.to_json(), allow_nan=False))
         write_atomically(aside / "config.toml", config.to_toml(context.experiment.settings))
         write_atomically(aside / "environment.json", json.dumps(environment, indent=2))
@@ -256,4 +262,5 @@ def _write(context: Context, folder: Path, comparison: Comparison, command: str)
             context.progress.advance()
         write_atomically(aside / "report.html", render_comparison(page, aside / "figures", environment))
         context.progress.advance()
+    publish(context, stage, folder, REPORT)
     context.progress.finish()

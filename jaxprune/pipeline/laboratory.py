@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -12,7 +13,8 @@ from jaxprune import theory
 from jaxprune.config.sections import Measure
 from jaxprune.groups import group_mean
 from jaxprune.pipeline import subjects
-from jaxprune.pipeline.context import Context, json_once
+from jaxprune.pipeline.context import Context, json_once, part_once
+from jaxprune.pipeline.networks import Trained
 from jaxprune.pipeline.sparing import spare
 from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.theories import theory_stage
@@ -220,12 +222,18 @@ def _attribution(context: Context) -> dict[str, Any]:
         return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=2, segments=16)
 
     source, chunks = subjects.unpruned(context), subjects.chunks(context)
+
+    def attribute(other: Params) -> dict[str, Array]:
+        return experiment.over_replicas(measure, chunks, source.params, source.stats, other)._asdict()
+
+    stage = laboratory_stage(context, "attribution")
     found = [
-        experiment.over_replicas(measure, chunks, source.params, source.stats, network.params)
-        for network in subjects.cut(context)
+        part_once(context, stage, f"network-{i}", partial(attribute, network.params))
+        for i, network in enumerate(subjects.cut(context))
     ]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
-    return {"leaves": theory.leaf_names(source.params)} | stacked._asdict()
+    return {"leaves": theory.leaf_names(source.params)} | {
+        name: np.stack([f[name] for f in found]) for name in found[0]
+    }
 
 
 def _pruned(context: Context) -> dict[str, Any]:
@@ -238,10 +246,14 @@ def _pruned(context: Context) -> dict[str, Any]:
             context, _operator(context, chunks, params, stats), key, False
         ).largest._asdict()
 
-    chunks = subjects.chunks(context)
+    chunks, stage = subjects.chunks(context), laboratory_stage(context, "pruned")
+
+    def measured(network: Trained) -> dict[str, Array]:
+        return experiment.over_replicas(measure, chunks, network.params, network.stats, experiment.theory_keys)
+
     found = [
-        experiment.over_replicas(measure, chunks, network.params, network.stats, experiment.theory_keys)
-        for network in subjects.cut(context)
+        part_once(context, stage, f"network-{i}", partial(measured, network))
+        for i, network in enumerate(subjects.cut(context))
     ]
     masks = [network.masks for network in subjects.cut(context)]
     order = np.argsort(context.experiment.settings.prune.sparsities)
@@ -258,5 +270,5 @@ _TAKE: Mapping[Measure, Callable[[Context], dict[str, Any]]] = {
     "outputs": _outputs,
     "attribution": _attribution,
     "pruned": _pruned,
-    "sparing": spare,
+    "sparing": lambda context: spare(context, laboratory_stage(context, "sparing")),
 }

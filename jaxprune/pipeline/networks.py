@@ -1,19 +1,16 @@
 """The stages that make networks: dense, pruned, retrained."""
 
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxprune import checkpoints, sharding, streaming, training
 from jaxprune.errors import TrainingDiverged
-from jaxprune.pipeline.context import Context, grouping_settings
+from jaxprune.pipeline.context import Context, grouping_settings, reuse
 from jaxprune.pipeline.forms import form_of, say_other_form
+from jaxprune.pipeline.keeping import Keeper, Kept, newest, read_logs, save_logs
 from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.numbers import percent
 from jaxprune.reporting.results import MODEL_NAMES
@@ -98,7 +95,7 @@ def pruned(context: Context, fair: bool, sparsity: float) -> Trained:
         return Trained(params, source.stats, masks, {})
 
     def read(folder: Path) -> Trained:
-        return read_network(context, stage, folder, {})
+        return read_network(context, folder, {})
 
     return once(context, stage, compute, read)
 
@@ -136,15 +133,11 @@ def _trained(
             context.progress.finish()
         state = jax.device_put(state, jax.devices()[0])
         checkpoints.save(folder / "network", {"params": state.params, "stats": state.stats, "masks": masks})
-        np.savez(folder / "logs.npz", **logs)
-        # "saving" is what a kill while saving leaves.
-        for left in [path for kind in ("epoch-*", "step-*", "saving") for path in folder.glob(kind)]:
-            shutil.rmtree(left)
+        save_logs(folder, logs)
         return Trained(state.params, state.stats, masks, logs)
 
     def read(folder: Path) -> Trained:
-        with np.load(folder / "logs.npz") as logs:
-            return read_network(context, stage, folder, dict(logs))
+        return read_network(context, folder, read_logs(folder))
 
     return once(context, stage, compute, read)
 
@@ -162,35 +155,30 @@ def _fit(
     """Trains from the newest checkpoint in `folder`, if there is one, and leaves more of them on the way."""
     experiment = context.experiment
     state = experiment.initial_state(phase, fair, params, stats, masks)
-    start, past = 0, {}
     unit = "step" if experiment.dataset.streamed else "epoch"
-    for newest in sorted(folder.glob(f"{unit}-*[0-9]"))[-1:]:
-        start = int(newest.name.removeprefix(f"{unit}-"))
-        state = checkpoints.restore(newest / "state", state, remedy=f"delete {newest} and run again")
-        state = sharding.place(state, experiment.mesh, "replica")
-        if start:
-            with np.load(newest / "logs.npz") as z:
-                past = dict(z)
-        context.progress.say(f"continuing after {unit} {start} of {epochs * _steps_of(context, unit)}")
-        context.progress.resume(start * _parts(context, epochs) // (epochs * _steps_of(context, unit)))
-    keeper = Keeper(folder, context, state, start, past, unit)
+    begun = newest(context, folder, unit, state)
+    if begun.done:
+        begun = Kept(begun.done, sharding.place(begun.state, experiment.mesh, "replica"), begun.logs)
+        context.progress.say(f"continuing after {unit} {begun.done} of {epochs * _steps_of(context, unit)}")
+        context.progress.resume(begun.done * _parts(context, epochs) // (epochs * _steps_of(context, unit)))
+    state, keeper = begun.state, Keeper(folder, context, begun, unit)
     options: dict[str, Any] = {
         "key": sharding.place(experiment.shuffle_keys[phase], experiment.mesh, "replica"),
         "epochs": epochs,
         "batch_size": experiment.settings.train.batch_size,
-        "start": start,
+        "start": begun.done,
         "augment": experiment.augment,
     }
     step = experiment.steps[phase, fair]
     try:
-        if experiment.dataset.streamed:
-            train = experiment.dataset.train
-            state, _ = streaming.fit(step, state, train, on_block=keeper, mesh=experiment.mesh, **options)
-        else:
-            split = sharding.batch_sharding(experiment.mesh)
-            state, _ = training.fit(step, state, experiment.train_data, on_epoch=keeper, data_sharding=split, **options)
+        with keeper.saving():
+            if experiment.dataset.streamed:
+                train, mesh = experiment.dataset.train, experiment.mesh
+                state, _ = streaming.fit(step, state, train, on_block=keeper, mesh=mesh, **options)
+            else:
+                train, split = experiment.train_data, sharding.batch_sharding(experiment.mesh)
+                state, _ = training.fit(step, state, train, on_epoch=keeper, data_sharding=split, **options)
     except TrainingDiverged as error:
-        keeper.save()
         raise _explained(context, error, phase, fair, keeper) from None
     return state, keeper.logs()
 
@@ -208,48 +196,6 @@ def _parts(context: Context, epochs: int) -> int:
     settings, train = context.experiment.settings, context.experiment.dataset.train
     length = streaming.steps_in_block(train, settings.train.batch_size, settings.seeds)
     return epochs * -(-training.num_steps(train, settings.train.batch_size) // length)
-
-
-class Keeper:
-    """Keeps the last good state of a training, and saves it from time to time; `done` counts epochs or steps."""
-
-    def __init__(self, folder: Path, context: Context, state: TrainState, done: int, logs: Logs, unit: str):
-        self.folder, self.context, self.unit = folder, context, unit
-        self.state, self.done = jax.tree.map(jnp.copy, state), done
-        self.collected = [logs] if logs else []
-        self.saved = time.monotonic()
-
-    def __call__(self, done: int, state: TrainState, logs: Logs) -> None:
-        """An epoch has ended."""
-        # A copy: the state itself is donated to the next epoch, which may diverge.
-        self.state, self.done = jax.tree.map(jnp.copy, state), done
-        self.collected.append(logs)
-        self.context.progress.advance(f"loss {float(np.mean(logs['loss'][..., -1])):.3f}")
-        if time.monotonic() - self.saved >= self.context.checkpoint_seconds:
-            self.save()
-            self.saved = time.monotonic()
-
-    def logs(self) -> Logs:
-        """All logs so far, [R, steps, ...]."""
-        first = self.collected[0] if self.collected else {}
-        return {name: np.concatenate([logs[name] for logs in self.collected], 1) for name in first}
-
-    def path(self) -> Path:
-        """Where the state is saved."""
-        return self.folder / f"{self.unit}-{self.done:0{5 if self.unit == 'epoch' else 9}d}"
-
-    def save(self) -> None:
-        """Saves the state aside, renames it, and only then drops the older ones."""
-        aside = self.folder / "saving"
-        shutil.rmtree(aside, ignore_errors=True)
-        checkpoints.save(aside / "state", self.state)
-        np.savez(aside / "logs.npz", **self.logs())
-        older = sorted(self.folder.glob(f"{self.unit}-*"))
-        if self.path() not in older:
-            aside.rename(self.path())
-        for path in older:
-            if path != self.path():
-                shutil.rmtree(path)
 
 
 def _explained(context: Context, error: TrainingDiverged, phase: str, fair: bool, keeper: Keeper) -> TrainingDiverged:
@@ -270,20 +216,20 @@ def once(
 ) -> Trained:
     """The artefact of a stage: from this process, from disk, or computed."""
     if stage.address not in context.loaded:
-        if context.workspace.done(stage):
-            context.loaded[stage.address] = read(context.workspace.read(stage))
-        else:
+        found = reuse(context, stage, read)
+        if found is None:
             with context.workspace.writing(stage) as folder:
-                context.loaded[stage.address] = compute(folder)
+                found = compute(folder)
+        context.loaded[stage.address] = found
     return context.loaded[stage.address]
 
 
-def read_network(context: Context, stage: Stage, folder: Path, logs: Logs) -> Trained:
+def read_network(context: Context, folder: Path, logs: Logs) -> Trained:
     """The networks that a finished stage has saved."""
     params, stats = jax.eval_shape(context.experiment.initialise)
     masks = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, bool), params)
     like: Any = {"params": params, "stats": stats, "masks": masks}
-    tree = checkpoints.restore(folder / "network", like, remedy=context.workspace.remedy(stage))
+    tree = checkpoints.restore(folder / "network", like, remedy=f"delete {folder} and run again")
     return Trained(tree["params"], tree["stats"], tree["masks"], logs)
 
 

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from jaxprune import auditing
 from jaxprune.auditing import Outcomes
 from jaxprune.errors import TrainingDiverged
-from jaxprune.pipeline.context import Context
+from jaxprune.files import naming
+from jaxprune.pipeline.context import Context, reuse
 from jaxprune.pipeline.networks import (
     METHODS,
     Trained,
@@ -67,7 +68,7 @@ def measure(context: Context, entries: Sequence[Entry]) -> None:
     The artefact of each is `<split>-loss.npy`, float32 [R, N], and `<split>-label.npy`, [R, N] predicted labels, in
     the order of the split. A split is read once, block by block, and every missing network sees each block once.
     """
-    missing = [e for e in entries if not context.workspace.done(outcomes_stage(context, e.stage))]
+    missing = [e for e in entries if reuse(context, outcomes_stage(context, e.stage), lambda folder: folder) is None]
     if not missing:
         return
     made = [entry.give() for entry in missing]
@@ -119,19 +120,38 @@ def _measure_split(
         apply = experiment.network.freeze(stats)
         return auditing.outcomes(apply, params, batch, chunk_size=experiment.chunk_size(batch.x))
 
-    def file(folder: Path, leaf: str, dtype: np.dtype) -> np.memmap:
-        return np.lib.format.open_memmap(folder / f"{split}-{leaf}.npy", mode="w+", dtype=dtype, shape=shape)
+    with ExitStack() as stack:
 
-    losses = [file(folder, "loss", np.dtype(np.float32)) for folder in folders]
-    predicted = [file(folder, "label", smallest) for folder in folders]
-    first = 0
-    for batch in experiment.blocks(split):
-        stop = min(first + len(batch.y), people)  # the last block of a streamed split is padded
-        for i, trained in enumerate(made):
-            found = experiment.over_replicas(passed, batch, trained.params, trained.stats)
-            losses[i][:, first:stop] = check_outputs(context, names[i], np.asarray(found.loss)[:, : stop - first])
-            predicted[i][:, first:stop] = np.asarray(found.label)[:, : stop - first]
-            context.progress.advance()
-        first = stop
-    for array in (*losses, *predicted):
-        array.flush()
+        def column(folder: Path, leaf: str, dtype: np.dtype) -> _Columns:
+            file = stack.enter_context((folder / f"{split}-{leaf}.npy").open("wb"))
+            return _Columns(file, shape, dtype)
+
+        losses = [column(folder, "loss", np.dtype(np.float32)) for folder in folders]
+        predicted = [column(folder, "label", smallest) for folder in folders]
+        first = 0
+        for batch in experiment.blocks(split):
+            stop = min(first + len(batch.y), people)  # the last block of a streamed split is padded
+            for i, trained in enumerate(made):
+                found = experiment.over_replicas(passed, batch, trained.params, trained.stats)
+                loss = check_outputs(context, names[i], np.asarray(found.loss)[:, : stop - first])
+                losses[i].write(first, loss)
+                predicted[i].write(first, np.asarray(found.label)[:, : stop - first])
+                context.progress.advance()
+            first = stop
+
+
+class _Columns:
+    """A .npy file [R, N] that is written some columns at a time; a memory map would die of a full disk."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, int], dtype: np.dtype):
+        self.file, self.shape, self.dtype = file, shape, dtype
+        layout = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, layout)
+        self.begin = file.tell()
+
+    def write(self, first: int, values: np.ndarray) -> None:
+        """Write the columns from `first` on."""
+        with naming(Path(self.file.name)):
+            for r, row in enumerate(values.astype(self.dtype)):
+                self.file.seek(self.begin + (r * self.shape[1] + first) * self.dtype.itemsize)
+                self.file.write(row.tobytes())

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -20,8 +19,9 @@ from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import safe_name, write_atomically
 from jaxprune.models import native
 from jaxprune.pipeline.context import Context
-from jaxprune.pipeline.publishing import PUBLISHED, place_of
+from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.stage import Stage
+from jaxprune.published import REPORT, THEORY
 from jaxprune.reporting.answer import answer_of
 from jaxprune.reporting.answer_section import harm_rows
 from jaxprune.reporting.figures import FIGURES, draw
@@ -158,25 +158,22 @@ def render_theory(context: Context, stage: Stage, results: Results, command: str
         figures.mkdir(exist_ok=True)
         draw_theory(drawn(results), figures)
         write_atomically(folder / "theory.json", json.dumps(results.to_json(), allow_nan=False))
+        write_atomically(folder / "config.toml", config.to_toml(context.experiment.settings))
         write_csv(folder / "theory.csv", theory_rows(results))
         write_atomically(folder / "theory.html", render_theory_page(page, figures, environment_of(command)))
     source = workspace.read(stage)
     place = place_of(workspace.root, results.grouping)
-    place.mkdir(exist_ok=True)
-    for name in ("theory.html", "theory.json", "theory.csv"):
-        write_atomically(place / name, (source / name).read_bytes())
-    _copy_figures(source / "figures", place / THEORY_FIGURES)
-    if not (place / PUBLISHED).exists():  # of a report; else the folder can be given in place of a config
-        write_atomically(place / "config.toml", config.to_toml(context.experiment.settings))
-    return {"theory": source, "report": place / "theory.html"}
+    publish(context, stage, place, THEORY, _theory_name)
+    if not (place / REPORT).exists():  # of a report; else the folder can be given in place of a config
+        write_atomically(place / "config.toml", (source / "config.toml").read_bytes())
+    return {"theory": workspace.folder(stage), "report": place / "theory.html"}
 
 
-def _copy_figures(source: Path, target: Path) -> None:
-    """A folder of figures in place of the one that lies there: a report has a folder of its own."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    for file in sorted(source.iterdir()):
-        write_atomically(target / file.name, file.read_bytes())
+def _theory_name(file: str) -> str | None:
+    """The name of a file of the theory's page at the top, where a report has a config and figures of its own."""
+    if file == "config.toml":
+        return None
+    return file.replace("figures/", f"{THEORY_FIGURES}/", 1) if file.startswith("figures/") else file
 
 
 def read_results(folder: Path) -> Results:

@@ -1,8 +1,7 @@
 """The way of a report from its stage to the output folder, where none by other groups is ever overwritten."""
 
 import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from jaxprune.files import SEAL, safe_name, write_atomically
 from jaxprune.groups import same_grouping
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage
-
-PUBLISHED = ".published"  # beside a report: its grouping, its stage and the digests of its files
+from jaxprune.published import REPORT, changed_files, read_json
+from jaxprune.storage import files_in
 
 
 def _of_settings(values: Mapping[str, Any]) -> str:
@@ -20,7 +19,7 @@ def _of_settings(values: Mapping[str, Any]) -> str:
 
 # The files that tell by which groups a folder reports, and how.
 _TELLING: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    PUBLISHED: lambda values: values["grouping"],
+    REPORT: lambda values: values["grouping"],
     "results.json": _of_settings,
     "theory.json": _of_settings,
     "compare/comparison.json": _of_settings,
@@ -35,51 +34,78 @@ def place_of(root: Path, grouping: str) -> Path:
     return root / f"by-{safe_name(grouping)}"
 
 
-def publish(context: Context, stage: Stage) -> Path:
-    """Bring the files of a report to its place in the output folder, each whole, unless they lie there already.
-
-    The mark that names the report is taken away first and set last, so that a folder with the mark never holds files
-    of two reports.
+def publish_report(context: Context, stage: Stage) -> Path:
+    """Bring the files of a report to its place in the output folder.
 
     Returns:
       The place.
     """
     workspace, grouping = context.workspace, context.experiment.dataset.group_by
-    source, place = workspace.folder(stage), place_of(workspace.root, grouping)
-    files = [f.relative_to(source) for f in sorted(source.rglob("*")) if f.is_file()]
-    files = [f for f in files if f.name not in (SEAL, "stage.json")]
-    mark, before = place / PUBLISHED, _read(place / PUBLISHED)
-    now = {"grouping": grouping, "stage": stage.address, "digests": json.loads((source / SEAL).read_text())}
-    if before == now and all((place / f).is_file() for f in files):
-        return place
-    workspace.read(stage)
-    place.mkdir(exist_ok=True)
-    mark.unlink(missing_ok=True)
-    shutil.rmtree(place / "figures", ignore_errors=True)
-    for file in files:
-        (place / file).parent.mkdir(exist_ok=True)
-        write_atomically(place / file, (source / file).read_bytes())
-    write_atomically(mark, json.dumps(now))
-    earlier = before.get("stage", "")
+    place = place_of(workspace.root, grouping)
+    earlier = publish(context, stage, place, REPORT)
     if earlier not in ("", stage.address) and (workspace.root / "stages" / earlier).is_dir():
         context.progress.say(f"the earlier report, of other settings, stays in {workspace.root / 'stages' / earlier}")
     return place
+
+
+def publish(
+    context: Context, stage: Stage, place: Path, mark: str, name_of: Callable[[str], str | None] = lambda name: name
+) -> str:
+    """Bring the files of a stage to a folder for readers, each whole, unless they lie there as they are.
+
+    The mark that names the stage is taken away first and set last, so that a folder with the mark never holds files of
+    two reports. Files that were changed since they were published are said and written anew.
+
+    Args:
+      context: The surroundings.
+      stage: The stage, which is done.
+      place: The folder.
+      mark: The name of the mark.
+      name_of: The name of a file of the stage in the folder; None for one that stays in the stage.
+
+    Returns:
+      The stage that was published there before; empty where none was.
+    """
+    source = context.workspace.read(stage)
+    sealed = json.loads((source / SEAL).read_bytes())
+    files = {name: file for file in sealed if file != "stage.json" and (name := name_of(file)) is not None}
+    digests = {name: sealed[file] for name, file in files.items()}
+    now = {"grouping": context.experiment.dataset.group_by, "stage": stage.address, "digests": digests}
+    before, wrong = read_json(place / mark), changed_files(place, digests)
+    _tell_changes(context, place, [name for name in changed_files(place, before.get("digests", {})) if name in digests])
+    if before != now:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / mark).unlink(missing_ok=True)
+        _remove_earlier(place, before, digests)
+    for name in wrong:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / name, (source / files[name]).read_bytes())
+    if before != now:
+        write_atomically(place / mark, json.dumps(now))
+    return before.get("stage", "")
+
+
+def _tell_changes(context: Context, place: Path, changed: Sequence[str]) -> None:
+    """Say that files are not what was published."""
+    if changed:
+        fault = "was changed after it was written" if (place / changed[0]).exists() else "is missing"
+        more = f", and so {'were' if changed[2:] else 'was'} {len(changed) - 1} more" if changed[1:] else ""
+        context.progress.say(f"warning: {place / changed[0]} {fault}{more}; written anew from the stage of the report")
+
+
+def _remove_earlier(place: Path, before: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """Remove what would be left of an earlier report."""
+    folders = {name.partition("/")[0] for name in digests if "/" in name}
+    lying = {f"{folder}/{name}" for folder in folders for name in files_in(place / folder)}
+    for name in (set(before.get("digests", {})) | lying) - set(digests):
+        (place / name).unlink(missing_ok=True)
 
 
 def _grouping_at(folder: Path) -> str | None:
     """The grouping of the reports in a folder; None where there are none."""
     for name, grouping in _TELLING.items():
         try:
-            return grouping(_read(folder / name))
+            return grouping(read_json(folder / name))
         except KeyError:
             continue
     return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The values of a JSON file; none where it is missing or broken."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -7,17 +7,19 @@ from pathlib import Path
 from jaxprune.config import Settings
 from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
 from jaxprune.pipeline.checks import check_run
-from jaxprune.pipeline.context import Context, Silent, json_once
+from jaxprune.pipeline.context import Context, Silent, json_once, reuse
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.finished import RunResult
 from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
 from jaxprune.pipeline.outcomes import Entry, networks
 from jaxprune.pipeline.output import gather, read_results, render, render_theory
-from jaxprune.pipeline.publishing import publish
-from jaxprune.pipeline.stage import Stage, open_workspace
+from jaxprune.pipeline.publishing import publish_report
+from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.theories import theorise, theory_stage
+from jaxprune.pipeline.workspaces import open_workspace
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import warnings
+from jaxprune.storage import check_reachable, to_path
 from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
@@ -25,7 +27,7 @@ STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end w
 
 def run(
     settings: Settings,
-    out: Path,
+    out: Path | str,
     *,
     until: str = "report",
     write_again: bool = False,
@@ -37,7 +39,7 @@ def run(
 
     Args:
       settings: The settings.
-      out: The output folder: new, empty or from an earlier run.
+      out: The output folder: new, empty or from an earlier run; it may be in an object store, as gs://bucket/folder.
       until: One of `STAGES`: "train" the dense networks; "prune" and retrain; "audit" every network; "theory" at the
         dense networks (which needs no retraining), with every measure unless the settings name some; "report", which is
         everything.
@@ -50,14 +52,16 @@ def run(
       What was made, and the results.
 
     Raises:
-      UserError: A setting, the data or the folder is not fit; or a checkpoint is damaged; or a training diverged.
+      UserError: A setting, the data or the folder is not fit; or a training diverged.
     """
-    begun = time.monotonic()
+    begun, out = time.monotonic(), to_path(out)
+    check_reachable(out, "--out")
     settings = settings_until(settings, until)
     check_run(settings, until)
     experiment = resolve(settings)
-    with open_workspace(out) as workspace:
-        context = Context(experiment, workspace, progress or Silent(), checkpoint_seconds)
+    progress = progress or Silent()
+    with open_workspace(out, progress.say) as workspace:
+        context = Context(experiment, workspace, progress, checkpoint_seconds)
         for warning in _data_warnings(experiment):
             context.progress.say(f"warning: {warning}")
         if until == "report":
@@ -112,11 +116,13 @@ def _data_warnings(experiment: Experiment) -> list[str]:
 
 def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str, Path], Results]:
     stage = _report_stage(context)
-    if write_again or not context.workspace.done(stage):
+    results = None if write_again else reuse(context, stage, read_results)
+    if results is None:
         results = gather(context, audit(context), theorise(context), laboratory(context))
         _warn(context, results)
         render(context, stage, results, command)
-    return {"report": publish(context, stage)}, read_results(context.workspace.folder(stage))
+        results = read_results(context.workspace.read(stage))
+    return {"report": publish_report(context, stage)}, results
 
 
 def _train(context: Context) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """A sparsity for each layer that spares the group hurt most, and what it changes when it is tried."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,15 +9,16 @@ import numpy as np
 
 from jaxprune import auditing, pruning, theory
 from jaxprune.pipeline import subjects
-from jaxprune.pipeline.context import Context
+from jaxprune.pipeline.context import Context, part_once
 from jaxprune.pipeline.networks import Trained
+from jaxprune.pipeline.stage import Stage
 from jaxprune.types import Array, Batch, Masks, Params, PyTree, Stats
 
 _LEVELS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 @np.errstate(invalid="ignore")  # of infinite losses there is no difference
-def spare(context: Context) -> dict[str, Any]:
+def spare(context: Context, stage: Stage) -> dict[str, Any]:
     """For every sparsity: the group hurt most, the allocation found for it, and the harm of every group under both.
 
     The harm of each layer pruned alone, by the criterion of the settings, is measured at a few levels on the theory's
@@ -29,12 +31,15 @@ def spare(context: Context) -> dict[str, Any]:
     before = _losses(context, source.params, source)
     scores = _scores(context, source)
     levels = sorted({*_LEVELS, *sparsities})
-    alone = np.zeros((len(layers), len(levels), *before.shape))
-    for row, layer in enumerate(layers):
+
+    def of_layer(layer: int) -> dict[str, np.ndarray]:
+        harm = np.zeros((len(levels), *before.shape))
         for column, level in enumerate(levels):
             if level > 0:
-                cut = _prune(context, source, scores, {layer: level})
-                alone[row, column] = _losses(context, cut, source) - before
+                harm[column] = _losses(context, _prune(context, source, scores, {layer: level}), source) - before
+        return {"alone": harm}
+
+    alone = np.stack([part_once(context, stage, f"layer-{i}", partial(of_layer, i))["alone"] for i in layers])
     together = [_losses(context, network.params, source) - before for network in subjects.cut(context)]
     groups, allocations, spared = [], [], []
     for s, harm in zip(sparsities, together, strict=True):

@@ -1,17 +1,26 @@
 """Stages on disk: each has a folder addressed by its own settings and by the stages that it rests on."""
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxprune.errors import UserError
-from jaxprune.files import MARKER, check_seal, whole_folder, write_atomically
+from jaxprune import interruption
+from jaxprune.files import (
+    CHECKPOINTS,
+    SEAL,
+    check_seal,
+    download,
+    is_sealed,
+    remove_sealed,
+    sealed_folder,
+    upload,
+    write_atomically,
+)
+from jaxprune.storage import copy_file
 
 FORMAT = 2  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
 
@@ -48,63 +57,74 @@ class Stage:
 
 
 class Workspace:
-    """The output folder of a run, with its stages."""
+    """The output folder of a run, with its stages.
 
-    def __init__(self, root: Path):
+    Attributes:
+      root: The output folder, which may be in an object store.
+      work: Where stages are filled and read: `root` itself, or else a folder of this machine.
+    """
+
+    def __init__(self, root: Path, work: Path | None = None):
         self.root = root
+        self.work = work or root
 
     def folder(self, stage: Stage) -> Path:
         """Where the artefact of a stage is, or will be."""
         return self.root / "stages" / stage.address
 
     def done(self, stage: Stage) -> bool:
-        """Whether its artefact is there."""
-        return self.folder(stage).is_dir()
+        """Whether its artefact is there: its seal is, which is written last."""
+        return is_sealed(self.folder(stage))
 
     def read(self, stage: Stage) -> Path:
-        """The folder of a stage that is done, its files checked against their digests.
+        """A folder of this machine with the artefact of a stage that is done, checked against its digests.
 
         Raises:
-          UserError: A file is damaged.
+          DamagedFile: A file is damaged.
         """
-        folder = self.folder(stage)
-        check_seal(folder, self.remedy(stage))
+        folder = self._here(stage)
+        if folder != self.folder(stage) and not is_sealed(folder):
+            download(self.folder(stage), folder)
+        check_seal(folder)
         return folder
 
-    def remedy(self, stage: Stage) -> str:
-        """What to do when its artefact is damaged."""
-        return f"delete {self.folder(stage)} and run again; it will be computed anew"
+    def discard(self, stage: Stage) -> None:
+        """Remove the artefact of a stage, which is to be computed anew."""
+        for folder in dict.fromkeys((self.folder(stage), self._here(stage))):
+            remove_sealed(folder)
 
     @contextmanager
     def writing(self, stage: Stage) -> Iterator[Path]:
-        """The folder aside in which a stage is computed, which may hold what an interrupted attempt left."""
-        with whole_folder(self.folder(stage), resume=True) as folder:
+        """The folder in which a stage is computed, which may hold checkpoints of an interrupted attempt."""
+        interruption.check()
+        folder, kept = self._here(stage), self.folder(stage)
+        if folder != kept:
+            (kept / SEAL).unlink(missing_ok=True)
+            download(kept / CHECKPOINTS, folder / CHECKPOINTS)
+        with sealed_folder(folder):
             write_atomically(folder / "stage.json", json.dumps(stage.description, indent=1, sort_keys=True))
             yield folder
+        if folder != kept:
+            upload(folder, kept)
 
+    def part(self, stage: Stage, name: str) -> Path:
+        """The file that a part of a stage's values is kept in while the others are computed."""
+        return self._here(stage) / CHECKPOINTS / name
 
-@contextmanager
-def open_workspace(root: Path) -> Iterator[Workspace]:
-    """Takes an output folder for one run at a time.
+    def keep_part(self, path: Path) -> None:
+        """Bring such a file to the object store that the run is kept in, if it is in one."""
+        if self.work != self.root:
+            copy_file(path, self.root / path.relative_to(self.work).as_posix())
 
-    Raises:
-      UserError: It is a file, cannot be written, holds something else, or is in use by another run.
-    """
-    if root.exists() and not root.is_dir():
-        raise UserError(f"--out {root} is a file; name a folder that is new, empty, or from an earlier run")
-    marker = root / MARKER
-    if root.is_dir() and not marker.exists() and any(root.iterdir()):
-        raise UserError(f"--out {root} is full of something else; name a folder that is new, empty or from a run")
-    try:
-        (root / "stages").mkdir(parents=True, exist_ok=True)
-        lock = marker.open("a")
-    except OSError as error:
-        raise UserError(f"--out {root} cannot be written ({error.strerror}); name another folder") from None
-    with lock:
-        if not os.access(root, os.W_OK):
-            raise UserError(f"--out {root} cannot be written; name another folder")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"--out {root} is in use by another run; wait for it, or name another folder") from None
-        yield Workspace(root)
+    def keep(self, folder: Path) -> None:
+        """Bring a checkpoint to the object store that the run is kept in, if it is in one, and remove older ones."""
+        if self.work == self.root:
+            return
+        kept = self.root / folder.relative_to(self.work).as_posix()
+        upload(folder, kept)
+        for older in list(kept.parent.iterdir()):
+            if older.name != kept.name:
+                remove_sealed(older)
+
+    def _here(self, stage: Stage) -> Path:
+        return self.work / "stages" / stage.address

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.pipeline import subjects
-from jaxprune.pipeline.context import Context, grouping_settings, json_once
+from jaxprune.pipeline.context import Context, grouping_settings, json_once, part_once
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import Trained, dense, dense_stage, pruned_stage
 from jaxprune.pipeline.stage import Stage
@@ -82,16 +82,19 @@ def _at_dense(context: Context) -> dict[str, Array]:
         size, apply = experiment.chunk_size(batch.x), experiment.network.freeze(stats)
         return theory.boundary_distance(apply, params, batch, num_groups=num_groups, chunk_size=size)
 
-    norms, overall = experiment.over_replicas(gradients, chunks, source.params, source.stats)
-    top = experiment.over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
+    def of_gradients() -> dict[str, Array]:
+        norms, overall = experiment.over_replicas(gradients, chunks, source.params, source.stats)
+        return {"gradient_norm": norms, "overall_gradient_norm": overall}
+
+    def of_curvature() -> dict[str, Array]:
+        top = experiment.over_replicas(eigenvalues, chunks, source.params, source.stats, experiment.theory_keys)
+        return {"eigenvalue": top.value} | {n: getattr(top, n) for n in ("residual", "converged", "matvecs")}
+
     near = experiment.over_replicas(distance, batch, source.params, source.stats)
+    stage = theory_stage(context)
     return {
-        "gradient_norm": norms,
-        "overall_gradient_norm": overall,
-        "eigenvalue": top.value,
-        "residual": top.residual,
-        "converged": top.converged,
-        "matvecs": top.matvecs,
+        **part_once(context, stage, "gradients", of_gradients),
+        **part_once(context, stage, "curvature", of_curvature),
         "margin": near.margin,
         "closeness": near.closeness,
     }

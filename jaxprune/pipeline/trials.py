@@ -1,6 +1,5 @@
 """The stages that retrain pruned networks by one method with one choice of hyperparameters."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,7 +15,8 @@ from jaxprune.data.splitting import at_most
 from jaxprune.errors import TrainingDiverged
 from jaxprune.mitigation import CONFIGURED, Method, Surroundings
 from jaxprune.pipeline.context import Context, grouping_settings
-from jaxprune.pipeline.networks import Keeper, Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
+from jaxprune.pipeline.keeping import Keeper, Kept, newest, read_logs, save_logs
+from jaxprune.pipeline.networks import Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
 from jaxprune.pipeline.protocol import Deciders, deciders, deciding, method_of
 from jaxprune.pipeline.stage import Stage
 from jaxprune.reporting.numbers import percent
@@ -60,8 +60,7 @@ class Trials:
             return self._compute(folder, name, sparsity, values)
 
         def read(folder: Path) -> Trained:
-            with np.load(folder / "logs.npz") as logs:
-                return read_network(self.context, stage, folder, dict(logs))
+            return read_network(self.context, folder, read_logs(folder))
 
         trained = once(self.context, stage, compute, read)
         self.context.loaded.pop(stage.address, None)  # there are many, and each is looked at once
@@ -121,9 +120,7 @@ class Trials:
             progress.finish()
         params, stats = jax.device_put((params, stats), jax.devices()[0])
         checkpoints.save(folder / "network", {"params": params, "stats": stats, "masks": source.masks})
-        np.savez(folder / "logs.npz", **{n: v for n, v in logs.items() if n in ("loss", "multipliers", "violation")})
-        for left in (*folder.glob("epoch-*"), *folder.glob("saving")):
-            shutil.rmtree(left)
+        save_logs(folder, {n: v for n, v in logs.items() if n in ("loss", "multipliers", "violation")})
         return Trained(params, stats, source.masks, logs)
 
     def _start(self, method: Method, sparsity: float) -> Trained:
@@ -163,35 +160,31 @@ class Trials:
         state = sharding.place(self._initial_state(method, source, values), experiment.mesh, "replica")
         best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (source.params, source.stats)}
         kept: Any = {"state": state} | ({"best": best} if method.by_validation else {})
-        start, past = 0, {}
-        for newest in sorted(folder.glob("epoch-*[0-9]"))[-1:]:
-            start = int(newest.name.removeprefix("epoch-"))
-            kept = checkpoints.restore(newest / "state", kept, remedy=f"delete {newest} and run again")
-            kept["state"] = sharding.place(kept["state"], experiment.mesh, "replica")
-            if start:
-                with np.load(newest / "logs.npz") as z:
-                    past = dict(z)
-            self.context.progress.resume(start)
-        keeper = Keeper(folder, self.context, kept, start, past, "epoch")
+        begun = newest(self.context, folder, "epoch", kept)
+        if begun.done:
+            placed = sharding.place(begun.state["state"], experiment.mesh, "replica")
+            self.context.progress.resume(begun.done)
+            begun = Kept(begun.done, begun.state | {"state": placed}, begun.logs)
+        keeper = Keeper(folder, self.context, begun, "epoch")
 
         def on_epoch(done: int, state: TrainState, logs: Logs) -> None:
-            keep = {"state": state}
+            keep: dict[str, Any] = {"state": state}
             if method.by_validation:
-                keep["best"] = self._better(keeper.state["best"], state)  # pyright: ignore
-            keeper(done, keep, logs)  # pyright: ignore[reportArgumentType]
+                keep["best"] = self._better(keeper.kept.state["best"], state)
+            keeper(done, keep, logs)
 
         try:
-            state, _ = training.fit(
-                self._step(name, source), kept["state"], self._data(name),  # pyright: ignore[reportArgumentType]
-                key=sharding.place(experiment.shuffle_keys["retrain"], experiment.mesh, "replica"),
-                epochs=epochs, batch_size=experiment.settings.train.batch_size, start=start, on_epoch=on_epoch,
-                augment=experiment.augment,
-                data_sharding=sharding.batch_sharding(experiment.mesh),
-            )  # fmt: skip
+            with keeper.saving():
+                state, _ = training.fit(
+                    self._step(name, source), begun.state["state"], self._data(name),
+                    key=sharding.place(experiment.shuffle_keys["retrain"], experiment.mesh, "replica"),
+                    epochs=epochs, batch_size=experiment.settings.train.batch_size, start=begun.done,
+                    on_epoch=on_epoch, augment=experiment.augment,
+                    data_sharding=sharding.batch_sharding(experiment.mesh),
+                )  # fmt: skip
         except TrainingDiverged as error:
-            keeper.save()
             raise _explained(error, name, method, values, keeper, experiment.seeds[error.replica]) from None
-        params, stats = keeper.state["best"]["network"] if method.by_validation else (state.params, state.stats)  # pyright: ignore
+        params, stats = keeper.kept.state["best"]["network"] if method.by_validation else (state.params, state.stats)
         return params, stats, keeper.logs()
 
     def _initial_state(self, method: Method, source: Trained, values: Mapping[str, float]) -> TrainState:

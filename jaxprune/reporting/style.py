@@ -1,5 +1,6 @@
 """The look of the figures: colours that hold for colour-blind readers, labels at the lines, little ink."""
 
+import io
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxprune.files import write_atomically
 from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.fonts import families
 from jaxprune.reporting.results import Results
@@ -67,8 +69,11 @@ def save_figure(name: str, make: Callable[[], Figure | None], folder: Path) -> b
             return False
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, not again for each format
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        of_kinds: dict[str, Any] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+        for kind, options in of_kinds.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, **options)
+            write_atomically(folder / f"{name}.{kind}", content.getvalue())
     return True
 
 

@@ -1,0 +1,61 @@
+"""The files that readers find at the top of a run, and the marks that say what they were."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxprune.files import MARKER, SEAL, digest_of, write_atomically
+
+REPORT = ".published"  # the mark of a report: its grouping, its stage and the digests of its files
+THEORY = ".published-theory"  # that of the page of the theory alone
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The values of a JSON file; none where it is missing or broken."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def changed_files(place: Path, digests: Mapping[str, str]) -> list[str]:
+    """The files of a folder that are missing or do not fit their digests."""
+    return [name for name, digest in digests.items() if not _fits(place / name, digest)]
+
+
+def restore_config(place: Path) -> str | None:
+    """Write the config at the top of a run anew if it is not what the run wrote.
+
+    Returns:
+      A line that says so; None where nothing was done.
+    """
+    path = place / "config.toml"
+    stages = [stage for mark in (REPORT, THEORY) if (stage := read_json(place / mark).get("stage"))]
+    roots = [folder for folder in (place, *list(place.parents)[:2]) if (folder / MARKER).exists()]
+    if not stages or not roots:
+        return None
+    source = roots[0] / "stages" / str(stages[0])
+    digest = read_json(source / SEAL).get("config.toml", "")
+    if _fits(path, digest) or not _fits(source / "config.toml", digest):
+        return None
+    kept = _keep_aside(path)
+    write_atomically(path, (source / "config.toml").read_bytes())
+    return f"{path} was {'changed' if kept else 'removed'} after the run; it is written anew{kept}"
+
+
+def _keep_aside(path: Path) -> str:
+    """Keep what may be somebody's changes; gives the words that say where."""
+    if not path.exists():
+        return ""
+    aside = path.with_name("config.changed.toml")
+    write_atomically(aside, path.read_bytes())
+    return f" (the changed one is kept as {aside.name}; for other settings, give a config from elsewhere)"
+
+
+def _fits(path: Path, digest: str) -> bool:
+    try:
+        return digest_of(path) == digest
+    except OSError:
+        return False

@@ -1,0 +1,31 @@
+"""Runs that are killed at any change of the file system end, run again, with the same bits and nothing left over."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("killing.py")
+
+
+def kills(folder: Path, copies: int, killed: int) -> dict:
+    arguments = [sys.executable, str(SCRIPT), str(folder / "kills"), str(copies), str(killed)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_runs_killed_anywhere_end_with_the_same_bits_and_nothing_left_over(tmp_path) -> None:
+    found = kills(tmp_path, 10, 2)
+    assert found["failed"] == {}
+    assert found["kills"] == 12
+    assert found["changes"] > 300, "the hook sees few changes: the test shows little"
+
+
+@pytest.mark.kills
+def test_two_hundred_kills(tmp_path) -> None:
+    found = kills(tmp_path, 190, 10)
+    print(f"{found['kills'] - len(found['failed'])} of {found['kills']} kills, {found['changes']} changes")
+    assert found["failed"] == {}
