@@ -10,6 +10,7 @@ import pytest
 
 from jaxprune import config, models, pipeline, pruning
 from jaxprune.errors import UserError
+from jaxprune.files import seal
 from jaxprune.pipeline.audits import audit_stage, networks
 from jaxprune.pipeline.context import Context, Silent, json_once, part_once
 from jaxprune.pipeline.experiment import resolve
@@ -100,6 +101,7 @@ def test_a_network_that_another_convolution_has_made_is_made_anew_and_said(tmp_p
     there = context(tmp_path, **CONVOLUTIONS)
     before = there.workspace.folder(dense_stage(there, False))
     before.mkdir(parents=True)
+    seal(before)
     monkeypatch.setattr(models, "in_native_code", lambda: False)
     now = context(tmp_path, **CONVOLUTIONS)
     told = Told()
