@@ -62,6 +62,8 @@ TENSORS = {
 VALUES = {
     "deep tuples": DEEP,
     "deep lists": LISTS,
+    "deep states": Raw(b"}" * 100_000 + b"b" * 99_999),
+    "deep calls": Raw(b"cos\nsystem\n" * 50_000 + b")" + b"R\x85" * 49_999 + b"R"),
     "deep keys": {"a": Raw(b"}" + DEEP.code + b"Ns")},
     "deep sizes": tensor(STORE, 0, (DEEP,), (1,)),
     "a deep storage key": tensor(
