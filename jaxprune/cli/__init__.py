@@ -99,6 +99,8 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for flag, value in given.items():
         if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
             raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
+        if flag in _FILES and (fault := path_fault(value or "")):
+            raise UserError(f"--{flag} {shortened(value, 60)}: {fault}; give another one")
     overrides = overrides_of(options)
     for path in overrides:
         if path == "data.name" or (path != "data.directory" and not (words and action == "show")):
@@ -140,4 +142,5 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+_FILES = ("directory", "table", "npz", "sheet")  # flags that name a file or a folder
 _FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {"datasets": _datasets, "configs": _show_configs}
