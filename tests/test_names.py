@@ -97,7 +97,7 @@ def test_the_page_and_the_figures_show_the_name(made, name) -> None:
     shown = printable(name)
     texts = Page((made.out / "report.html").read_text(encoding="utf-8")).texts
     assert sum(text.replace("\u202f", " ") == shown for text in texts) >= 2
-    drawn = shown if len(name) < 40 else "x" * 26 + "…" + "x" * 13
+    drawn = shown if len(name) <= 30 else "x" * 20 + "…" + "x" * 9
     names = [text.partition("(n = ")[0].strip() for text in texts_of(made.out / "figures" / "accuracy.svg")]
     assert names.count(drawn) == 1
 

@@ -99,7 +99,7 @@ def _datasets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for flag, value in given.items():
         if value is not None and not (words and DATASET_FLAGS[flag][0] == action):
             raise UserError(f"--{flag} belongs to: jaxprune datasets {DATASET_FLAGS[flag][0]} NAME; leave it out here")
-        if flag in _FILES and (fault := path_fault(value or "")):
+        if flag in _FILES and value is not None and (fault := path_fault(value)):
             raise UserError(f"--{flag} {shortened(value, 60)}: {fault}; give another one")
     overrides = overrides_of(options)
     for path in overrides:
