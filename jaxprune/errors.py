@@ -50,7 +50,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", list
     Returns:
       The error, to be raised by the caller.
     """
-    known = sorted(known)
+    known, name = sorted(known), name if len(name) <= 80 else f"{name[:79]}…"
     near = nearest(name, known)
     hints = [f"did you mean {' or '.join(repr(n) for n in near)}?"] if near else []
     hints += [f"known: {', '.join(known)}"] if listed or not near else []

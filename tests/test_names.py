@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,8 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jaxprune.cli import main
+from jaxprune.data import from_arrays
+from jaxprune.reporting import fonts
+from jaxprune.reporting.counts import count_tables
+from jaxprune.reporting.sheets import contact_sheet
+from jaxprune.reporting.style import save_figure
 from jaxprune.text import inert_cell, printable
 
 NAMES = (
@@ -90,7 +97,7 @@ def test_the_page_and_the_figures_show_the_name(made, name) -> None:
     shown = printable(name)
     texts = Page((made.out / "report.html").read_text(encoding="utf-8")).texts
     assert sum(text.replace("\u202f", " ") == shown for text in texts) >= 2
-    drawn = shown if len(name) < 40 else "x" * 26 + "…" + "x" * 13
+    drawn = shown if len(name) <= 30 else "x" * 20 + "…" + "x" * 9
     names = [text.partition("(n = ")[0].strip() for text in texts_of(made.out / "figures" / "accuracy.svg")]
     assert names.count(drawn) == 1
 
@@ -124,3 +131,43 @@ def test_the_folder_of_a_run_is_taken_again_by_its_name(made, capsys) -> None:
         assert [path.name for path in Path("runs").iterdir()] == [made.out.name]
     assert {path.name for path in (made.out / "stages").iterdir()} == before
     assert capsys.readouterr().err == ""
+
+
+def test_the_sheet_of_images_shows_names_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    names = [name for name in NAMES if len(name) < 40]
+    group = np.repeat(np.arange(len(names)), 2)
+    split = (rng.integers(0, 256, (len(group), 4, 4, 3), np.uint8), np.arange(len(group)) % 2, group)
+
+    def sheet(group_names, group_by) -> bytes:
+        labels = ("no\n", "yes")
+        return contact_sheet(
+            from_arrays(split, split, split, label_names=labels, group_names=group_names, group_by=group_by)
+        )
+
+    assert sheet(names, ATTRIBUTE) == sheet([printable(name) for name in names], printable(ATTRIBUTE))
+    tables = count_tables(from_arrays(split, split, split, label_names="ab", group_names=[*names[1:], " "]))
+    shown = {row[0].strip() for rows in tables[0].blocks for row in rows}
+    assert {"(no name)", *map(printable, names[1:])} <= shown
+
+
+def test_letters_come_from_another_font_where_the_first_lacks_them(tmp_path, monkeypatch) -> None:
+    """STIX, which comes with matplotlib too, has a letter that DejaVu Sans lacks."""
+    letter = "\u2312"
+    for further, missing in (((), letter), (("STIXGeneral",), "")):
+        monkeypatch.setattr(fonts, "_FURTHER", further)
+        fonts.families.cache_clear()
+        assert fonts.missing_letters(["a b", f"x{letter}"]) == missing
+        assert ("STIX" in fonts.font_file(letter)) == (not missing)
+
+        def make() -> Figure:
+            figure = Figure()
+            figure.suptitle(f"{letter} $x^2$")
+            return figure
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert save_figure(f"title-{len(further)}", make, tmp_path)
+        assert texts_of(tmp_path / f"title-{len(further)}.svg") == [f"{letter} $x^2$"]
+    fonts.families.cache_clear()
+    assert (tmp_path / "title-0.png").read_bytes() != (tmp_path / "title-1.png").read_bytes()

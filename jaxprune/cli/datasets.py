@@ -8,6 +8,7 @@ from jaxprune.cli.arguments import PREPARE_FLAGS
 from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError
 from jaxprune.storage import local
+from jaxprune.text import path_fault, shortened
 
 _PATHS = ("directory", "table", "npz")
 
@@ -27,7 +28,7 @@ def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console
     from jaxprune.pipeline.experiment import load_data
 
-    console.show_dataset(load_data(settings.data), options.sheet and local(options.sheet, "--sheet"))
+    console.show_dataset(load_data(settings.data), options.sheet and _path(options.sheet, "sheet"))
     return 0
 
 
@@ -42,7 +43,7 @@ def prepare_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console
 
     given = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
-    given |= {flag: local(given[flag], f"--{flag}") for flag in _PATHS if given[flag] is not None}
+    given |= {flag: _path(given[flag], flag) for flag in _PATHS if given[flag] is not None}
     console.prepare_dataset(name, settings.data, given)
     return 0
 
@@ -51,3 +52,10 @@ def _name(options: argparse.Namespace, action: str) -> str:
     if options.name is None:
         raise UserError(f"datasets {action}: give the name of one data set")
     return options.name
+
+
+def _path(text: str, flag: str) -> str:
+    """A path of this machine that a flag gives."""
+    if fault := path_fault(text):
+        raise UserError(f"--{flag} {shortened(text, 60)}: {fault}; give another one")
+    return local(text, f"--{flag}")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxprune.data import SPLITS, Dataset
+from jaxprune.text import shown_names
 
+_LONGEST = 40  # characters of a name
 _MOST_COLUMNS = 10  # of labels or groups side by side
 
 
@@ -35,7 +37,7 @@ def cell_counts(dataset: Dataset, split: str) -> np.ndarray:
 def count_tables(dataset: Dataset) -> list[CountTable]:
     """Counts by group and label in each split; by one of the two at a time where both have many names."""
     counts = {split: cell_counts(dataset, split) for split in SPLITS}
-    groups, labels = dataset.group_names, dataset.label_names
+    groups, labels = (shown_names(names, _LONGEST) for names in (dataset.group_names, dataset.label_names))
     if dataset.group_by == dataset.label_by:
         return [_by_split(f"{dataset.name}: {dataset.group_by}", groups, [counts[s].sum(1) for s in SPLITS])]
     if min(len(groups), len(labels)) > _MOST_COLUMNS:

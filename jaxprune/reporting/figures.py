@@ -171,7 +171,7 @@ def causes(results: Results) -> Figure | None:
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(rows, [results.group_names[g] for g in groups])
     panels[0].invert_yaxis()
-    figure.supxlabel(f"share of the sum over groups, {theory.split} split", fontsize=9, color="#444444")
+    panels[len(panels) // 2].set_xlabel(f"share of the sum over groups, {theory.split} split", color="#444444")
     explain_marks(figure, unfinished_groups(results)[groups], bars=True)
     return figure
 

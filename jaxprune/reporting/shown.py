@@ -7,7 +7,7 @@ from jaxprune.reporting.comparison import Comparison
 from jaxprune.reporting.results import Audited, Results
 from jaxprune.text import printable, shown_names
 
-LONGEST_DRAWN = 40  # characters of a name in a figure or in the terminal
+LONGEST_DRAWN = 30  # characters of a name in a figure or in the terminal
 
 T = TypeVar("T", Results, Comparison)
 
