@@ -166,6 +166,13 @@ def test_parquet_and_other_delimiters_give_the_same_data(table, tmp_path):
     assert data.load(str(tmp_path / "census.parquet"), label="income", group="race").fingerprint() == expected
 
 
+def test_none_may_be_a_kind_and_is_told(tmp_path):
+    columns = rows()
+    columns["job"] = ["none" if i % 4 == 0 else job for i, job in enumerate(columns["job"])]
+    dataset = data.load(write(tmp_path / "t.csv", columns), label="income", group="race")
+    assert dataset.notes[1:] == ("job: 60 cells say none, which is read as missing; write no if that is meant",)
+
+
 def test_near_twins_are_named(tmp_path):
     columns = rows() | {"sex": [("m", "M", "f")[i % 3] for i in range(N)]}
     path = write(tmp_path / "t.csv", columns)

@@ -144,6 +144,8 @@ def check_split(
         )
     if len(x) == 0:
         raise UserError(f"{where}: the {split} split is empty; give it examples")
+    if not all(x.shape):
+        raise UserError(f"{where}: the inputs of the {split} split have shape {tuple(x.shape)}; give them features")
     for what, codes, size in (("label", y, num_classes), ("group", group, num_groups)):
         if codes.ndim != 1:
             raise UserError(f"{where}: the {what}s of the {split} split have shape {codes.shape}; give one number each")
@@ -202,6 +204,8 @@ def from_arrays(
     Raises:
       UserError: As `check_split`, or the splits' inputs differ in shape, or a group has no examples in a split.
     """
+    if len(label_names) < 2:
+        raise UserError(f"data {name}: there is one class, {', '.join(label_names)}; give the names of two or more")
     batches = {}
     for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
         check_split(split, x, y, group, num_classes=len(label_names), num_groups=len(group_names), where=f"data {name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.cells import Cell, is_missing, twin_notes
+from jaxprune.data.cells import Cell, is_missing, none_notes, twin_notes
 from jaxprune.data.columns import FEW, BinsLike, number_column, read_bins
 from jaxprune.data.known import fit_name
 from jaxprune.data.normalisation import centred
@@ -163,11 +163,7 @@ def _input_notes(
 ) -> list[str]:
     left_out = [f"{n} {reason}" for n, reason in columns.items() if isinstance(reason, str) and n not in apart]
     notes = [f"left out of the inputs: {'; '.join(left_out)}"] if left_out else []
-    for name in inputs:
-        says_none = sum(isinstance(cell, str) and cell.strip().lower() == "none" for cell in cells[name])
-        if says_none:
-            notes.append(f"{name}: {says_none:,} cells say none, which is read as missing; write no if it is a kind")
-    return notes
+    return notes + none_notes((n, cells[n]) for n, c in inputs.items() if isinstance(c, Kinds))
 
 
 def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]:
