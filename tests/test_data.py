@@ -424,7 +424,7 @@ def test_arrays_that_are_not_fit_for_use_are_refused(split, arrays, said):
 
 def test_one_class_is_refused():
     split = X, np.zeros(6, int), GROUP
-    with pytest.raises(UserError, match="there is one class, a; give the names of two or more"):
+    with pytest.raises(UserError, match="the label has the names of 1 class; give those of two or more"):
         data.from_arrays(split, split, split, label_names=["a"], group_names="AB")
 
 

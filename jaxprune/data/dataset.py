@@ -137,6 +137,8 @@ def check_split(
       UserError: Lengths differ, a label or group is out of range or not whole, or an input is NaN or infinite.
     """
     x, y, group = _array(x), np.asarray(y), np.asarray(group)
+    if num_classes < 2:
+        raise UserError(f"{where}: the label has the names of {num_classes} class; give those of two or more")
     if not len(x) == len(y) == len(group):
         raise UserError(
             f"{where}: the {split} split has {len(x)} inputs, {len(y)} labels and {len(group)} groups; "
@@ -204,8 +206,6 @@ def from_arrays(
     Raises:
       UserError: As `check_split`, or the splits' inputs differ in shape, or a group has no examples in a split.
     """
-    if len(label_names) < 2:
-        raise UserError(f"data {name}: there is one class, {', '.join(label_names)}; give the names of two or more")
     batches = {}
     for split, (x, y, group) in zip(SPLITS, (train, validation, test), strict=True):
         check_split(split, x, y, group, num_classes=len(label_names), num_groups=len(group_names), where=f"data {name}")
