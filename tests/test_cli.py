@@ -343,8 +343,14 @@ def test_bad_data_is_refused(tmp_path, monkeypatch, capsys) -> None:
     cases = {
         "nan": (good | {"x": np.where(np.arange(3 * n).reshape(n, 3) == 7, np.nan, good["x"])}, "NaN or infinite"),
         "inf": (good | {"x": np.where(np.arange(3 * n).reshape(n, 3) == 7, np.inf, good["x"])}, "NaN or infinite"),
-        "label": (good | {"y": good["y"] - 1, "y_names": np.array(["no", "yes"])}, "label -1"),
-        "group": (good | {"town": good["town"] + 1, "town_names": np.array(["a", "b", "c"])}, "group 3"),
+        "label": (
+            good | {"y": good["y"] - 1, "y_names": np.array(["no", "yes"])},
+            "y runs from -1 to 0; the names are for 0 to 1",
+        ),
+        "group": (
+            good | {"town": good["town"] + 1, "town_names": np.array(["a", "b", "c"])},
+            "(codes that start at 1? subtract 1)",
+        ),
         "empty": (good | {"town_names": np.array(["a", "b", "c", "d"])}, "group 'd' without examples"),
     }
     for name, (arrays, part) in cases.items():

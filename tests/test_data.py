@@ -406,6 +406,7 @@ def test_arrays_become_a_data_set():
         ((X, Y.astype(float), GROUP), ["labels", "float64", "whole numbers"]),
         ((X, Y, GROUP.astype(np.float32)), ["groups", "float32", "whole numbers"]),
         ((X[:0], Y[:0], GROUP[:0]), ["empty"]),
+        ((X[:, :0], Y, GROUP), ["(6, 0)", "features"]),
         ((X, Y, np.zeros(6, int)), ["'B'", "without examples"]),
         # Mistakes that would otherwise come to light as a wrong result or deep inside jax.
         ((X, np.eye(2, dtype=int)[Y], GROUP), ["label"]),  # one-hot
@@ -419,6 +420,12 @@ def test_arrays_that_are_not_fit_for_use_are_refused(split, arrays, said):
     assert split in message
     for words in said:
         assert words in message
+
+
+def test_one_class_is_refused():
+    split = X, np.zeros(6, int), GROUP
+    with pytest.raises(UserError, match="the label has the names of 1 class; give those of two or more"):
+        data.from_arrays(split, split, split, label_names=["a"], group_names="AB")
 
 
 def test_splits_with_unlike_inputs_are_refused():

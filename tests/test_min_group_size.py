@@ -26,7 +26,8 @@ def towns(tmp_path) -> str:
     town, sex = np.repeat([0, 0, 1, 1, 2], [80, 80, 20, 2, 10]), np.repeat([0, 1, 0, 1, 0], [80, 80, 20, 2, 10])
     split = np.arange(192) % 10 % 3
     split[180:182] = 0
-    return saved(tmp_path / "towns.npz", town, sex, sex_names=["f", "m"], split=split)
+    words = np.array(["train", "test", "validation"])[split]
+    return saved(tmp_path / "towns.npz", town, sex, sex_names=["f", "m"], split=words)
 
 
 def rows(dataset: data.Dataset, split: str) -> list[int]:

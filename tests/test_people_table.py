@@ -106,6 +106,23 @@ def test_the_drawn_splits_are_even_and_the_same_whatever_the_groups(table):
     assert (np.abs(taken - 0.2 * np.bincount(cells)) <= 1).all()
 
 
+def test_splits_are_even_over_numbers_of_few_kinds(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {"hours": rng.normal(size=400).tolist(), "sex": (np.arange(400) % 8 == 0).astype(int).tolist()}
+    columns["income"] = [("low", "high")[i // 8 % 2] for i in range(400)]
+    dataset = data.load(write(tmp_path / "t.csv", columns), label="income", group="sex")
+    assert dataset.group_names == ("0", "1")
+    assert [dataset.group_sizes(split)[1] for split in data.SPLITS] == [32, 8, 10]
+
+
+def test_infinite_numbers_are_told(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = rows() | {"age": [float("inf"), *map(float, range(N - 1))], "hours": [float(h) for h in rows()["hours"]]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    dataset = data.load(str(tmp_path / "t.parquet"), label="income", group="race")
+    assert "age holds infinite numbers; leave such cells empty" in dataset.notes[0]
+
+
 def test_groups_are_no_inputs_and_numbers_are_binned(table):
     dataset = data.load(table, label="income", group="job*age", bins=("age=40",), leave_out=("seen",))
     assert dataset.train.x.shape[1] == 3  # hours, and two kinds of race
@@ -164,6 +181,13 @@ def test_parquet_and_other_delimiters_give_the_same_data(table, tmp_path):
     columns["hours"] = [float(h) for h in columns["hours"]]
     parquet.write_table(pyarrow.table(columns), tmp_path / "census.parquet")
     assert data.load(str(tmp_path / "census.parquet"), label="income", group="race").fingerprint() == expected
+
+
+def test_none_may_be_a_kind_and_is_told(tmp_path):
+    columns = rows()
+    columns["job"] = ["none" if i % 4 == 0 else job for i, job in enumerate(columns["job"])]
+    dataset = data.load(write(tmp_path / "t.csv", columns), label="income", group="race")
+    assert dataset.notes[1:] == ("job: 60 cells say none, which is read as missing; write no if that is meant",)
 
 
 def test_near_twins_are_named(tmp_path):

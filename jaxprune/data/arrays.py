@@ -125,8 +125,9 @@ def _check_names(name: str, values: np.ndarray, names: np.ndarray, path: Path) -
         twice = next(text for i, text in enumerate(texts) if text in texts[:i])
         raise UserError(f"{where} has a name twice, {twice[:40]!r}; give each code its own")
     if len(values) and (values.min() < 0 or values.max() >= len(texts)):
+        hint = " (codes that start at 1? subtract 1)" if values.min() == 1 and values.max() == len(texts) else ""
         raise UserError(
-            f"{where}: {name} runs from {values.min()} to {values.max()}; the names are for 0 to {len(texts) - 1}"
+            f"{where}: {name} runs from {values.min()} to {values.max()}; the names are for 0 to {len(texts) - 1}{hint}"
         )
 
 

@@ -5,7 +5,7 @@ import numbers
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Cell = Any  # int, float, bool, str, or None where there is nothing
@@ -25,16 +25,24 @@ def read_cells(column: Sequence[str]) -> list[Cell]:
 
     A decimal comma is read where the whole column can be read so, unless every comma may as well part thousands.
     """
-    there = [cell for cell in column if not says_nothing(cell)]
-    if not there or max(map(len, there)) > _LONGEST:
-        return [cell or None for cell in column]
+    kinds = dict.fromkeys(column)  # each once: columns are long
+    there = [cell for cell in kinds if not says_nothing(cell)]
+    read = _number_reader(there)
+    said = {cell: read(cell) for cell in there} if read else {cell: cell or None for cell in kinds}
+    return [said.get(cell) for cell in column]
+
+
+def _number_reader(texts: Sequence[str]) -> Callable[[str], int | float] | None:
+    """What makes numbers of all of some texts; None where they are no numbers."""
+    if not texts or max(map(len, texts)) > _LONGEST:
+        return None
     for pattern, kind in ((_WHOLE, int), (_DECIMAL, float)):
-        if all(map(pattern.fullmatch, there)):
-            return [None if says_nothing(cell) else kind(cell) for cell in column]
-    commas = [cell for cell in there if "," in cell]
-    if commas and all(map(_COMMA.fullmatch, there)) and not all(map(_THOUSANDS.fullmatch, commas)):
-        return [None if says_nothing(cell) else float(cell.replace(",", ".")) for cell in column]
-    return [cell or None for cell in column]
+        if all(map(pattern.fullmatch, texts)):
+            return kind
+    commas = [text for text in texts if "," in text]
+    if all(map(_COMMA.fullmatch, texts)) and not all(map(_THOUSANDS.fullmatch, commas)):
+        return lambda text: float(text.replace(",", "."))
+    return None
 
 
 def says_nothing(cell: str) -> bool:
@@ -55,15 +63,30 @@ def is_number(cell: Cell) -> bool:
     return finite and not isinstance(cell, bool) and math.isfinite(cell)
 
 
-def kinds_of(cells: Iterable[Cell]) -> list[str]:
+def kinds_of(cells: Sequence[Cell]) -> list[str]:
     """Cells as names of kinds, with plain single spaces; those that say nothing are `MISSING`."""
-    return [MISSING if is_missing(cell) else " ".join(str(cell).split()) for cell in cells]
+    names = {text: " ".join(text.split()) for text in set(map(str, cells))}
+    return [MISSING if is_missing(cell) else names[str(cell)] for cell in cells]
 
 
 def natural(text: str) -> list[str | int]:
     """A key that sorts the numbers in texts by their size ("2-9" before "10-19")."""
     parts = re.split(r"([0-9]{1,18})", text)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def none_notes(columns: Iterable[tuple[str, Sequence[Cell]]]) -> list[str]:
+    """A sentence for each column of kinds of which some cells say none, which may be a kind.
+
+    Args:
+      columns: The name of each column of kinds, and its cells.
+    """
+    notes = []
+    for name, cells in columns:
+        count = sum(isinstance(cell, str) and cell.strip().lower() == "none" for cell in cells)
+        if count:
+            notes.append(f"{name}: {count:,} cells say none, which is read as missing; write no if that is meant")
+    return notes
 
 
 def no_number(names: Iterable[str]) -> str | None:

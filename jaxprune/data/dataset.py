@@ -144,6 +144,8 @@ def check_split(
       UserError: Lengths differ, a label or group is out of range or not whole, or an input is NaN or infinite.
     """
     x, y, group = _array(x), np.asarray(y), np.asarray(group)
+    if num_classes < 2:
+        raise UserError(f"{where}: the label has the names of {num_classes} class; give those of two or more")
     if not len(x) == len(y) == len(group):
         raise UserError(
             f"{where}: the {split} split has {len(x)} inputs, {len(y)} labels and {len(group)} groups; "
@@ -151,6 +153,8 @@ def check_split(
         )
     if len(x) == 0:
         raise UserError(f"{where}: the {split} split is empty; give it examples")
+    if not all(x.shape):
+        raise UserError(f"{where}: the inputs of the {split} split have shape {tuple(x.shape)}; give them features")
     for what, codes, size in (("label", y, num_classes), ("group", group, num_groups)):
         if codes.ndim != 1:
             raise UserError(f"{where}: the {what}s of the {split} split have shape {codes.shape}; give one number each")

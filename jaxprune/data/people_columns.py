@@ -1,5 +1,6 @@
 """Columns of a table of people: numbers, kinds, or neither with the reason."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Numbers:
         whole = (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
         return values.astype(np.int64) if whole else values
 
+    @property
+    def few(self) -> np.ndarray | None:
+        """[N] codes of the values, missing ones among them; None where there are more than 20 kinds."""
+        kinds, codes = np.unique(self.values, return_inverse=True)
+        return codes.reshape(-1) if len(kinds) <= FEW else None
+
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
@@ -45,6 +52,11 @@ class Kinds:
 
     codes: np.ndarray
     names: tuple[str, ...]
+
+    @property
+    def few(self) -> np.ndarray | None:
+        """[N] the codes; None where there are more than 20 kinds."""
+        return self.codes if len(self.names) <= FEW else None
 
 
 def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
@@ -66,6 +78,8 @@ def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
         if _numbers_the_rows(name, values):
             return "numbers the rows"
         return "is the same in every row" if len(np.unique(values)) == 1 else Numbers(values)
+    if any(isinstance(cell, float) and math.isinf(cell) for cell in there):
+        return "holds infinite numbers; leave such cells empty"
     odd = next((c for c in there if not (isinstance(c, str | bool | date | datetime) or is_number(c))), None)
     if odd is not None:
         return f"has cells of the kind {type(odd).__name__}; give text or numbers"

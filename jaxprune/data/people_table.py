@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.cells import Cell, is_missing, twin_notes
-from jaxprune.data.columns import FEW, BinsLike, number_column, read_bins
+from jaxprune.data.cells import Cell, is_missing, none_notes, twin_notes
+from jaxprune.data.columns import BinsLike, number_column, read_bins
 from jaxprune.data.known import fit_name
 from jaxprune.data.normalisation import centred
 from jaxprune.data.people_columns import Kinds, Numbers, read_column, read_label
@@ -80,7 +80,7 @@ def read_people(
     x, standardise = _inputs(list(inputs.values()))
     attributes, unused = _attributes({**columns, label: Kinds(*labels)}, bins)
     strata = tuple(
-        c.codes for name, c in columns.items() if name != label and isinstance(c, Kinds) and len(c.names) <= FEW
+        c.few for name, c in columns.items() if name != label and not isinstance(c, str) and c.few is not None
     )
     told = f"{len(x):,} rows, {x.shape[1]:,} inputs from {', '.join(inputs)}"
     return Table(
@@ -163,11 +163,7 @@ def _input_notes(
 ) -> list[str]:
     left_out = [f"{n} {reason}" for n, reason in columns.items() if isinstance(reason, str) and n not in apart]
     notes = [f"left out of the inputs: {'; '.join(left_out)}"] if left_out else []
-    for name in inputs:
-        says_none = sum(isinstance(cell, str) and cell.strip().lower() == "none" for cell in cells[name])
-        if says_none:
-            notes.append(f"{name}: {says_none:,} cells say none, which is read as missing; write no if it is a kind")
-    return notes
+    return notes + none_notes((n, cells[n]) for n, c in inputs.items() if isinstance(c, Kinds))
 
 
 def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]:

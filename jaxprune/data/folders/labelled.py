@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxprune.data import table_files
-from jaxprune.data.cells import Cell, twin_notes
+from jaxprune.data.cells import Cell, none_notes, twin_notes
 from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.folders.images import SUFFIXES, find_images
 from jaxprune.data.folders.matching import match_rows
@@ -64,7 +64,8 @@ def collect_labelled(
         split=None if splits is None else _split(cells[splits], splits, where),
         description=f"Images of {source} {table.name} (SHA-256 {_digest(table)}).",
         left_out=left_out,
-        warnings=twin_notes((column, attribute.names) for column, attribute in attributes.items()),
+        warnings=none_notes((column, cells[column]) for column, attribute in attributes.items() if attribute.names)
+        + twin_notes((column, attribute.names) for column, attribute in attributes.items()),
     )
 
 
