@@ -28,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-            raise unknown("command", arguments[0], COMMANDS)
         return _dispatch(_expand(arguments))
     except UserError as error:
         return _fail(str(error), 2)
@@ -56,7 +54,7 @@ def _expand(arguments: list[str]) -> list[str]:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise unknown("command", arguments[0], COMMANDS)  # after `help`
+        raise unknown("command", arguments[0], COMMANDS)
     parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments)
     options, surplus = parser.parse_known_args(arguments)
     if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):
