@@ -79,7 +79,8 @@ def _explain(message: str) -> UserError:
         process = re.search(r"process with pid (\d+)", message)
         by = f"process {process[1]}" if process else "another process"
         return UserError(f"the TPU is in use by {by}; {_PATIENCE}; or set JAX_PLATFORMS=cpu to compute on the CPU")
-    return UserError(f"JAX cannot start its devices: {_one_line(message)}; set JAX_PLATFORMS to what this machine has")
+    cause = _one_line(re.sub(r"\((set|you may need) [^)]*\)\s*$", "", message))  # JAX's own advice
+    return UserError(f"JAX cannot start its devices: {cause}; set JAX_PLATFORMS to what this machine has, such as cpu")
 
 
 def _one_line(message: str) -> str:

@@ -71,6 +71,20 @@ def test_a_tpu_in_use_is_said_in_one_line_with_the_way_out(monkeypatch, text, by
     assert "\n" not in message
 
 
+def test_other_troubles_with_devices_are_one_line_too(monkeypatch) -> None:
+    fake(
+        monkeypatch,
+        "Unable to initialize backend 'foo': it is not in the list\nof known backends: ['cpu', 'tpu']. "
+        "(set JAX_PLATFORMS='' to automatically choose an available backend)",
+    )
+    with pytest.raises(UserError) as caught:
+        check_devices({}, there())
+    assert str(caught.value) == (
+        "JAX cannot start its devices: Unable to initialize backend 'foo': it is not in the list of known backends: "
+        "['cpu', 'tpu']; set JAX_PLATFORMS to what this machine has, such as cpu"
+    )
+
+
 def test_a_tpu_in_use_is_an_error_where_jax_falls_back_to_the_cpu(monkeypatch) -> None:
     fake(monkeypatch, CPU, tpu=IN_USE)
     with pytest.raises(UserError, match="the TPU is in use by process 2718466"):

@@ -14,7 +14,7 @@ from jaxprune.errors import UserError
 from jaxprune.files import safe_name
 from jaxprune.mitigation import METHODS
 from jaxprune.pipeline.audits import audit_stage
-from jaxprune.pipeline.comparison import _stage as comparison_stage
+from jaxprune.pipeline.comparison import comparison_stage
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory_stage

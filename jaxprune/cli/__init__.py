@@ -36,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for argument in arguments:
             if path_fault(argument) == NOT_UTF8:
                 raise UserError(f"command line: {argument} is not UTF-8 text; rename the file, or give another one")
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-            raise unknown("command", arguments[0], COMMANDS)
         return _dispatch(_expand(arguments))
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,7 +65,7 @@ def _expand(arguments: list[str]) -> list[str]:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise unknown("command", arguments[0], COMMANDS)  # after `help`
+        raise unknown("command", arguments[0], COMMANDS)
     parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments)
     options, surplus = parser.parse_known_args(arguments)
     if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):

@@ -68,7 +68,7 @@ class Audited:
     tested: Mapping[Key, HarmTests] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TheoryResults:
     """What was measured at the dense network; [R, G] and [R] by seed and group, [S, R, G] and [S, R] by sparsity.
 
@@ -103,6 +103,9 @@ class TheoryResults:
     first_order: np.ndarray
     second_order: np.ndarray
     observed: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"TheoryResults({self.split}; sparsities {self.sparsities.tolist()}; [R, G] = {list(self.margin.shape)})"
 
     @property
     def bound(self) -> np.ndarray:
