@@ -200,9 +200,13 @@ def download(folder: Path, target: Path) -> None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what writers that were killed left in a folder and those in it: call it where no other writer can be."""
+    """Remove what writers that were killed left in the output folder of a run; call it where no other can be writing.
+
+    Folders are removed among the stages alone: elsewhere they may be the user's own.
+    """
     for folder, folders, files in os.walk(root):
-        for name in [name for name in folders if name.endswith(_ATTEMPTS)]:
+        of_stages = Path(folder).is_relative_to(root / "stages")
+        for name in [name for name in folders if of_stages and name.endswith(_ATTEMPTS)]:
             folders.remove(name)
             remove_sealed(Path(folder, name))
         if SEAL in files and CHECKPOINTS in folders:

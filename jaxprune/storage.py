@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,7 +116,8 @@ def remove_tree(folder: Path, *, first: str = "") -> None:
     if first:
         (folder / first).unlink(missing_ok=True)
     if is_remote(folder):
-        cast(Any, folder).rmtree(missing_ok=True)
+        with suppress(FileNotFoundError):
+            cast(Any, folder).rmtree()
     elif folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     else:

@@ -208,7 +208,14 @@ def test_the_seal_goes_first(tmp_path, monkeypatch) -> None:
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path) -> None:
-    kept = ["a.tmp", ".hidden", ".a.b.tmp", "stages/whole/sha256.json", "stages/begun/checkpoints/epoch-1/x"]
+    kept = [
+        "a.tmp",
+        ".hidden",
+        ".a.b.tmp",
+        "mine.before/x",
+        "stages/whole/sha256.json",
+        "stages/begun/checkpoints/epoch-1/x",
+    ]
     left = [".a.json.123.tmp", "by-x/.b.csv.9.tmp", "stages/old.partial/x", "stages/b.before/y/z"]
     for name in [*kept, *left, "stages/whole/checkpoints/epoch-1/x"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

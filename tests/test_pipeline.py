@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import config, models, pipeline, pruning
+from jaxprune import checkpoints, config, models, pipeline, pruning
 from jaxprune.errors import UserError
-from jaxprune.files import seal
+from jaxprune.files import seal, sealed_folder
 from jaxprune.pipeline.audits import audit_stage, networks
 from jaxprune.pipeline.context import Context, Silent, json_once, part_once
 from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.keeping import newest, save_logs
 from jaxprune.pipeline.networks import dense, dense_stage, pruned_stage, retrained_stage
 from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.pipeline.theories import theory_stage
@@ -256,3 +257,30 @@ def test_parts_of_a_measure_are_kept_while_the_others_are_computed(tmp_path):
     assert said == [f"warning: {kept} is truncated or altered; it is computed anew"]
     files = sorted(path.name for path in workspace.folder(stage).iterdir())
     assert files == ["sha256.json", "stage.json", "values.json"]
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path):
+    """Not one that was half removed or half written, which goes unsaid, nor a damaged one, which is said."""
+    said, state = [], {"w": np.arange(3.0)}
+    around = Context(None, Workspace(tmp_path), Silent(), 30)
+    around.progress.say = said.append
+    for done in (1, 2, 3, 4):
+        with sealed_folder(tmp_path / "checkpoints" / f"epoch-{done:05d}") as folder:
+            checkpoints.save(folder / "state", {"w": state["w"] + done})
+            save_logs(folder, {"loss": np.full((1, done), done)})
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    (folders[3] / "sha256.json").unlink()  # as a kill while it was removed leaves it
+    (folders[2] / "logs.npz").write_bytes(b"damaged")
+
+    kept = newest(around, tmp_path, "epoch", state)
+    assert kept.done == 2
+    np.testing.assert_array_equal(kept.state["w"], state["w"] + 2)
+    np.testing.assert_array_equal(kept.logs[0]["loss"], [[2, 2]])
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {folders[2] / 'logs.npz'} is truncated or altered")
+    assert sorted((tmp_path / "checkpoints").iterdir()) == folders[:2]
+
+    for folder in folders[:2]:
+        (folder / "sha256.json").unlink()
+    begun = newest(around, tmp_path, "epoch", state)
+    assert (begun.done, begun.state, begun.logs) == (0, state, ())
