@@ -99,12 +99,10 @@ def _check_examples(
     table: Table, y: np.ndarray, groups: np.ndarray, label: str, names: Sequence[str], num_groups: int, where: str
 ) -> None:
     """Raise where inputs, labels or groups are not fit for use, or all examples have one label."""
+    if len(kinds := np.unique(y)) == 1 and 0 <= kinds[0] < len(names):
+        raise UserError(f"data.label: {label} is {names[int(kinds[0])]!r} for every example; give another")
     x = np.nan_to_num(np.asarray(table.x), nan=0.0) if table.imputed else table.x
     check_split("whole", x, y, groups, num_classes=len(names), num_groups=num_groups, where=where)
-    if len(np.unique(y)) < 2:
-        raise UserError(
-            f"data.label: {label} is {names[int(y[0])]!r} for every example; there is nothing to predict, give another"
-        )
 
 
 def _kinds(table: Table, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
