@@ -1,6 +1,7 @@
 """How much memory this machine has for a run."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from jaxprune.errors import UserError
@@ -15,6 +16,9 @@ def available_bytes() -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         fields = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
         found.append(1024 * int(fields["MemAvailable"].split()[0]))
+    if not found and hasattr(os, "sysconf"):  # not Linux
+        with contextlib.suppress(OSError, ValueError):
+            found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     with contextlib.suppress(OSError, ValueError):  # it says "max" where there is no limit
         found.append(int(_GROUP.read_text()))
     return min(found, default=None)

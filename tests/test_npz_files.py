@@ -91,7 +91,7 @@ def test_what_the_directory_declares_is_checked(tmp_path, monkeypatch, offset, v
     path = tmp_path / "mine.npz"
     write(path)
     change_directory(path, offset, value)
-    monkeypatch.setattr(npz_files, "free_memory", lambda: 2**31)
+    monkeypatch.setattr(npz_files, "available_bytes", lambda: 2**31)
     assert said in message(str(path))
 
 
@@ -100,7 +100,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("x.npy", npy(header("(40000000,)", "|u1"), bytes(40_000_000)))
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr(npz_files, "free_memory", lambda: 30_000_000)
+    monkeypatch.setattr(npz_files, "available_bytes", lambda: 30_000_000)
     assert "GB once unpacked" in message(str(path))
 
 
@@ -113,7 +113,7 @@ def test_two_members_of_one_name_are_refused(tmp_path):
 
 
 def test_memory_is_told_or_not():
-    free = npz_files.free_memory()
+    free = npz_files.available_bytes()
     assert free is None or free > 10**7
 
 

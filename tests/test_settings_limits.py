@@ -1,5 +1,6 @@
 """Settings that are too large, or no settings at all: refused on one line before any work."""
 
+import os
 import sys
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_memory_is_read_from_the_system(tmp_path, monkeypatch) -> None:
         memory.check_fits("seeds", "x", 2e6, "less")
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
     (tmp_path / "group").unlink()
+    assert memory.available_bytes() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.delattr(os, "sysconf")  # Windows
     assert memory.available_bytes() is None
     memory.check_fits("seeds", "x", 1e30, "less")
 

@@ -1,7 +1,6 @@
 """Arrays from npz files of strangers: checked before they are read, never unpickled."""
 
 import math
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxprune.errors import UserError
+from jaxprune.memory import available_bytes
 
 _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _LONGEST_HEADER = 10_000  # characters; those of plain arrays have about 100
@@ -65,25 +65,12 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             raise UserError(
                 f"data.name: {path} is compressed in a way that is not known ({name!r}); save it anew, with numpy.savez"
             )
-    needed, free = sum(member.file_size for member in members), free_memory()
+    needed, free = sum(member.file_size for member in members), available_bytes()
     if free is not None and needed > free:
         raise UserError(
             f"data.name: {path} takes {needed / 1e9:,.1f} GB once unpacked, more than the {free / 1e9:,.1f} GB of "
             "memory that are free; save fewer examples, or images as a set to stream"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _read_member(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
