@@ -14,7 +14,7 @@ from jaxprune.cli.failures import describe
 
 TRAINING = [
     "train", "--data.name", "synthetic", "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0",
-    "0", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "3", "--train.batch_size", "32",
+    "--model.hidden", "3", "--seeds", "1", "--train.epochs", "3", "--train.batch_size", "32",
     "--mitigation.methods", "none", "--checkpoint-seconds", "0",
 ]  # fmt: skip
 

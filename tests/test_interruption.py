@@ -66,10 +66,10 @@ def test_a_signal_that_was_caught_by_somebody_is_raised_at_the_next_check() -> N
 
 def test_a_signal_of_which_a_library_makes_another_error_is_still_one_line() -> None:
     script = (
-        f"{BEGIN}from jaxprune import cli\nfrom jaxprune.__main__ import program\n"
+        f"{BEGIN}from jaxprune.cli import configs\nfrom jaxprune.__main__ import program\n"
         "def work(*_):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(9)\n"
         "    except KeyboardInterrupt:\n        raise RuntimeError('INTERNAL: CpuCallback') from None\n"
-        "cli._show_configs.__code__ = work.__code__\ncli.time, cli.signal = time, signal\n"
+        "configs.show_configs.__code__ = work.__code__\nconfigs.os, configs.time, configs.signal = os, time, signal\n"
         "sys.argv[1:] = ['configs']\nprogram()\n"
     )
     code, printed, errors = ended(started(script))
@@ -131,7 +131,7 @@ def test_a_training_that_is_terminated_saves_its_last_epoch_and_says_which(tmp_p
     out = tmp_path / "run"
     settings = [
         "--data.name", "synthetic", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "100000",
-        "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0", "0",
+        "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "jaxprune", "train", "--out", str(out), "--checkpoint-seconds", "0.5", *settings]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

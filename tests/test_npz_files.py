@@ -50,7 +50,7 @@ def header(shape: str, kind: str = "<f8") -> str:
     ("member", "said"),
     [
         ({"notes.txt": b"hello"}, "holds 'notes.txt', which is no array"),
-        ({"ra\nce.npy": b"hello"}, r"holds 'ra\nce.npy', which is no array with a plain name"),
+        ({"ra\nce": b"hello"}, r"array 'ra\nce'"),
         ({"race": b"hello"}, "array 'race'"),
         ({"race": npy(header("(1000000000000, 1000000)"))}, "its header says more than the file holds"),
         ({"race": npy(header(f"({10**30},)"))}, "its header says more than the file holds"),

@@ -285,7 +285,7 @@ def test_from_the_command_line(files, tmp_path, monkeypatch, capsys) -> None:
         assert part in printed
     assert main(["datasets", "prepare", "utkface", "--directory", str(files), *sets]) == 2
     assert "is prepared already" in capsys.readouterr().err
-    assert main(["datasets", "show", "utkface", *sets, "--data.group", "gender"]) == 0
+    assert main(["datasets", "show", "utkface", *sets, "--data.group", "gender", "--sheet", "utkface.png"]) == 0
     assert "Female" in capsys.readouterr().out
     assert (tmp_path / "utkface.png").is_file()
     run = ["run", "--data.name", "utkface", *sets, "--model.hidden", "4", "--seeds", "1", "--train.epochs", "1"]
