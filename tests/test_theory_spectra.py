@@ -376,6 +376,17 @@ def test_traces_are_unbiased_and_their_errors_honest(x64, method):
     assert 0.7 < np.sqrt(np.mean(errors**2)) / values.std() < 1.4
 
 
+@pytest.mark.parametrize("method", ["hutch++", "xtrace"])
+@pytest.mark.parametrize("size", [1, 5, 6])
+def test_few_parameters_are_traced_exactly(x64, method, size):
+    matrices = np.stack([symmetric(np.arange(1.0, size + 1)), symmetric(-np.arange(2.0, size + 2))])
+    found = traced(matrices, jax.random.key(0), method, 6)
+    np.testing.assert_allclose(found.value, np.trace(matrices, axis1=1, axis2=2), rtol=1e-12)
+    np.testing.assert_array_equal(found.standard_error, 0)
+    np.testing.assert_array_equal(found.difference(0, 1)[1], 0)
+    assert found.matvecs == size
+
+
 def test_the_variance_of_hutchinsons_samples_is_the_one_of_the_formula(x64):
     matrix = symmetric(SPECTRA["indefinite"])
     found = traced(matrix[None], jax.random.key(0), "hutchinson", 20000)
@@ -407,9 +418,10 @@ def test_common_probes_tell_groups_apart(x64):
 def test_group_traces_of_a_network(x64):
     params, batch = mlp_weights(), examples()
     expected = np.trace(dense_matrices(params, batch, "hessian"), axis1=1, axis2=2)
-    found = group_traces(
-        group_operator(mlp, params, batch, num_groups=G), jax.random.key(0), products=3 * 35, estimator="hutch++"
-    )  # a sketch of all 35 parameters leaves nothing out
+    operator = group_operator(mlp, params, batch, num_groups=G)
+    found = group_traces(operator, jax.random.key(0), products=50)  # more than there are parameters
+    np.testing.assert_array_equal(found.standard_error[PRESENT], 0)
+    assert found.matvecs == operator.num_params < 50
     np.testing.assert_allclose(found.value[PRESENT], expected[PRESENT], atol=1e-9)
     assert np.isnan(found.value[2]), "a group without examples has no trace"
     with pytest.raises(UserError, match="too few"):
