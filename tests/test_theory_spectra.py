@@ -97,6 +97,20 @@ def test_both_ends_are_those_of_the_dense_spectrum(x64, scale, max_vectors):
     np.testing.assert_allclose(found.spectral_norm, norm, rtol=1e-8)
 
 
+def test_the_smallest_converges_by_its_own_size(x64):
+    """-0.6 beside 50: a thousandth of 50 would let it be off by 8 %."""
+    spectrum = np.concatenate([[-0.6], np.linspace(-0.57, 0.5, P - 4), [5.0, 20.0, 50.0]])
+    matrices = np.stack([symmetric(spectrum, seed) for seed in range(10)])
+    found = ends(matrices, starts(10, P), 1e-3)
+    assert found.smallest.converged.all()
+    assert (found.smallest.residual <= 0.6e-3).all()
+    np.testing.assert_allclose(found.smallest.value, -0.6, rtol=1e-3)
+    singular = np.concatenate([np.zeros(1), np.linspace(0.01, 5.0, P - 2), [50.0]])
+    found = ends(symmetric(singular)[None], starts(1, P), 1e-3, 39)
+    assert found.smallest.converged.all(), "an end of 0 converges by the size of the other"
+    assert abs(found.smallest.value[0]) <= 1e-3 * 0.01 * 50
+
+
 @pytest.mark.parametrize(("end", "which"), [("largest", "LA"), ("smallest", "SA")])
 def test_ends_agree_with_arpack(x64, end, which):
     matrix = symmetric(np.concatenate([[-3.0, 2.0], np.linspace(-2.8, 1.9, 98)]), seed=4)
