@@ -6,26 +6,25 @@ Prints a table and writes benchmarks/results/augmentation.json. The images are m
 process, and each figure is the minimum of five epochs, compilation left out.
 """
 
-import json
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
+import record
 
 from jaxprune import data, losses, models, training
 from jaxprune.types import Batch
 
-ROOT = Path(__file__).parent
 EPOCHS, STEPS, BATCH, REPLICAS = 5, 8, 64, 2
+SIDES = (32, 64)
 
 
 def main() -> None:
-    rows = {}
+    out, rows = record.out_file("augmentation"), {}
     rng = np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(0), REPLICAS)
-    for side in (32, 64):
+    for side in SIDES:
         n = STEPS * BATCH
         x = rng.integers(0, 256, (n, side, side, 3), np.uint8)
         images = Batch(x, rng.integers(0, 5, n), rng.integers(0, 5, n), np.ones(n, np.float32))
@@ -43,12 +42,12 @@ def main() -> None:
                 begun = time.perf_counter()
                 training.fit(step, state, images, key=keys, epochs=1, batch_size=BATCH, augment=augment)
                 times[kind].append((time.perf_counter() - begun) / STEPS)
-        rows[f"{side}x{side}"] = {kind: min(found[1:]) for kind, found in times.items()}
+        rows[f"{side}x{side}"] = {kind: record.spread(found[1:]) for kind, found in times.items()}
     for name, found in rows.items():
-        for kind, seconds in found.items():
-            print(f"{name:8}{kind:16}{1e3 * seconds:8.1f} ms a step{seconds / found['nothing'] - 1:+9.1%}")
-    (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "augmentation.json").write_text(json.dumps(rows, indent=2))
+        for kind, times in found.items():
+            more = times["min"] / found["nothing"]["min"] - 1
+            print(f"{name:8}{kind:16}{1e3 * times['min']:8.1f} ms a step{more:+9.1%}")
+    record.write(out, rows)
 
 
 if __name__ == "__main__":

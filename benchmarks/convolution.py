@@ -8,14 +8,13 @@ channels_last; left out where it is absent.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import record
 
 from jaxprune import losses, models, training
 from jaxprune.types import Batch
@@ -23,8 +22,8 @@ from jaxprune.types import Batch
 STEPS = 3
 
 
-def alternating(turns: int, **runs) -> dict[str, float]:
-    """Seconds of the fastest of several calls of each function, the functions taking turns."""
+def alternating(turns: int, **runs) -> dict[str, dict[str, float]]:
+    """Seconds of a step in several calls of each function, of `STEPS` steps each, the functions taking turns."""
     for run in runs.values():
         run()
     found = {name: [] for name in runs}
@@ -32,8 +31,8 @@ def alternating(turns: int, **runs) -> dict[str, float]:
         for name, run in runs.items():
             begun = time.perf_counter()
             run()
-            found[name].append(time.perf_counter() - begun)
-    return {name: min(times) for name, times in found.items()}
+            found[name].append((time.perf_counter() - begun) / STEPS)
+    return {name: record.spread(times) for name, times in found.items()}
 
 
 def examples(batch: int) -> Batch:
@@ -52,7 +51,7 @@ def resnet(width: int, batches: Batch):
     return network, training.make_step(network, losses.cross_entropy, tx), training.init_state(params, tx, stats)
 
 
-def training_step(width: int, batch: int, turns: int) -> dict[str, float]:
+def training_step(width: int, batch: int, turns: int) -> dict[str, dict[str, float]]:
     """A step in a scan, outside of it, and PyTorch's."""
     batches = examples(batch)
     _, step, state = resnet(width, batches)
@@ -68,8 +67,7 @@ def training_step(width: int, batch: int, turns: int) -> dict[str, float]:
             now, _ = single(now, jax.tree.map(lambda leaf, i=i: leaf[i], batches))
         jax.block_until_ready(now)
 
-    times = alternating(turns, inside=inside, outside=outside, **pytorch(width, batches))
-    return {name: seconds / STEPS for name, seconds in times.items()}
+    return alternating(turns, inside=inside, outside=outside, **pytorch(width, batches))
 
 
 def pytorch(width: int, batches: Batch) -> dict:
@@ -121,7 +119,7 @@ def pytorch(width: int, batches: Batch) -> dict:
     return {"pytorch": run}
 
 
-def hessian_vector_product(width: int, batch: int, turns: int) -> dict[str, float]:
+def hessian_vector_product(width: int, batch: int, turns: int) -> dict[str, dict[str, float]]:
     """A product in a loop, outside of it, and a gradient."""
     batches = examples(batch)
     network, _, state = resnet(width, batches)
@@ -153,29 +151,22 @@ def hessian_vector_product(width: int, batch: int, turns: int) -> dict[str, floa
         for _ in range(STEPS):
             jax.block_until_ready(first(state.params, one))
 
-    times = alternating(turns, inside=inside, outside=outside, gradient=gradients)
-    return {name: seconds / STEPS for name, seconds in times.items()}
+    return alternating(turns, inside=inside, outside=outside, gradient=gradients)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="narrow networks only")
     quick = parser.parse_args().quick
-    rows = {}
+    out, rows = record.out_file("convolution-quick" if quick else "convolution"), {}
     for width, batch in ((16, 64),) if quick else ((16, 64), (64, 32)):
         for what, measure in (("training step", training_step), ("Hessian-vector product", hessian_vector_product)):
             times = measure(width, batch, 3 if quick else 7)
             rows[f"{what}, width {width}, batch {batch}"] = times
-            ratios = ", ".join(
-                f"inside/{name} {times['inside'] / t:.2f}" for name, t in times.items() if name != "inside"
-            )
-            print(
-                f"{what}, width {width}, batch {batch}: {times['inside'] * 1000:.0f} ms inside a loop; {ratios}",
-                flush=True,
-            )
-    if not quick:
-        out = Path(__file__).parent / "results" / "convolution.json"
-        out.write_text(json.dumps(rows, indent=1) + "\n")
+            inside = times["inside"]["min"]
+            ratios = ", ".join(f"inside/{k} {inside / t['min']:.2f}" for k, t in times.items() if k != "inside")
+            print(f"{what}, width {width}, batch {batch}: {inside * 1000:.0f} ms inside a loop; {ratios}", flush=True)
+    record.write(out, rows)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,16 @@ Prints a table and writes benchmarks/results/curvature.json.
 
 import argparse
 import importlib.util
-import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import record
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -38,7 +37,6 @@ from jaxprune.losses import cross_entropy
 from jaxprune.models.convolution import convolve
 from jaxprune.types import Batch
 
-ROOT = Path(__file__).parent
 SHARES = (0.45, 0.25, 0.15, 0.1, 0.05)
 CLASSES, TOLERANCE = 10, 1e-3
 ANEW = 2**28  # bytes: enough for the vectors of a search, too few for what linearised products keep
@@ -154,8 +152,11 @@ def timed(function: Callable[[], np.ndarray], repeats: int) -> dict[str, object]
         begun = time.perf_counter()
         values = function()
         times.append(time.perf_counter() - begun)
-    best = min(times[1:] or times)
-    return {"values": np.asarray(values, float).tolist(), "seconds": best, "first": max(0.0, times[0] - best)}
+    later = times[1:] or times
+    best = min(later)
+    first = max(0.0, times[0] - best)
+    each = record.spread(later)
+    return {"values": np.asarray(values, float).tolist(), "seconds": best, "first": first, "calls": each}
 
 
 def ours(apply: Callable, params: dict, batch: Batch, memory: int, tolerance: float = TOLERANCE) -> np.ndarray:
@@ -255,7 +256,7 @@ def truth(apply: Callable, params: dict, batch: Batch) -> np.ndarray:
     return np.array(found)
 
 
-def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, float]:
+def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, dict[str, float]]:
     """One gradient of all examples, and the norms of all examples' gradients, in the same chunks."""
     size = 32
     norms = partial(theory.example_gradient_norms, apply, params, batch, chunk_size=size)
@@ -271,10 +272,10 @@ def gradient_seconds(apply: Callable, params: dict, batch: Batch, repeats: int) 
             jax.block_until_ready(function())
             if repeat:
                 times[name].append(time.perf_counter() - begun)
-    return {name: min(seconds) for name, seconds in times.items()}
+    return {name: record.spread(seconds) for name, seconds in times.items()}
 
 
-def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, dict[str, float]]:
+def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[str, dict[str, Any]]:
     """Seconds and bytes of five products of every group, for several numbers of images."""
     rows = {}
     for times in (0.5, 1, 2, 4):
@@ -288,10 +289,10 @@ def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[s
                 lambda operator, start: theory.top_eigenvalue(operator, start, tolerance=0, max_iterations=5)
             )
             compiled = search.lower(operator, start).compile()
-            seconds = timed(lambda: np.asarray(compiled(operator, start).value), repeats)["seconds"]  # noqa: B023
+            taken = timed(lambda: np.asarray(compiled(operator, start).value), repeats)  # noqa: B023
             used = compiled.memory_analysis()
             size = (used.temp_size_in_bytes + used.argument_size_in_bytes) if used else 0
-            rows[f"{len(index)} images, {name}"] = {"seconds": float(seconds), "bytes": float(size)}
+            rows[f"{len(index)} images, {name}"] = {k: taken[k] for k in ("seconds", "calls")} | {"bytes": float(size)}
     return rows
 
 
@@ -324,6 +325,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", default="")
     options = parser.parse_args()
+    out = record.out_file("curvature")
     sizes = [max(1, round(share * options.images)) for share in SHARES]
     group = np.repeat(np.arange(len(SHARES)), sizes).astype(np.int32)
     examples = real_images(options.data, sizes) if options.data else made_up(options.side, group, options.steps > 0)
@@ -367,13 +369,12 @@ def main() -> None:
         rows[name] = row
     seconds = gradient_seconds(apply, params, batch, options.repeats)
     for name, value in seconds.items():
-        print(f"{name:36}{value:8.2f} s")
-    gradient, norm = seconds.values()
+        print(f"{name:36}{value['min']:8.2f} s")
+    gradient, norm = (value["min"] for value in seconds.values())
     print(f"{'norms / gradient':36}{norm / gradient:8.2f}")
     grown = scaling(apply, params, batch, options.repeats)
     for name, row in grown.items():
         print(f"five products, {name:28}{row['seconds']:8.2f} s{row['bytes'] / 2**20:10.0f} MB", flush=True)
-    (ROOT / "results").mkdir(exist_ok=True)
     found = {
         "options": vars(options),
         "exact": exact.tolist(),
@@ -381,7 +382,7 @@ def main() -> None:
         "gradients": seconds,
         "size": grown,
     }
-    (ROOT / "results" / "curvature.json").write_text(json.dumps(found, indent=2))
+    record.write(out, found)
 
 
 if __name__ == "__main__":

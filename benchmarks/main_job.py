@@ -6,7 +6,6 @@ Prints a table and writes benchmarks/results/main_job.json. Wall-clock seconds o
 for the last two, which take the minimum of three.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent
+import record
 
 
 def timed(*arguments: str, cache: Path) -> float:
@@ -26,15 +25,14 @@ def timed(*arguments: str, cache: Path) -> float:
 
 
 def main() -> None:
+    out = record.out_file("main_job")
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         seconds = {
-            "main job, cold": timed("run", "--out", str(base / "cold"), cache=base / "cache"),
-            "main job, warm compilation cache": timed("run", "--out", str(base / "warm"), cache=base / "cache"),
-            "main job, run again": min(
-                timed("run", "--out", str(base / "warm"), cache=base / "cache") for _ in range(3)
-            ),
-            "jaxprune --help": min(timed("--help", cache=base / "cache") for _ in range(3)),
+            "main job, cold": [timed("run", "--out", str(base / "cold"), cache=base / "cache")],
+            "main job, warm compilation cache": [timed("run", "--out", str(base / "warm"), cache=base / "cache")],
+            "main job, run again": [timed("run", "--out", str(base / "warm"), cache=base / "cache") for _ in range(3)],
+            "jaxprune --help": [timed("--help", cache=base / "cache") for _ in range(3)],
         }
         # Training only (dense, plain), so that the report is not counted five times.
         train = ("train", "--mitigation.methods", "none")
@@ -44,13 +42,12 @@ def main() -> None:
                   cache=base / f"cache-b{seed}")
             for seed in range(5)
         )  # fmt: skip
-        seconds["dense training, 5 seeds as one program, cold"] = together
-        seconds["dense training, 5 seeds one by one, cold"] = apart
-    for name, value in seconds.items():
-        print(f"{name:48} {value:7.2f} s")
+        seconds["dense training, 5 seeds as one program, cold"] = [together]
+        seconds["dense training, 5 seeds one by one, cold"] = [apart]
+    for name, values in seconds.items():
+        print(f"{name:48} {min(values):7.2f} s")
     print(f"{'one program / one by one':48} {together / apart:7.2f}")
-    (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "main_job.json").write_text(json.dumps(seconds, indent=2))
+    record.write(out, {name: record.spread(values) for name, values in seconds.items()})
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parent
+import record
+
 BATCH = 128
 MODELS = {"mlp": {"hidden": (64,)}, "convnet": {"channels": (8, 16), "hidden": (32,)}}
 
@@ -68,7 +68,7 @@ def main() -> None:
     if options.side:
         print(json.dumps(side(options)))
         return
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    out, written = record.out_file("streaming"), {}
     for model, replicas in (("mlp", 1), ("mlp", 3), ("convnet", 1)):
         runs: dict[str, list[dict[str, float]]] = {"in memory": [], "streamed": []}
         for _ in range(options.repeats):
@@ -78,11 +78,11 @@ def main() -> None:
                 results.append(json.loads(done.stdout.splitlines()[-1]))
         best = {"load s": min, "steps/s": max, "peak GB": min}
         name = f"{model}, {replicas} replica{'s' * (replicas > 1)}"
-        found[name] = {kind: {k: f(r[k] for r in rs) for k, f in best.items()} for kind, rs in runs.items()}
-        for kind, figures in found[name].items():
+        for kind, rs in runs.items():
+            figures = {k: f(r[k] for r in rs) for k, f in best.items()}
             print(f"{name:22}{kind:12}" + "".join(f"{k} {v:8.2f}   " for k, v in figures.items()), flush=True)
-    (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "streaming.json").write_text(json.dumps(found, indent=2))
+        written[name] = {kind: {k: record.spread([r[k] for r in rs]) for k in best} for kind, rs in runs.items()}
+    record.write(out, written)
 
 
 if __name__ == "__main__":

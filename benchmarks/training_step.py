@@ -6,18 +6,16 @@ Prints a table and writes benchmarks/results/training_step.json. Both sides alte
 minimum of nine epochs, compilation left out.
 """
 
-import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import record
 
 from jaxprune import data, losses, mitigation, models, training
 
-ROOT = Path(__file__).parent
 EPOCHS = 9
 
 
@@ -26,8 +24,8 @@ def state_of(network, tx, keys):
     return jax.vmap(lambda p, s: training.init_state(p, tx, s))(params, stats)
 
 
-def alternating(*runs) -> list[float]:
-    """The fastest of several calls of each function, the functions taking turns."""
+def alternating(*runs) -> list[list[float]]:
+    """Seconds of several calls of each function, the functions taking turns."""
     for run in runs:
         run()
     times = [[] for _ in runs]
@@ -36,10 +34,10 @@ def alternating(*runs) -> list[float]:
             begun = time.perf_counter()
             run()
             found.append(time.perf_counter() - begun)
-    return [min(found) for found in times]
+    return times
 
 
-def methods(people, network, keys) -> dict[str, dict[str, float]]:
+def methods(people, network, keys) -> dict[str, dict[str, dict[str, float]]]:
     """An epoch of every method that does not differ by its masks alone, against naive fine-tuning; groups as loaded."""
     params, stats = jax.vmap(network.init)(keys)
     groups, splits = people.num_groups, (people.train, people.validation)
@@ -70,11 +68,12 @@ def methods(people, network, keys) -> dict[str, dict[str, float]]:
         if name == "naive" or method.masks or method.by_validation:
             continue
         seconds = alternating(plain, runner(name))
-        rows[f"epoch, {name}"] = {"naive": seconds[0], name: seconds[1]}
+        rows[f"epoch, {name}"] = {"naive": record.spread(seconds[0]), name: record.spread(seconds[1])}
     return rows
 
 
 def main() -> None:
+    out = record.out_file("training_step")
     people = data.load("adult")
     network = models.build("mlp", people.train.x[0], people.num_classes)
     keys = jax.random.split(jax.random.key(0), 5)
@@ -95,7 +94,8 @@ def main() -> None:
             for step, state in sides
         ]
         seconds = alternating(*runs)
-        rows[f"epoch, 5 replicas, {num_groups} groups"] = {"plain": seconds[0], "Lagrangian": seconds[1]}
+        plain_times, fair_times = map(record.spread, seconds)
+        rows[f"epoch, 5 replicas, {num_groups} groups"] = {"plain": plain_times, "Lagrangian": fair_times}
     tx = optax.adam(1e-3)
     step = training.make_step(network, losses.cross_entropy, tx)
     five, one = state_of(network, tx, keys), jax.tree.map(lambda leaf: leaf[0], state_of(network, tx, keys))
@@ -103,14 +103,16 @@ def main() -> None:
         lambda: training.fit(step, five, people.train, key=keys, epochs=1, batch_size=256),
         lambda: training.fit(step, one, people.train, key=keys[0], epochs=1, batch_size=256),
     )
-    rows["epoch, steady state"] = {"5 x one replica": 5 * alone, "5 replicas": together}
+    rows["epoch, steady state"] = {
+        "5 x one replica": record.spread([5 * t for t in alone]),
+        "5 replicas": record.spread(together),
+    }
     rows |= methods(people, network, keys)
     print(f"{'':36}{'seconds':>22}{'ratio':>10}")
     for name, sides in rows.items():
-        (first, a), (second, b) = sides.items()
+        (first, a), (second, b) = ((side, times["min"]) for side, times in sides.items())
         print(f"{name:36}{first} {a:.3f}, {second} {b:.3f}{b / a:10.3f}")
-    (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "training_step.json").write_text(json.dumps(rows, indent=2))
+    record.write(out, rows)
 
 
 if __name__ == "__main__":

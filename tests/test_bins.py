@@ -121,3 +121,13 @@ def test_a_prepared_set_takes_them_from_the_command_line_and_from_toml(tmp_path,
     )
     loaded = load_data(config.load("own.toml").data)
     assert loaded.group_names == tuple(f"{a}, {d}" for a in ("<50", "50+") for d in ("<1.8", "1.8+"))
+
+
+def test_edges_that_cut_nothing_are_named_with_the_range(doses) -> None:
+    said = (
+        r"data\.group: score lies between 0 and 99, where none of the edges 300 600 cuts it; give edges between these"
+    )
+    with pytest.raises(UserError, match=said):
+        data.load(doses, group="score", bins=("score=300,600",))
+    with pytest.raises(UserError, match=r"age lies between 0 and 89, where none of the edges -5 cuts it"):
+        data.load(doses, group="age*sex", bins=(-5,))

@@ -10,7 +10,9 @@ from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 from jaxprune.compat import enable_x64
+from jaxprune.errors import UserError
 from jaxprune.theory import (
+    Attribution,
     attribution,
     binary_logit,
     example_boundary_distances,
@@ -18,6 +20,7 @@ from jaxprune.theory import (
     example_output_eigenvalues,
     group_boundary_distances,
     leaf_names,
+    refined,
     score_predictor,
     sparing_allocation,
     taylor,
@@ -170,12 +173,36 @@ def test_more_segments_come_closer_across_kinks_and_nothing_is_compiled_anew(x64
 
     errors = []
     for segments in (1, 16):
-        found = attribution(relu, params, pruned, batch, num_groups=G, nodes=2, segments=segments)
+        found = attribution(relu, params, pruned, batch, num_groups=G, segments=segments, tolerance=None)
         errors.append(np.abs(np.asarray(found.quadrature_error)[:2]).max())
     assert errors[1] < errors[0] / 4
     compiled = _attribution._cache_size()
-    attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, nodes=2, segments=16)
+    rough = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16, tolerance=None)
+    fine = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16)
     assert _attribution._cache_size() == compiled
+    short = np.abs(rough.quadrature_error / rough.observed)[:2]
+    assert short.max() > 0.01, "or there is nothing to refine"
+    assert np.abs(fine.quadrature_error / fine.observed)[:2].max() <= 0.01
+    np.testing.assert_allclose(fine.path.sum(-1)[:2], fine.observed[:2], rtol=0.01)
+    np.testing.assert_array_equal(fine.observed, rough.observed)
+    np.testing.assert_array_equal(fine.first_order, rough.first_order)
+
+
+def test_the_parts_of_a_line_make_up_the_whole():
+    """x³ over [0, 1] by two nodes in 1, 2 and 4 parts; and refining stops at its limit."""
+    for observed, calls in ((0.25, 1), (0.26, 1 + 2 + 4)):
+        sizes = []
+
+        def integrate(points, observed=observed, sizes=sizes):
+            sizes.append(len(points.times))
+            path = jnp.sum(points.weights * points.times**3)[None, None]
+            return Attribution(path, path, path, jnp.array([observed]))
+
+        found = refined(integrate, nodes=2, segments=3, dtype=np.float32, tolerance=0.01, most_parts=4)
+        np.testing.assert_allclose(found.path, 0.25, rtol=1e-6)
+        assert sizes == [6] * calls
+    with pytest.raises(UserError, match="tolerance of 0 is not above 0"):
+        attribution(mlp, mlp_weights(), mlp_weights(), examples(), num_groups=G, tolerance=0)
 
 
 def test_the_sparing_allocation_is_the_best_of_all(x64):

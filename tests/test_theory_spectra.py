@@ -97,6 +97,20 @@ def test_both_ends_are_those_of_the_dense_spectrum(x64, scale, max_vectors):
     np.testing.assert_allclose(found.spectral_norm, norm, rtol=1e-8)
 
 
+def test_the_smallest_converges_by_its_own_size(x64):
+    """-0.6 beside 50: a thousandth of 50 would let it be off by 8 %."""
+    spectrum = np.concatenate([[-0.6], np.linspace(-0.57, 0.5, P - 4), [5.0, 20.0, 50.0]])
+    matrices = np.stack([symmetric(spectrum, seed) for seed in range(10)])
+    found = ends(matrices, starts(10, P), 1e-3)
+    assert found.smallest.converged.all()
+    assert (found.smallest.residual <= 0.6e-3).all()
+    np.testing.assert_allclose(found.smallest.value, -0.6, rtol=1e-3)
+    singular = np.concatenate([np.zeros(1), np.linspace(0.01, 5.0, P - 2), [50.0]])
+    found = ends(symmetric(singular)[None], starts(1, P), 1e-3, 39)
+    assert found.smallest.converged.all(), "an end of 0 converges by the size of the other"
+    assert abs(found.smallest.value[0]) <= 1e-3 * 0.01 * 50
+
+
 @pytest.mark.parametrize(("end", "which"), [("largest", "LA"), ("smallest", "SA")])
 def test_ends_agree_with_arpack(x64, end, which):
     matrix = symmetric(np.concatenate([[-3.0, 2.0], np.linspace(-2.8, 1.9, 98)]), seed=4)
@@ -376,6 +390,17 @@ def test_traces_are_unbiased_and_their_errors_honest(x64, method):
     assert 0.7 < np.sqrt(np.mean(errors**2)) / values.std() < 1.4
 
 
+@pytest.mark.parametrize("method", ["hutch++", "xtrace"])
+@pytest.mark.parametrize("size", [1, 5, 6])
+def test_few_parameters_are_traced_exactly(x64, method, size):
+    matrices = np.stack([symmetric(np.arange(1.0, size + 1)), symmetric(-np.arange(2.0, size + 2))])
+    found = traced(matrices, jax.random.key(0), method, 6)
+    np.testing.assert_allclose(found.value, np.trace(matrices, axis1=1, axis2=2), rtol=1e-12)
+    np.testing.assert_array_equal(found.standard_error, 0)
+    np.testing.assert_array_equal(found.difference(0, 1)[1], 0)
+    assert found.matvecs == size
+
+
 def test_the_variance_of_hutchinsons_samples_is_the_one_of_the_formula(x64):
     matrix = symmetric(SPECTRA["indefinite"])
     found = traced(matrix[None], jax.random.key(0), "hutchinson", 20000)
@@ -407,9 +432,10 @@ def test_common_probes_tell_groups_apart(x64):
 def test_group_traces_of_a_network(x64):
     params, batch = mlp_weights(), examples()
     expected = np.trace(dense_matrices(params, batch, "hessian"), axis1=1, axis2=2)
-    found = group_traces(
-        group_operator(mlp, params, batch, num_groups=G), jax.random.key(0), products=3 * 35, estimator="hutch++"
-    )  # a sketch of all 35 parameters leaves nothing out
+    operator = group_operator(mlp, params, batch, num_groups=G)
+    found = group_traces(operator, jax.random.key(0), products=50)  # more than there are parameters
+    np.testing.assert_array_equal(found.standard_error[PRESENT], 0)
+    assert found.matvecs == operator.num_params < 50
     np.testing.assert_allclose(found.value[PRESENT], expected[PRESENT], atol=1e-9)
     assert np.isnan(found.value[2]), "a group without examples has no trace"
     with pytest.raises(UserError, match="too few"):

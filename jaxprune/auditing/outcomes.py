@@ -87,5 +87,6 @@ def _outcomes(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, 
         wrong = (label != chunk.y).astype(jnp.float32)
         return Outcomes(loss=loss(logits, chunk.y).astype(jnp.result_type(float)), wrong=wrong, label=label)
 
-    found = jax.lax.map(of_chunk, chunked(batch, chunk_size))
+    with jax.default_matmul_precision("highest"):  # as the theory: on a TPU, R(a) would differ by its own size
+        found = jax.lax.map(of_chunk, chunked(batch, chunk_size))
     return jax.tree.map(lambda leaf: leaf.reshape(-1)[: batch.y.shape[0]], found)

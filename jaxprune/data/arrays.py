@@ -168,7 +168,7 @@ def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
     if name == "y" and name not in bins.named:
         return values.min() == 0 and values.max() < len(values)
     kinds = np.unique(values)
-    if name == "age" and len(kinds) > FEW:  # years, also where no year is missing
+    if len(kinds) > FEW and (name == "age" or name in bins.named):  # years, also where no year is missing
         return False
     return np.array_equal(kinds, np.arange(len(kinds))) and len(set(np.digitize(kinds, edges))) <= 1
 

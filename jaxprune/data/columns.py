@@ -111,7 +111,13 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
     kinds, codes = np.unique(values, return_inverse=True)
     few = len(kinds) <= FEW
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())
-    if edges and not (few and len(set(np.digitize(kinds, edges))) == 1):
+    uncut = len(set(np.digitize(kinds, edges))) == 1
+    if edges and uncut and not few:
+        return (
+            f"lies between {kinds[0]:g} and {kinds[-1]:g}, where none of the edges {' '.join(f'{b:g}' for b in edges)} "
+            "cuts it; give edges between these with data.bins"
+        )
+    if edges and not uncut:
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)
     if not few:

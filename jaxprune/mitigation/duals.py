@@ -20,7 +20,9 @@ from jaxprune.types import Array
 def ascent(rate: Array | float, *, momentum: float = 0.0, decay: float = 0.0) -> optax.GradientTransformation:
     """Gradient ascent, λ + rate * (violation - decay * λ).
 
-    The rate lies in the state, so that one compiled step serves any rate, and several train as one program.
+    The rate lies in the state, so that one compiled step serves any rate, and several train as one program. Momentum
+    wants a smaller one: minimising x²/2 with x >= 1 by steps of 0.1, a momentum of 0.9 settles at a rate of 0.005, and
+    swings without end at 0.05 and 0.5, at both of which plain ascent settles.
 
     Args:
       rate: The step size, not negative; a number, or a traced scalar.
@@ -159,7 +161,8 @@ def restart_when_feasible(
 
     For inequalities. The weight that a constraint gained while it was violated is dropped at once instead of being
     worked off step by step; where the constraint is active at the solution, noise alone then makes it swing, and a
-    slack larger than the noise helps.
+    slack larger than the noise helps. At large rates it swings without any noise: minimising x²/2 with x >= 1 by
+    steps of 0.1, it settles at a rate of 0.005, and not at 0.05 or 0.5, as any overshoot drops the multiplier to 0.
 
     Args:
       dual_tx: What moves the multipliers of violated constraints.

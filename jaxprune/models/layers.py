@@ -82,7 +82,11 @@ class DepthwiseConv(nnx.Module):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation over the examples of positive weight, so that padding does not enter the moments."""
+    """Batch normalisation over the examples of positive weight, so that padding does not enter the moments.
+
+    The running variance is that of 1/n, as flax has it; PyTorch's is of 1/(n - 1), n being examples times pixels. Those
+    of loaded weights are used as they are.
+    """
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:  # pyright: ignore
         """[B, ..., D], [B] or None -> [B, ..., D]."""

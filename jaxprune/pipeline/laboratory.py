@@ -24,6 +24,7 @@ from jaxprune.types import Array, Batch, Params, Stats
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 _OUTPUT_PRODUCTS = 30
 _GRID = 300
+_ATTRIBUTION_ERROR = 0.01  # of each group's R(a)
 
 
 def laboratory_stage(context: Context, measure: Measure) -> Stage:
@@ -217,14 +218,21 @@ def _outputs(context: Context) -> dict[str, Any]:
 def _attribution(context: Context) -> dict[str, Any]:
     experiment, num_groups = context.experiment, context.experiment.dataset.num_groups
 
-    def measure(chunks: theory.Chunks, params: Params, stats: Stats, other: Params) -> theory.Attribution:
+    def measure(
+        shared: tuple[theory.Chunks, theory.Points], params: Params, stats: Stats, other: Params
+    ) -> theory.Attribution:
         apply = experiment.network.freeze(stats)
-        return theory.attribution(apply, params, other, chunks, num_groups=num_groups, nodes=2, segments=16)
+        return theory.attribution_at(apply, params, other, *shared, num_groups=num_groups)
 
     source, chunks = subjects.unpruned(context), subjects.chunks(context)
+    dtype = jnp.result_type(*jax.tree.leaves(source.params))
 
     def attribute(other: Params) -> dict[str, Array]:
-        return experiment.over_replicas(measure, chunks, source.params, source.stats, other)._asdict()
+        def integrate(points: theory.Points) -> theory.Attribution:
+            return experiment.over_replicas(measure, (chunks, points), source.params, source.stats, other)
+
+        found = theory.refined(integrate, nodes=2, segments=16, dtype=dtype, tolerance=_ATTRIBUTION_ERROR)
+        return found._asdict()
 
     stage = laboratory_stage(context, "attribution")
     found = [

@@ -246,7 +246,7 @@ def multipliers(results: Results) -> Figure | None:
         axes.set_title(wanted[key], fontsize=9.5)
         axes.set_xlabel("share of the training done")
         percent_axis(axes.xaxis)
-    panels[0].set_ylabel("multiplier λ")
+    panels[0].set_ylabel("multiplier λ after the step")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 

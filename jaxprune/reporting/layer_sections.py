@@ -9,6 +9,7 @@ from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import theory_of
 
 _MOST_LAYERS = 20
+_SMALL_HARM = 1e-3  # nats: errors are given as shares of no less
 
 
 def attribution(results: Results) -> Section:
@@ -24,7 +25,8 @@ def attribution(results: Results) -> Section:
     sparsity, worst = theory_of(results).sparsities[s], int(np.nanargmax(harm))
     mean = group_means(path[:, worst])
     layer = int(np.nanargmax(mean))
-    missed = np.nanmax(np.abs(observed - path.sum(-1)))
+    error = np.abs(observed - path.sum(-1))
+    share = np.nanmax(error / np.maximum(np.abs(observed), _SMALL_HARM))
     by_size = [int(i) for i in np.argsort(-np.abs(mean)) if mean[i] != 0]
     parts = path[:, worst], first[:, worst], (first + second)[:, worst]
     rows = tuple(
@@ -34,7 +36,7 @@ def attribution(results: Results) -> Section:
         f"By loss and in the mean over these networks, {results.group_names[worst]} is hurt most at "
         f"{percent(sparsity)} ({harm[worst]:+.3f} nats); {leaves[layer]} contributes most of that ({mean[layer]:+.3f} "
         "nats). This describes these networks: neither the group nor the layer is tested against the others. "
-        f"The parts sum to R(a) to within {missed:.1g} nats."
+        f"The parts sum to R(a) to within {np.nanmax(error):.1g} nats, {percent(share, 2)} of it at most."
     )
     return Section(
         title,

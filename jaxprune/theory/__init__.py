@@ -1,6 +1,6 @@
 """Why a group is hurt: gradients, curvature, boundary distance, and the bound of Theorem 1, all as numbers."""
 
-from jaxprune.theory.attribution import Attribution, attribution, leaf_names, sparing_allocation
+from jaxprune.theory.attribution import Attribution, attribution, attribution_at, leaf_names, sparing_allocation
 from jaxprune.theory.boundary import Boundary, boundary_distance
 from jaxprune.theory.bounds import Bound, bound
 from jaxprune.theory.checks import check_frozen, check_params
@@ -23,6 +23,7 @@ from jaxprune.theory.outputs import (
     example_jacobian_norms,
     example_output_eigenvalues,
 )
+from jaxprune.theory.path import Points, path_points, refined
 from jaxprune.theory.permutation import PredictorTest, correlation_interval, permutation_test
 from jaxprune.theory.prediction import PredictorScores, rank_correlation, score_predictor, uninformative_from
 from jaxprune.theory.taylor import Taylor, taylor
@@ -37,12 +38,14 @@ __all__ = [
     "Eigenvalue",
     "Extremes",
     "GroupOperator",
+    "Points",
     "PredictorScores",
     "PredictorTest",
     "SpectralDensity",
     "Taylor",
     "Trace",
     "attribution",
+    "attribution_at",
     "binary_logit",
     "binary_probability",
     "bound",
@@ -72,9 +75,11 @@ __all__ = [
     "hutchinson",
     "leaf_names",
     "norms",
+    "path_points",
     "permutation_test",
     "rank_correlation",
     "reference_gradient_norms",
+    "refined",
     "residual_bytes",
     "score_predictor",
     "sparing_allocation",

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.chunks import Chunks, checked_chunks
 from jaxprune.theory.gradients import chunk_loss
+from jaxprune.theory.path import Points, path_points, refined
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 
@@ -49,6 +51,7 @@ def attribution(
     num_groups: int,
     nodes: int = 2,
     segments: int = 16,
+    tolerance: float | None = 0.01,
     loss: ExampleLoss = cross_entropy,
 ) -> Attribution:
     """Splits every group's excessive loss over the layers, along the straight line from dense to pruned.
@@ -56,7 +59,8 @@ def attribution(
     The derivative of the loss along the line is a sum over layers at every point of it, and so is its integral (the
     integrated gradients of Sundararajan, Taly and Yan, ICML 2017, over parameters in place of inputs). Gauss-Legendre
     quadrature, exact for polynomials of degree 2 `nodes` - 1 on each segment; networks with kinks (ReLU) converge as
-    segments are added, and `quadrature_error` tells how far they are.
+    segments are added. They are doubled until every group's error is below the tolerance, up to 16 times as many; the
+    compiled program stays the same. `quadrature_error` tells how far the parts are then.
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
@@ -65,28 +69,61 @@ def attribution(
       batch: [N] examples, or chunks of them made by `by_group` (for use under vmap).
       num_groups: G.
       nodes: Points in each segment; each costs a gradient of all examples.
-      segments: Equal parts of the line.
+      segments: Equal parts of the line, to begin with.
+      tolerance: Of each group's error, relative to its R(a), or 1e-5 nats where that is more; None takes `segments` as
+        they are, as is always done inside of compiled functions.
       loss: Per-example loss.
 
     Returns:
       The parts.
 
     Raises:
-      UserError: `nodes` or `segments` is below 1, a group is out of range, or the outputs for one example depend on the
-        others (checked outside of compiled functions).
+      UserError: `nodes` or `segments` is below 1, the tolerance is not above 0, a group is out of range, or the
+        outputs for one example depend on the others (checked outside of compiled functions).
     """
     if nodes < 1 or segments < 1:
         raise UserError(f"theory: a path integral of {segments} segments with {nodes} nodes is empty; take 1 or more")
+    if tolerance is not None and not tolerance > 0:
+        raise UserError(
+            f"theory: a tolerance of {tolerance} is not above 0; give a share of R(a) such as 0.01, or None"
+        )
     chunks = checked_chunks(apply, dense, batch, num_groups)
-    places, weights = np.polynomial.legendre.leggauss(nodes)
-    starts = np.arange(segments)[:, None]
     dtype = jnp.result_type(*jax.tree.leaves(dense))
-    times = ((places + 1) / 2 + starts).ravel() / segments
-    weights = np.tile(weights / 2 / segments, segments)
-    return _attribution(
-        as_pytree(apply), dense, pruned, chunks, jnp.asarray(times, dtype), jnp.asarray(weights, dtype),
-        num_groups=num_groups, loss=loss,
-    )  # fmt: skip
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dense, pruned, chunks)))
+
+    def integrate(points: Points) -> Attribution:
+        return attribution_at(apply, dense, pruned, chunks, points, num_groups=num_groups, loss=loss)
+
+    if tolerance is None or traced:
+        return integrate(path_points(nodes, segments, dtype))
+    return refined(integrate, nodes=nodes, segments=segments, dtype=dtype, tolerance=tolerance)
+
+
+def attribution_at(
+    apply: Apply,
+    dense: Params,
+    pruned: Params,
+    chunks: Chunks,
+    points: Points,
+    *,
+    num_groups: int,
+    loss: ExampleLoss = cross_entropy,
+) -> Attribution:
+    """`attribution` by a quadrature of the given points, for use under vmap.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      dense: θ.
+      pruned: θ̄, of the same structure.
+      chunks: The examples, made by `by_group`.
+      points: Of the quadrature; `path` is the integral over them.
+      num_groups: G.
+      loss: Per-example loss.
+
+    Returns:
+      The parts.
+    """
+    return _attribution(as_pytree(apply), dense, pruned, chunks, *points, num_groups=num_groups, loss=loss)
 
 
 @partial(jax.jit, static_argnames=("num_groups", "loss"))

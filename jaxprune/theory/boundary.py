@@ -58,7 +58,8 @@ def _boundary_distance(apply: Apply, params: Params, batch: Batch, *, num_groups
         values = jnp.stack([jnp.ones_like(p[:, 0]), top[:, 0] - top[:, 1], 1 - jnp.sum(p**2, -1)], axis=-1)
         return sums + group_sum(values, chunk.group, num_groups, chunk.weight), None
 
-    sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))
+    with jax.default_matmul_precision("highest"):
+        sums, _ = jax.lax.scan(add, jnp.zeros((num_groups, 3)), chunked(batch, chunk_size))
     size, margin, closeness = jnp.moveaxis(sums, -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     return Boundary(margin / safe, closeness / safe)

@@ -11,6 +11,7 @@ from jaxprune.theory.checks import check_products
 from jaxprune.types import Array
 
 _BLOCK = 4  # vectors of the basis that are read at a time
+_LEAST = 0.01  # of the larger modulus: the smallest eigenvalue is found to no less than this share's tolerance
 
 
 class Eigenvalue(NamedTuple):
@@ -116,8 +117,8 @@ def extreme_eigenvalues(
     Args:
       matvec: [G, P] -> [G, P], applying operator a to row a.
       start: [G, P] starting vectors, not 0.
-      tolerance: Of the residual: relative to the value for the largest, and to the larger modulus of the two ends for
-        the smallest, which is 0 for many operators.
+      tolerance: Of the residual, relative to the value; for the smallest, which is 0 for many operators, to a hundredth
+        of the larger modulus of the two ends where that is more.
       max_iterations: The largest number of products; what has not converged by then is marked.
       max_vectors: How many vectors are held, at least 4; None for as many as products.
       both: Whether both ends have to converge; otherwise the smallest is what came with the largest, marked as it is.
@@ -223,7 +224,8 @@ def _stepper(matvec: Callable[[Array], Array], tolerance: float, both: bool) -> 
         values, weights = _ritz_ends(krylov.matrix, position)
         residual = jnp.where(exhausted[:, None], 0, beta[:, None] * weights)
         modulus = jnp.abs(values)
-        reference = jnp.stack([modulus[:, 0], jnp.max(modulus, 1)], 1)
+        least = _LEAST * jnp.max(modulus, 1)
+        reference = jnp.stack([modulus[:, 0], jnp.maximum(modulus[:, 1], least)], 1)
         converged = exhausted[:, None] | (residual <= tolerance * reference)
         converged &= jnp.isfinite(values)  # infinity is not small beside infinity
         count = jnp.full(len(beta), taken, jnp.int32)

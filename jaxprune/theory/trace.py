@@ -20,7 +20,10 @@ class Trace(NamedTuple):
 
     Attributes:
       value: [G] the mean of the samples; unbiased.
-      standard_error: [G] of the value; NaN with a single sample.
+      standard_error: [G] of the value; 0 where the trace is exact, NaN with a single sample. That of `xtrace` is too
+        small, as its samples share their products: with 30 products and 200 parameters it was 70 % to 90 % of the true
+        one, and the value lay within Student's 95 % interval in 83 % to 94 % of 2,000 tries, by the spectrum (in
+        93 % to 96 % for the other estimators).
       samples: [K, G] one estimate for each probe; the probes are common to the operators, so that the samples of two of
         them rise and fall together.
       matvecs: [] int32, products taken for each operator.
@@ -59,10 +62,12 @@ def hutchinson(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: i
 def hutch_plus_plus(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, products: int) -> Trace:
     """Hutch++: the trace over a sketched range exactly, and Hutchinson's estimate over what is left.
 
-    Meyer, Musco, Musco and Woodruff, SOSA 2021. Exact where the rank is at most a third of the products. Arguments and
-    result as for `hutchinson`; the memory is G * products / 3 * P numbers.
+    Meyer, Musco, Musco and Woodruff, SOSA 2021. Exact where the rank is at most a third of the products, and from P
+    products on. Arguments and result as for `hutchinson`; the memory is G * products / 3 * P numbers.
     """
-    third = min(max(1, products // 3), num_params)
+    if products >= num_params:
+        return _exact(matvec, num_groups, num_params)
+    third = max(1, products // 3)
     sketch, probes = jnp.split(_probes(key, 2 * third, num_params), 2)
     basis = _orthonormal(jnp.moveaxis(_apply_shared(matvec, sketch, num_groups), 0, 2))  # [G, P, k]
     within = jnp.einsum("gpk,kgp->g", basis, jax.lax.map(matvec, jnp.moveaxis(basis, 2, 0)))
@@ -75,10 +80,12 @@ def hutch_plus_plus(matvec: Matvec, key: jax.Array, *, num_groups: int, num_para
 def xtrace(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, products: int) -> Trace:
     """XTrace: every probe serves as sketch for all the others, which gives the smallest error for the products.
 
-    Epperly, Tropp and Webber, SIAM J. Matrix Anal. Appl. 45, 2024, with Rademacher probes. Arguments and result as for
-    `hutchinson`; the memory is G * products * P numbers.
+    Epperly, Tropp and Webber, SIAM J. Matrix Anal. Appl. 45, 2024, with Rademacher probes. Exact from P products on.
+    Arguments and result as for `hutchinson`; the memory is G * products * P numbers.
     """
-    count = min(max(2, products // 2), num_params)
+    if products >= num_params:
+        return _exact(matvec, num_groups, num_params)
+    count = max(2, products // 2)
     probes = _probes(key, count, num_params)
     sketch = jnp.moveaxis(_apply_shared(matvec, probes, num_groups), 0, 2)  # [G, P, k]: A of every probe
     basis, upper = jnp.linalg.qr(sketch)
@@ -100,7 +107,7 @@ def group_traces(operator: GroupOperator, key: jax.Array, *, products: int = 30,
     Args:
       operator: The curvature, made by `group_operator`.
       key: Decides the probes.
-      products: Products for each group.
+      products: Products for each group; from P on the traces are taken exactly, by P products, with errors of 0.
       estimator: "hutchinson" (least memory), "hutch++" or "xtrace" (smallest error).
 
     Returns:
@@ -123,12 +130,25 @@ def _group_traces(operator: GroupOperator, key: jax.Array, *, products: int, est
     def estimate(operator: GroupOperator, key: jax.Array) -> Trace:
         sizes = {"num_groups": operator.num_groups, "num_params": operator.num_params}
         with jax.default_matmul_precision("highest"):
+            if products >= operator.num_params:
+                return _exact(_typed(operator), **sizes)
             return ESTIMATORS[estimator](_typed(operator), key, products=products, **sizes)
 
     found = everywhere(estimate, operator, key)
     missing = jnp.asarray(operator.chunks.size) <= 0  # the operator 0 stands in for a matrix that is not there
     value, error, samples = (jnp.where(missing, jnp.nan, leaf) for leaf in found[:3])
     return Trace(value, error, samples, found.matvecs)
+
+
+def _exact(matvec: Matvec, num_groups: int, num_params: int) -> Trace:
+    """The sums of the diagonals, by a product with every axis; two equal samples, so that the errors are 0."""
+
+    def entry(i: Array) -> Array:
+        axis = jax.nn.one_hot(i, num_params, dtype=jnp.result_type(float))
+        return matvec(jnp.broadcast_to(axis, (num_groups, num_params)))[:, i]
+
+    samples = jnp.broadcast_to(jnp.sum(jax.lax.map(entry, jnp.arange(num_params)), 0), (2, num_groups))
+    return Trace(*_summary(samples), samples, jnp.int32(num_params))
 
 
 def _typed(operator: GroupOperator) -> Matvec:
