@@ -85,6 +85,8 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
       plan: The stages in the order of the work.
       out: The output folder, which need not be there.
     """
+    from jaxprune.reporting.numbers import plural
+
     console = PlainConsole()
     for planned in plan:
         about = f"about {short_clock(planned.seconds)}" if planned.seconds else ""
@@ -93,7 +95,8 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
     todo = [planned for planned in plan if not planned.done]
     told = [planned.seconds for planned in todo if planned.seconds is not None]
     console.print(
-        f"{len(plan)} stages in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do", soft_wrap=True
+        f"{plural(len(plan), 'stage')} in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do",
+        soft_wrap=True,
     )
     if told:
         of = "" if len(told) == len(todo) else f" for {len(told)} of these {len(todo)}"
