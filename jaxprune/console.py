@@ -31,8 +31,8 @@ def start_jax() -> None:
     """Sets up jax for the command line: compiled programs are kept on disk, so that the next run need not compile."""
     import jax
 
-    if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
-        cache = cache_folder("xla")
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder("xla")  # set after jax was imported
         jax.config.update("jax_compilation_cache_dir", None if cache is None else str(cache))
     # What goes wrong in their threads is raised as well, and told on one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
