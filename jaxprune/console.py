@@ -31,8 +31,8 @@ def start_jax() -> None:
     """Sets up jax for the command line: compiled programs are kept on disk, so that the next run need not compile."""
     import jax
 
-    if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or getattr(jax.config, "jax_compilation_cache_dir", None)):
-        cache = cache_folder("xla")
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder("xla")  # set after jax was imported
         jax.config.update("jax_compilation_cache_dir", None if cache is None else str(cache))
     # What goes wrong in their threads is raised as well, and told on one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -85,6 +85,8 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
       plan: The stages in the order of the work.
       out: The output folder, which need not be there.
     """
+    from jaxprune.reporting.numbers import plural
+
     console = PlainConsole()
     for planned in plan:
         about = f"about {short_clock(planned.seconds)}" if planned.seconds else ""
@@ -93,7 +95,8 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
     todo = [planned for planned in plan if not planned.done]
     told = [planned.seconds for planned in todo if planned.seconds is not None]
     console.print(
-        f"{len(plan)} stages in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do", soft_wrap=True
+        f"{plural(len(plan), 'stage')} in {out / 'stages'}: {len(plan) - len(todo)} done, {len(todo)} to do",
+        soft_wrap=True,
     )
     if told:
         of = "" if len(told) == len(todo) else f" for {len(told)} of these {len(todo)}"

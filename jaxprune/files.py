@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxprune.errors import DamagedFile
 from jaxprune.storage import copy_file, files_in, is_remote, remove_tree
@@ -67,6 +68,17 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to write: a full disk may show only when it is closed, and that error names no file."""
+    file = path.open("wb")
+    try:
+        yield file
+    finally:
+        with naming(path):
+            file.close()
 
 
 def check_room(folder: Path, size: int) -> None:

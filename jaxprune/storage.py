@@ -23,11 +23,11 @@ def to_path(text: str | Path) -> Path:
         return expand(text)
     if scheme not in _NEEDED:
         raise UserError(
-            f"{text}: {scheme}:// is not known; give a local folder, or {', '.join(map(_address, _NEEDED))}"
+            f"{_written(text)}: {scheme}:// is not known; give a local folder, or {', '.join(map(_address, _NEEDED))}"
         )
     from etils import epath  # comes with orbax
 
-    return cast(Path, epath.Path(re.sub(":/+", "://", str(text), count=1)))
+    return cast(Path, epath.Path(_written(text)))
 
 
 def expand(text: str | Path) -> Path:
@@ -58,7 +58,7 @@ def local(text: str, what: str) -> str:
     Raises:
       UserError: It is an address.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+    if scheme_of(text):
         raise UserError(f"{what}: {text} is not on this machine, and only --out may be elsewhere; copy it here first")
     return str(expand(text)) if text.startswith("~") else text
 
@@ -130,6 +130,11 @@ def _remote_files(folder: Path, prefix: str) -> Iterator[str]:
             yield from _remote_files(path, f"{prefix}{path.name}/")
         else:
             yield prefix + path.name
+
+
+def _written(address: str | Path) -> str:
+    """An address with both its slashes, of which a path keeps one."""
+    return re.sub(":/+", "://", str(address), count=1)
 
 
 def _address(scheme: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 _JOINERS = "\u200c\u200d"  # between letters of Persian or Hindi, or within an emoji, they belong to the text
@@ -61,8 +62,12 @@ def shown_names(names: Sequence[str], most: int | None = None) -> list[str]:
     """
     shown = [printable(name) if name.strip() else "(no name)" for name in names]
     shown = shown if most is None else [shortened(name, most) for name in shown]
-    repeated = {name for name in shown if shown.count(name) > 1} if len(set(shown)) < len(shown) else set()
-    return [f"{name} (no. {i + 1})" if name in repeated else name for i, name in enumerate(shown)]
+    looks = Counter(unicodedata.normalize("NFC", name) for name in shown)
+    repeated = {name for name, count in looks.items() if count > 1}
+    return [
+        f"{name} (no. {i + 1})" if repeated and unicodedata.normalize("NFC", name) in repeated else name
+        for i, name in enumerate(shown)
+    ]
 
 
 def inert_cell(text: str) -> str:

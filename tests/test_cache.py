@@ -53,6 +53,18 @@ def test_without_a_home_nothing_is_kept_and_one_line_says_so(warned):
     assert data_directory() == Path("tensorflow_datasets")
 
 
+def test_a_folder_named_after_jax_was_imported_is_taken(tmp_path, monkeypatch):
+    """As in the quick start, which mounts a drive only then."""
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        console.start_jax()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch, warned):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

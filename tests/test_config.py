@@ -63,6 +63,7 @@ def test_overrides_go_before_the_file(tmp_path) -> None:
         ({"train.weight_decay": 0.1}, ["train.weight_decay", "adamw"]),
         ({"mitigation.tolerance": 0.1}, ["mitigation.tolerance", "loss_gap"]),
         ({"data.bins": (30, True)}, ["data.bins = True", "number"]),
+        ({"train": 3}, ["train = 3", "a section, as [train] in TOML"]),
         ({"data.bins": (float("inf"),)}, ["data.bins = inf", "finite"]),
     ],
 )

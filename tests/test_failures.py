@@ -11,10 +11,11 @@ import pytest
 
 from jaxprune.cli import main
 from jaxprune.cli.failures import describe
+from jaxprune.files import opened
 
 TRAINING = [
     "train", "--data.name", "synthetic", "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0",
-    "--model.hidden", "3", "--seeds", "1", "--train.epochs", "3", "--train.batch_size", "32",
+    "0.1", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "3", "--train.batch_size", "32",
     "--mitigation.methods", "none", "--checkpoint-seconds", "0",
 ]  # fmt: skip
 
@@ -80,6 +81,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_to_the_same_bits(tmp_path, 
         np.testing.assert_array_equal(found[name], array)
     names = [sorted(p.name for p in folder.glob("stages/*/*")) for folder in (out, tmp_path / "whole")]
     assert names[0] == names[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_that_is_full_when_a_file_is_closed_is_named() -> None:
+    with pytest.raises(OSError, match="No space left") as caught, opened(Path("/dev/full")) as file:
+        file.write(b"x")
+    assert caught.value.filename == "/dev/full"
 
 
 @pytest.mark.parametrize("command", [["configs"], ["datasets"]])

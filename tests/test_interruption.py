@@ -131,7 +131,7 @@ def test_a_training_that_is_terminated_saves_its_last_epoch_and_says_which(tmp_p
     out = tmp_path / "run"
     settings = [
         "--data.name", "synthetic", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "100000",
-        "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0",
+        "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0", "0.1",
     ]  # fmt: skip
     command = [sys.executable, "-m", "jaxprune", "train", "--out", str(out), "--checkpoint-seconds", "0.5", *settings]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -124,6 +124,8 @@ def test_the_command_line_shows_the_plan_and_makes_nothing(command, tmp_path, mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["to", "do"]
     assert any(line.startswith("to do  dense-") for line in lines)
-    assert lines[-2].endswith(f"stages in runs/synthetic/stages: 0 done, {len(lines) - 2} to do")
+    count = len(lines) - 2
+    stages = "1 stage" if count == 1 else f"{count} stages"
+    assert lines[-2] == f"{stages} in runs/synthetic/stages: 0 done, {count} to do"
     assert lines[-1] == "no estimate of the time: no such stage is done in this folder"
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]

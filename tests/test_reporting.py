@@ -283,6 +283,20 @@ def test_measures_that_disagree_are_both_in_the_headline() -> None:
     assert "town 1 most by loss" in first
 
 
+@pytest.mark.parametrize(
+    ("measure", "sentence"),
+    [("loss", "no group’s loss has risen; town 1 is worst off by accuracy"),
+     ("accuracy", "no group has lost accuracy; town 1 is worst off by loss")],
+)  # fmt: skip
+def test_nobody_is_called_worst_off_by_a_measure_that_hurts_nobody(measure, sentence) -> None:
+    made = results(harm=(0.1, 0.5))
+    key = ("none", 0.9, "test")
+    gained = made.tested[key].harm[measure]
+    harm = dict(made.tested[key].harm) | {measure: gained._replace(change=gained.change - 1)}
+    made = dataclasses.replace(made, tested=dict(made.tested) | {key: made.tested[key]._replace(harm=harm)})
+    assert sentence in findings.after_retraining(made)[0]
+
+
 def test_the_headline_is_the_largest_sparsity_at_which_every_network_works() -> None:
     made = results(harm=(0.1, 0.5), sparsities=(0.5, 0.7, 0.9))
     assert headline_sparsity(made) == 0.9

@@ -134,7 +134,7 @@ def test_an_address_that_cannot_be_reached_is_one_line_before_any_work(command, 
         "pip install gcsfs, or give a local folder\n"
     )
     assert main([command, "--out", "hdfs://bucket/run"]) == 2
-    assert "hdfs:// is not known" in capsys.readouterr().err
+    assert "error: hdfs://bucket/run: hdfs:// is not known" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,6 +68,7 @@ def test_factors_reach_the_data_set_by_name() -> None:
         ({"sizes": (3,)}, "data.sizes: 3"),
         ({"margins": (-1.0,)}, "data.margins: -1"),
         ({"noise": (0.5,)}, "data.noise: 0.5"),
+        ({"noise": (0.0, 0.0)}, "data.noise: 0.0 is given twice"),
     ],
 )
 def test_factors_out_of_range_are_refused(options, setting) -> None:

@@ -27,6 +27,7 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(text, shown) -> None:
 
 def test_names_that_would_look_the_same_stay_apart() -> None:
     assert shown_names(["a\n", "a\\n", "b", " "]) == ["a\\n (no. 1)", "a\\n (no. 2)", "b", "(no name)"]
+    assert shown_names(["Fe\u0301", "F\u00e9", "F"]) == ["Fe\u0301 (no. 1)", "F\u00e9 (no. 2)", "F"]
     long = shown_names(["x" * 300 + "a", "x" * 300 + "b", "x" * 150 + "1" + "x" * 150 + "a"], most=30)
     assert len(set(long)) == 3
     assert shortened("x" * 300 + "end", 10) == "xxxxxx…end"

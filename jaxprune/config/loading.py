@@ -185,6 +185,10 @@ def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> 
     if fault["type"] == "extra_forbidden":
         return unknown("setting", path, paths() | dict.fromkeys(SECTIONS, ""), where=where)
     got = fault["input"]
+    if fault["type"] == "model_type":
+        return UserError(
+            f"{where}: {path} = {shortened(repr(got), _LONGEST)}: it should be a section, as [{path}] in TOML"
+        )
     reason = fault["msg"][0].lower() + fault["msg"][1:]
     reason = reason.replace("input should be", "it should be").replace("a valid tuple", "a list of values")
     return UserError(f"{where}: {path} = {shortened(repr(got), _LONGEST)}: {reason}{_as_share(fault)}")

@@ -75,7 +75,7 @@ def synthetic(
     """Draws the examples of a `SyntheticDesign`, the same ones at every call.
 
     Raises:
-      UserError: A factor is out of range.
+      UserError: A factor is out of range, or has one value twice.
     """
     design = SyntheticDesign(tuple(sizes), tuple(margins), tuple(noise))
     for setting, values, fit, remedy in (
@@ -86,6 +86,8 @@ def synthetic(
         for value in values:
             if not fit(value):
                 raise UserError(f"{setting}: {value} is out of range; {remedy}")
+            if values.count(value) > 1:
+                raise UserError(f"{setting}: {value} is given twice; each value makes groups of its own: name it once")
     examples, features = sum(size for size, _, _ in design.cells), 2 * len(design.cells)
     check_fits("data.sizes", f"{examples:,} examples", 20 * examples * features, "give smaller groups")
     rng = np.random.Generator(np.random.PCG64(_SEED))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxprune import auditing
 from jaxprune.auditing import Outcomes
 from jaxprune.errors import TrainingDiverged
-from jaxprune.files import naming
+from jaxprune.files import naming, opened
 from jaxprune.pipeline.context import Context, reuse
 from jaxprune.pipeline.networks import (
     METHODS,
@@ -123,7 +123,7 @@ def _measure_split(
     with ExitStack() as stack:
 
         def column(folder: Path, leaf: str, dtype: np.dtype) -> _Columns:
-            file = stack.enter_context((folder / f"{split}-{leaf}.npy").open("wb"))
+            file = stack.enter_context(opened(folder / f"{split}-{leaf}.npy"))
             return _Columns(file, shape, dtype)
 
         losses = [column(folder, "loss", np.dtype(np.float32)) for folder in folders]

@@ -139,6 +139,10 @@ def after_retraining(results: Results) -> list[str]:
     at = f"Retrained with {percent(answer.sparsity)} pruned"
     if not accuracy.worst.hurt and not loss.worst.hurt:
         sentences = [f"{at}, no group is hurt."]
+    elif not accuracy.worst.hurt:
+        sentences = [f"{at}, no group has lost accuracy; {loss.worst.group} is worst off by loss ({nats})."]
+    elif not loss.worst.hurt:
+        sentences = [f"{at}, no group’s loss has risen; {accuracy.worst.group} is worst off by accuracy ({points})."]
     elif answer.agree:
         sentences = [f"{at}, {loss.worst.group} is worst off, by accuracy ({points}) and by loss ({nats})."]
     else:
