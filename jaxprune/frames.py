@@ -1,5 +1,6 @@
 """Rows as pandas tables, where pandas is installed."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ def to_frame(rows: Iterable[Mapping[str, Any]]) -> Any:
       UserError: pandas is not installed.
     """
     try:
-        import pandas
+        pandas = importlib.import_module("pandas")
     except ImportError:
         raise UserError("to_pandas needs pandas, which is not installed; run: pip install pandas") from None
     return pandas.DataFrame([dict(row) for row in rows])

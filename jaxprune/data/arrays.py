@@ -67,7 +67,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays = read_npz_file(path)
     for name in ("x", "y"):
         if name not in arrays:
-            raise UserError(f"data.name: {path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
+            raise UserError(f"data.name: {path} has no array {name!r}; it has {', '.join(sorted(arrays)) or 'none'}")
     x = arrays["x"]
     if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub":
         raise UserError(

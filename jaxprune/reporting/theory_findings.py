@@ -7,7 +7,7 @@ from jaxprune.reporting.findings import headline
 from jaxprune.reporting.numbers import listing, p_value, percent, plural
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.text import name_some
-from jaxprune.theory import PredictorTest, correlation_interval, permutation_test, rank_correlation
+from jaxprune.theory import PredictorTest, correlation_interval, permutation_test
 
 # Predictor -> what people read; each is large where harm is expected.
 PREDICTORS = {
@@ -64,12 +64,6 @@ def predictors(results: Results) -> dict[str, np.ndarray]:
         "smallness": -sizes,
     }
     return {name: np.broadcast_to(value, shape) for name, value in values.items()}
-
-
-def rank_correlations(results: Results) -> dict[str, np.ndarray]:
-    """Predictor -> [S, R] Spearman correlation over the groups with R(a) on the theory's split."""
-    observed = theory_of(results).observed
-    return {name: rank_correlation(values, observed) for name, values in predictors(results).items()}
 
 
 def why(results: Results) -> list[str]:
