@@ -48,7 +48,7 @@ REFUSED = (
     (("--prune.sparsities",), "at least 1"),
     (("--prune.sparsities", "1"), "less than 1"),
     (("--data.sizes", "1000000000000", "10"), "data.sizes"),
-    (("--data.sizes", "2000000000", "2000000000"), "data.sizes: 8,000,000,000 examples would take"),
+    (("--data.sizes", "2000000000", "1999999999"), "data.sizes: 7,999,999,998 examples would take"),
     (("--data.sizes", "9"), "at least 10"),
     (("--data.margins", "1e30"), "data.margins"),
     (("--data.noise", "1e30"), "data.noise"),

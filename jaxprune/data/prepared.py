@@ -145,7 +145,7 @@ def _strata(
 ) -> tuple[np.ndarray, ...]:
     """Codes [N] of the named columns, and of ages by the paper's bins: `data.bins` must not move the splits."""
     named = [codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)]
-    if AGE in columns and _is_number(features[AGE], values[AGE]):
+    if AGE in values and _is_number(features[AGE], values[AGE]) and not not_finite(values[AGE]):
         ages = number_column(AGE, values[AGE], ())
         named += [] if isinstance(ages, str) else [ages[0]]
     return tuple(named)
