@@ -6,6 +6,7 @@ Prints a table and writes benchmarks/results/main_job.json. Wall-clock seconds o
 for the last two, which take the minimum of three.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def timed(*arguments: str, cache: Path) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     out = record.out_file("main_job")
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)

@@ -6,6 +6,7 @@ Prints a table and writes benchmarks/results/training_step.json. Both sides alte
 minimum of nine epochs, compilation left out.
 """
 
+import argparse
 import time
 
 import jax
@@ -73,6 +74,7 @@ def methods(people, network, keys) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     out = record.out_file("training_step")
     people = data.load("adult")
     network = models.build("mlp", people.train.x[0], people.num_classes)
