@@ -20,6 +20,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def read_mark(path: Path) -> dict[str, Any]:
+    """What a mark says; nothing where it is missing, broken, or names files outside of its folder."""
+    values = read_json(path)
+    digests = values.get("digests")
+    good = isinstance(values.get("stage"), str) and isinstance(digests, dict) and all(map(_is_inside, digests))
+    return values if good else {}
+
+
+def _is_inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts and "\\" not in name
+
+
 def changed_files(place: Path, digests: Mapping[str, str]) -> list[str]:
     """The files of a folder that are missing or do not fit their digests."""
     return [name for name, digest in digests.items() if not _fits(place / name, digest)]
@@ -32,11 +44,11 @@ def restore_config(place: Path) -> str | None:
       A line that says so; None where nothing was done.
     """
     path = place / "config.toml"
-    stages = [stage for mark in (REPORT, THEORY) if (stage := read_json(place / mark).get("stage"))]
+    stages = [stage for mark in (REPORT, THEORY) if (stage := read_mark(place / mark).get("stage"))]
     roots = [folder for folder in (place, *list(place.parents)[:2]) if (folder / MARKER).exists()]
     if not stages or not roots:
         return None
-    source = roots[0] / "stages" / str(stages[0])
+    source = roots[0] / "stages" / Path(stages[0]).name
     digest = read_json(source / SEAL).get("config.toml", "")
     if _fits(path, digest) or not _fits(source / "config.toml", digest):
         return None

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from jaxprune.files import (
     whole_folder,
     write_atomically,
 )
+from jaxprune.published import read_mark
 
 
 def tree() -> dict:
@@ -222,3 +225,25 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path) -> None:
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"stage": "report-1", "digests": {"../outside.txt": "0"}},
+        {"stage": "report-1", "digests": {"/outside.txt": "0"}},
+        {"stage": "report-1", "digests": ["a"]},
+        {"stage": 3, "digests": {}},
+        ["report-1"],
+    ],
+)
+def test_a_mark_that_points_out_of_its_folder_or_is_broken_says_nothing(tmp_path, mark) -> None:
+    """Files that an earlier mark names are removed: never any outside of the folder."""
+    (tmp_path / "mark").write_text(json.dumps(mark))
+    assert read_mark(tmp_path / "mark") == {}
+
+
+def test_a_mark_says_what_was_published(tmp_path) -> None:
+    mark = {"grouping": "race", "stage": "report-1", "digests": {"figures/harm.svg": "0"}}
+    (tmp_path / "mark").write_text(json.dumps(mark))
+    assert read_mark(tmp_path / "mark") == mark

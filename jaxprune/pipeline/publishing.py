@@ -9,7 +9,7 @@ from jaxprune.files import SEAL, safe_name, write_atomically
 from jaxprune.groups import same_grouping
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.stage import Stage
-from jaxprune.published import REPORT, changed_files, read_json
+from jaxprune.published import REPORT, changed_files, read_json, read_mark
 from jaxprune.storage import files_in
 
 
@@ -71,7 +71,7 @@ def publish(
     files = {name: file for file in sealed if file != "stage.json" and (name := name_of(file)) is not None}
     digests = {name: sealed[file] for name, file in files.items()}
     now = {"grouping": context.experiment.dataset.group_by, "stage": stage.address, "digests": digests}
-    before, wrong = read_json(place / mark), changed_files(place, digests)
+    before, wrong = read_mark(place / mark), changed_files(place, digests)
     _tell_changes(context, place, [name for name in changed_files(place, before.get("digests", {})) if name in digests])
     if before != now:
         place.mkdir(parents=True, exist_ok=True)
@@ -106,6 +106,6 @@ def _grouping_at(folder: Path) -> str | None:
     for name, grouping in _TELLING.items():
         try:
             return grouping(read_json(folder / name))
-        except KeyError:
+        except (KeyError, TypeError):  # it is missing, or says something else
             continue
     return None
