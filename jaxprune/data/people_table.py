@@ -1,6 +1,5 @@
 """Rows of people from a table (CSV or Parquet) as inputs, labels and groups."""
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from jaxprune.data.splitting import TEST_SHARE, cells_of, stratified
 from jaxprune.data.table import Column, Table
 from jaxprune.data.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, image_columns, read_columns
 from jaxprune.errors import UserError, unknown
+from jaxprune.files import digest_of
 from jaxprune.groups import attributes_of
 
 _Cells = dict[str, list[Cell]]  # by column
@@ -24,7 +24,7 @@ _MISSING = ("category", "drop")
 
 
 def is_table_file(name: str) -> bool:
-    """Whether the name of a data set is that of a table of rows: CSV or Parquet, by its suffix."""
+    """Whether the name has the suffix of a CSV or Parquet file."""
     return Path(name).suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 
 
@@ -86,7 +86,7 @@ def read_people(
     return Table(
         x=x, labels={label: labels}, attributes=attributes, stratify=strata, standardise=standardise,
         split=_split(cells, split_column, [labels[0], *strata], where), unused=unused, imputed=True,
-        provenance=f"{path.name}, SHA-256 {_digest(path)}: {told}", notes=tuple(notes),
+        provenance=f"{path.name}, SHA-256 {digest_of(path)}: {told}", notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _read(
 
 
 def _kept_rows(cells: _Cells, label: str, whole: set[str], where: str) -> tuple[list[int], list[str]]:
-    """The rows that have a label and a value in each of some columns; and what was left out."""
+    """The rows without missing values in some columns, and notes on others."""
     count, notes = len(cells[label]), []
     lacking = np.array([is_missing(cell) for cell in cells[label]])
     if lacking.any():
@@ -167,7 +167,7 @@ def _input_notes(
 
 
 def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [N, F], and which of them are standardised: numbers first, then what is missing, then kinds."""
+    """Inputs [N, F], and which of them are to be standardised."""
     values = [column.values for column in columns if isinstance(column, Numbers)]
     absent = [np.isnan(column) for column in values if np.isnan(column).any()]
     one_hot = [np.eye(len(c.names), dtype=np.float32)[c.codes] for c in columns if isinstance(c, Kinds)]
@@ -209,8 +209,3 @@ def _split(cells: _Cells, column: str, strata: Sequence[np.ndarray], where: str)
     if column:
         return read_split(cells[column], column, where)
     return np.where(stratified(cells_of(strata), TEST_SHARE), SPLIT_CODES["test"], SPLIT_CODES["train"])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,7 @@ def part_once(
             return dict(arrays)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         context.progress.say(f"warning: {path} is truncated or altered; it is computed anew")
     arrays: dict[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
     content = io.BytesIO()

@@ -1,6 +1,5 @@
 """A folder of images and a table that says what each of them shows."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from jaxprune.data.folders.matching import match_rows
 from jaxprune.data.folders.tables import read_columns, to_attribute
 from jaxprune.data.split_column import SPLIT_NAMES, read_split
 from jaxprune.errors import UserError, unknown
+from jaxprune.files import digest_of
 
 _USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
 
@@ -62,7 +62,7 @@ def collect_labelled(
         paths=paths,
         attributes=attributes,
         split=None if splits is None else _split(cells[splits], splits, where),
-        description=f"Images of {source} {table.name} (SHA-256 {_digest(table)}).",
+        description=f"Images of {source} {table.name} (SHA-256 {digest_of(table)}).",
         left_out=left_out,
         warnings=none_notes((column, cells[column]) for column, attribute in attributes.items() if attribute.names)
         + twin_notes((column, attribute.names) for column, attribute in attributes.items()),
@@ -84,11 +84,6 @@ def _unpacked(table: Path, column: str, directory: Path | None, scratch: Path) -
         paths.append(scratch / f"{row:07}{suffix if suffix in SUFFIXES else ''}")
         paths[-1].write_bytes(content)
     return paths
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _image_column(cells: Sequence[str], inside: Sequence[str], asked: str | None, where: str) -> str:

@@ -1,6 +1,5 @@
 """The images of an npz file as a folder of images, to be built like any other."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
 from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.split_column import SPLIT_NAMES
 from jaxprune.errors import UserError
+from jaxprune.files import digest_of
 
 
 def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
@@ -52,7 +52,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         attributes=attributes,
         split=None if split is None else [SPLIT_NAMES[code] for code in split.astype(int)],
         warnings=split_notes(arrays, path) + twin_notes((name, found.names) for name, found in attributes.items()),
-        description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {_digest(path)})",
+        description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {digest_of(path)})",
     )
 
 
@@ -80,8 +80,3 @@ def _written(x: np.ndarray, folder: Path) -> list[Path]:
     for path, image in zip(paths, x, strict=True):
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, compress_level=1)
     return paths
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
