@@ -1,4 +1,4 @@
-"""The program: signals first, so that one that arrives while modules load ends it in one line, too."""
+"""The program; signals are handled before other modules load."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def program() -> NoReturn:
 
 
 def _open_missing_streams() -> None:
-    """Open what a shell closed (as `>&-`), or the next file that is opened would take the place of stdout."""
+    """Open standard streams that the shell closed (as `>&-`)."""
     with suppress(OSError):
         while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass

@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 class Exposed(Exception):
-    """Somebody else could have written a file or a folder; the text says which, and what to do."""
+    """Another user could have written a file or a folder."""
 
 
 def cache_folder(name: str) -> Path | None:
@@ -46,7 +46,7 @@ def cache_folder(name: str) -> Path | None:
 
 
 def check_owner(path: Path) -> None:
-    """Raise if another user could have put a file or a folder there, or could write it.
+    """Raise if another user could have written a file or folder.
 
     Raises:
       Exposed: One could.

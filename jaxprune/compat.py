@@ -1,4 +1,4 @@
-"""What differs between the supported versions of jax and flax, from jax 0.7.2 and flax 0.11.2 on."""
+"""Differences between the supported versions of jax and flax."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def evaluate_now(function: Any, *args: Any) -> Any:
 
 
 def _module_dict() -> Callable[[Mapping[str, Any]], Any]:
-    """The class of flax for modules by name, or one like it, with the same paths of parameters."""
+    """`flax.nnx.Dict`, or an equivalent with the same parameter paths."""
     from flax import nnx  # here: what needs no networks of flax does not import it
 
     if hasattr(nnx, "Dict"):

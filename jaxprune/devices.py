@@ -65,7 +65,7 @@ def describe_devices() -> str:
 
 
 def _reason(platform: str) -> str:
-    """Why JAX does not use a platform, in its own words; empty where it does not say."""
+    """JAX's own reason for not using a platform; empty if unknown."""
     try:
         jax.devices(platform)
     except RuntimeError as error:

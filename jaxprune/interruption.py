@@ -39,7 +39,7 @@ class _State:
 
 
 def listen() -> None:
-    """Take the signals that end a process, those that it was started to ignore excepted. For the command line only."""
+    """Handle the signals that end a process; for the command line only."""
     _State.listening = True
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -63,14 +63,14 @@ def listen() -> None:
 
 
 def ignore() -> None:
-    """Ignore the signals from now on: the work is done, and the process is about to end."""
+    """Ignore the signals from now on: the process is about to end."""
     for number in _SIGNALS if _State.listening else ():
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """A section that a signal does not interrupt: it is raised at the end of it. Short, such as saving a checkpoint."""
+    """A section at whose end, not within which, a signal is raised."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -84,7 +84,7 @@ def shielded() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise if a signal has arrived, also where an earlier raise of it was caught by somebody else."""
+    """Raise if a signal has arrived, also if it was swallowed before."""
     if _State.number is not None and not _State.shields:
         _State.raised = True
         raise Interrupted(_State.number)
@@ -111,7 +111,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(reader: socket.socket, writer: socket.socket) -> None:
-    """End the process at a second signal, also while the main thread is in a compiled program."""
+    """End the process at a second signal, also in compiled code."""
     first = None
     while arrived := reader.recv(16):
         now = time.monotonic()

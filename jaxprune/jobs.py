@@ -73,7 +73,7 @@ def run(
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
     **changes: Any,
 ) -> "RunResult":
-    """Runs an experiment in this process, as `jaxprune run` does; what is done already is not done again.
+    """Runs an experiment in this process, as `jaxprune run` does.
 
     For example, `jaxprune.run("adult", seeds=2, train={"epochs": 3}, out="runs/adult")`. The devices that this process
     uses are used, and compiled programs are kept on disk.
@@ -169,7 +169,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as TOML would give it: numpy's numbers and arrays as Python's, a path as text."""
+    """A value as TOML would give it, without numpy types and paths."""
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):

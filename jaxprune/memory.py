@@ -11,7 +11,7 @@ _GROUP = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
 def available_bytes() -> int | None:
-    """Memory that programs can still have on this machine; None where the system does not tell."""
+    """Free memory of this machine in bytes; None if unknown."""
     found = []
     with contextlib.suppress(OSError, ValueError, KeyError):
         fields = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""The files that readers find at the top of a run, and the marks that say what they were."""
+"""The published files of a run, and the marks that record them."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_mark(path: Path) -> dict[str, Any]:
-    """What a mark says; nothing where it is missing, broken, or names files outside of its folder."""
+    """What a mark says; empty if it is missing, broken or unsafe."""
     values = read_json(path)
     digests = values.get("digests")
     good = isinstance(values.get("stage"), str) and isinstance(digests, dict) and all(map(_is_inside, digests))
@@ -38,7 +38,7 @@ def changed_files(place: Path, digests: Mapping[str, str]) -> list[str]:
 
 
 def restore_config(place: Path) -> str | None:
-    """Write the config at the top of a run anew if it is not what the run wrote.
+    """Restore the config at the top of a run if changed.
 
     Returns:
       A line that says so; None where nothing was done.

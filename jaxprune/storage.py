@@ -13,7 +13,7 @@ _NEEDED = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # what reads and writes 
 
 
 def to_path(text: str | Path) -> Path:
-    """A path: `~` is the home folder, and an address such as gs://bucket/folder is a path of an object store.
+    """A local path, or one of an object store such as gs://bucket.
 
     Raises:
       UserError: The scheme of an address is not known.
@@ -49,7 +49,7 @@ def scheme_of(path: str | Path) -> str:
 
 
 def local(text: str, what: str) -> str:
-    """A path of this machine with `~` replaced by the home folder, for what cannot be read from an object store.
+    """A local path with `~` expanded; addresses of object stores are refused.
 
     Args:
       text: The path, or a name that is none.

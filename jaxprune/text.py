@@ -1,4 +1,4 @@
-"""Names from outside as texts that are safe to show, to store and to use for files."""
+"""Makes names from outside safe to show and store."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return the text, or its beginning and end around an ellipsis, in at most `most` characters."""
+    """Shorten a text to at most `most` characters, in its middle."""
     if len(text) <= most:
         return text
     end = (most - 1) // 3
@@ -43,7 +43,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def name_some(names: Sequence[str], most: int = 10, *, separator: str = ", ") -> str:
-    """List names, such as "a, b and 5 more": each shortened, and of many the first ones."""
+    """List the first names, such as "a, b and 5 more"."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{separator.join(shortened(name, 80) for name in names[:most])}{more}"
 
@@ -71,7 +71,7 @@ def shown_names(names: Sequence[str], most: int | None = None) -> list[str]:
 
 
 def inert_cell(text: str) -> str:
-    """Return the text of a CSV cell so that no spreadsheet takes it for a formula.
+    """Escape a CSV cell that a spreadsheet would take for a formula.
 
     A text that begins with =, +, -, @, a tab or a carriage return, and is no number, gets an apostrophe before it.
     """
@@ -80,7 +80,7 @@ def inert_cell(text: str) -> str:
 
 
 def path_fault(text: str) -> str:
-    """What is wrong with the name of a file or folder that no file system could hold; empty if nothing is."""
+    """What is wrong with a path that no file system could hold."""
     if "\0" in text:
         return "a name of a file has no NUL character"
     try:

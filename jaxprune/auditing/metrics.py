@@ -45,7 +45,7 @@ class GroupMetrics(NamedTuple):
         return jnp.nanargmin(self.accuracy, -1)
 
     def named(self, group_names: Sequence[str]) -> "GroupMetrics":
-        """The same metrics, which show the names of the groups; what JAX makes of them does not.
+        """The same metrics with the names of the groups, for display.
 
         Args:
           group_names: The G names.
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
-    """The sums that `metrics_of` makes metrics of, so that parts of a split can be added up.
+    """The sums behind `metrics_of`; those of parts of a split add up.
 
     Args:
       found: Of the N examples.
@@ -125,7 +125,7 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
-    """The metrics behind `evaluation_sums` [..., G, 3], of one part of a split or added up over all."""
+    """The metrics of `evaluation_sums` [..., G, 3], added up over parts."""
     size, total_loss, right = jnp.moveaxis(jnp.asarray(sums), -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     everyone = jnp.sum(size, -1)

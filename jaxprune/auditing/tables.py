@@ -14,7 +14,7 @@ _MOST = 20  # groups in a text
 
 
 def metrics_text(metrics: "GroupMetrics", group_names: Sequence[str] = ()) -> str:
-    """Write metrics as a small table, a line for each group; means over replicas where there are several.
+    """Write metrics as a small table, averaged over replicas.
 
     Args:
       metrics: Leaves [..., G] and [...].

@@ -25,7 +25,7 @@ def show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def template(settings: config.Settings) -> str:
-    """Write settings as TOML with a comment for each; those that have no value are commented out."""
+    """Write settings as TOML with a comment for each."""
     values, blocks = settings.model_dump(mode="json"), []
     for section in ("", *config.SECTIONS):
         model = config.SECTIONS[section] if section else config.Settings

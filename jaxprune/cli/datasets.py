@@ -1,4 +1,4 @@
-"""`jaxprune datasets`: the list of data sets, the counts of one, and the building of one."""
+"""`jaxprune datasets`: list, show and prepare data sets."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def list_sets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Show the counts of a data set, and draw its sheet if that is asked for."""
+    """Show the counts of a data set, and draw its sheet."""
     settings = config.load(None, overrides_of(options) | {"data.name": _name(options, "show")})
     from jaxprune import console
     from jaxprune.pipeline.experiment import load_data

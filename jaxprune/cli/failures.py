@@ -15,7 +15,7 @@ _STORES = {"aiohttp", "adlfs", "azure", "botocore", "fsspec", "gcsfs", "google",
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """The line that says what ended a command, and the exit code; None for what is a fault of jaxprune."""
+    """The message and exit code for an error; None for a bug."""
     if isinstance(error, KeyboardInterrupt):
         return interruption.describe(error)
     arrived = interruption.arrived()

@@ -1,4 +1,4 @@
-"""Settings as flags: which a command takes, which its short help shows, and what was given."""
+"""Settings as flags: which a command takes, shows, and was given."""
 
 import argparse
 import re
@@ -42,13 +42,13 @@ def taken(command: str) -> list[str]:
 
 
 def shown(command: str) -> list[str]:
-    """The paths of those that its short help shows: all of them where they are few."""
+    """The paths of the settings that the short help shows."""
     paths = taken(command)
     return [path for path in paths if path in COMMON] if len(paths) > len(COMMON) else paths
 
 
 def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: bool) -> None:
-    """Add a flag for every setting that a command takes, a group of flags for every section.
+    """Add a flag for every setting that a command takes.
 
     Args:
       parser: Of the command.
@@ -135,7 +135,7 @@ def _metavar(annotation: Any) -> str:
 
 
 def _number(text: str, kind: str) -> Any:
-    """The number that a text is, where the setting takes one; the text itself otherwise, for the checks to refuse."""
+    """Parse a number; return the text itself if it is none."""
     if "bool" in kind:
         return {"true": True, "false": False}.get(text.lower(), text)
     if not _PLAIN.fullmatch(text):  # int() and float() also take other scripts' digits, spaces and underscores

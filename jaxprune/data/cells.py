@@ -46,7 +46,7 @@ def _number_reader(texts: Sequence[str]) -> Callable[[str], int | float] | None:
 
 
 def says_nothing(cell: str) -> bool:
-    """Whether a text stands for a missing value: empty, NA, N/A, NaN, null, None or a question mark."""
+    """Whether a text stands for a missing value, such as NA."""
     return cell.strip().lower() in _NOTHING
 
 
@@ -76,7 +76,7 @@ def natural(text: str) -> list[str | int]:
 
 
 def none_notes(columns: Iterable[tuple[str, Sequence[Cell]]]) -> list[str]:
-    """A sentence for each column of kinds of which some cells say none, which may be a kind.
+    """A warning for each column where "none" may be a category.
 
     Args:
       columns: The name of each column of kinds, and its cells.
@@ -90,12 +90,12 @@ def none_notes(columns: Iterable[tuple[str, Sequence[Cell]]]) -> list[str]:
 
 
 def no_number(names: Iterable[str]) -> str | None:
-    """The first of some names that is not a number, or None where all are or say nothing."""
+    """The first name that is not a number, or None."""
     return next((name for name in names if name != MISSING and not _DECIMAL.fullmatch(name)), None)
 
 
 def twin_notes(columns: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
-    """A sentence for each column of which kinds differ in case, spaces or invisible characters alone.
+    """A warning for each column with names that look alike.
 
     Args:
       columns: The name of each column and the names of its kinds.
@@ -116,7 +116,7 @@ def twin_notes(columns: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
 
 
 def _skeleton(name: str) -> str:
-    """What is left of a name without case, spaces, invisible characters and the choice of Unicode form."""
+    """A name without case, spaces and invisible characters, in one Unicode form."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc", "Zs", "Zl", "Zp"))
 

@@ -48,7 +48,7 @@ def read_npz_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raise for members that are no arrays, are there twice, or together do not fit in memory."""
+    """Raise for members that are no arrays, repeated, or too large."""
     names = [member.filename for member in members]
     for member in members:
         name = member.filename

@@ -36,7 +36,7 @@ class Numbers:
 
     @property
     def few(self) -> np.ndarray | None:
-        """[N] codes of the values, missing ones among them; None where there are more than 20 kinds."""
+        """[N] codes of the values; None for more than 20 distinct values."""
         kinds, codes = np.unique(self.values, return_inverse=True)
         return codes.reshape(-1) if len(kinds) <= FEW else None
 
@@ -60,7 +60,7 @@ class Kinds:
 
 
 def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
-    """Read a column as numbers, if all cells that say something are numbers, or else as kinds.
+    """Read a column as numbers where possible, else as categories.
 
     Args:
       name: What it is called.

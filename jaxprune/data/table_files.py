@@ -15,7 +15,7 @@ CSV_SUFFIXES, PARQUET_SUFFIXES = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 
 
 def read_columns(path: Path, where: str) -> dict[str, list[Cell]]:
-    """Read the named columns of a table, as many cells in each as the table has rows.
+    """Read the columns of a table.
 
     In CSV, a column whose cells are numbers is one of numbers (`cells.read_cells`); the delimiter (comma, semicolon or
     tab) is that of the first line. Columns of images (`image_columns`) are left out.
@@ -53,7 +53,7 @@ def image_columns(path: Path, where: str) -> list[str]:
 
 
 def read_images(path: Path, column: str, where: str) -> Iterator[tuple[bytes | None, str | None]]:
-    """Yield the bytes and the path of each image in such a column, with few in memory at a time.
+    """Yield the bytes and path of each image in a column.
 
     Raises:
       UserError: The file is damaged.
@@ -139,7 +139,7 @@ def _images_of(schema: Any) -> list[str]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
-    """Column -> the names of its codes, where Hugging Face's datasets wrote them into the file."""
+    """Column -> class names, as Hugging Face's datasets store them."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}

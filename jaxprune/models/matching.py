@@ -1,4 +1,4 @@
-"""The entries of one network among all that a file holds: under a prefix, in one of several copies, or masked."""
+"""Finds the entries of a network in a checkpoint, whatever their prefix."""
 
 import re
 from bisect import bisect_left
@@ -25,7 +25,7 @@ _LAST = "\U0010ffff"
 def network_entries(
     entries: StateDict, expected: Mapping[str, tuple[int, ...]], *, new_head: bool, where: str
 ) -> tuple[str, StateDict]:
-    """The entries of a network, under its own names, and masked where masks are stored beside them.
+    """The entries of a network under its own names, with masks applied.
 
     Args:
       entries: Name -> array.

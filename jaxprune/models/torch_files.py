@@ -1,4 +1,4 @@
-"""The files of torch.save in both forms, read within bounds that the size of the file sets.
+"""Reads files of torch.save in both formats, within bounds.
 
 The newer form is a zip file of a pickle and of one member for each storage, not compressed; the form before PyTorch 1.6
 is a sequence of pickles, after which the storages follow. A tensor is a view of a storage. A file may come from a
@@ -63,7 +63,7 @@ def read_torch_file(path: Path) -> Any:
 
 
 def calls_in(content: Any) -> str:
-    """What the outermost objects of a content that holds no tensors would have called, for a message."""
+    """Names of what unpickling would have called, for an error message."""
     outermost = [content]
     if isinstance(content, Object):
         outermost += [value for _, value in content.pairs]
@@ -77,7 +77,7 @@ def calls_in(content: Any) -> str:
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more is read at a time than it holds, and at first no more than a directory takes."""
+    """A file that limits how much is read at a time."""
 
     def __init__(self, file: BinaryIO, size: int):
         self.file, self.size, self.most = file, size, MAX_DIRECTORY
@@ -110,13 +110,13 @@ class _Bounded(io.RawIOBase):
 
 @dataclass(eq=False)
 class _Storage:
-    """The numbers of a storage; those of the older form are filled in later, in place."""
+    """The numbers of a storage; the older format fills them in later."""
 
     array: np.ndarray
 
 
 class _Tensors:
-    """Makes arrays of what the pickle says about tensors, as many as the file can hold."""
+    """Makes arrays from the tensors that a pickle describes."""
 
     def __init__(self, size: int):
         self.left = _VIEWS * size + _SPARE
@@ -187,7 +187,7 @@ def _ordered_dict(items: Any = ()) -> Object:
 
 
 def _storage_id(pid: Any) -> tuple[np.dtype, str, int, Any]:
-    """The type, the key and the length of a storage, and which part of it a view is."""
+    """Type, key and length of a storage, and the part viewed."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise ValueError("a persistent id is none of a storage")
     _, kind, key, _, length, *view = pid

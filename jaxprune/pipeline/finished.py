@@ -1,4 +1,4 @@
-"""What a run and a comparison return: short in a terminal, a card in a notebook."""
+"""What a run and a comparison return, with short displays."""
 
 import csv
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class RunResult:
         return page if page is not None and page.suffix == ".html" else None
 
     def report(self, height: int = 700) -> InlinePage:
-        """The page, which a notebook shows inline where it is the last value of a cell.
+        """The page, which a notebook shows inline.
 
         Args:
           height: Pixels of the frame that it is shown in.
@@ -75,7 +75,7 @@ class RunResult:
             return {"theory": to_frame(map(_numbers, csv.DictReader(file)))}
 
     def metrics(self, model: str = "pruned", sparsity: float | None = None, split: str | None = None) -> GroupMetrics:
-        """The metrics of one kind of network, leaves [R, G] and [R], with the names of the groups.
+        """Metrics of one model, leaves [R, G] and [R], with group names.
 
         Args:
           model: Such as "dense", "pruned" or "fair_both".
@@ -113,14 +113,14 @@ class RunResult:
 
 
 class ComparisonResult(NamedTuple):
-    """What a comparison made: the folder of its report, what it found, and the seconds it took."""
+    """What a comparison made: its folder, its results, its duration."""
 
     out: Path
     comparison: Comparison
     seconds: float
 
     def report(self, height: int = 700) -> InlinePage:
-        """The page, which a notebook shows inline where it is the last value of a cell.
+        """The page, which a notebook shows inline.
 
         Args:
           height: Pixels of the frame that it is shown in.

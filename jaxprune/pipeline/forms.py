@@ -1,4 +1,4 @@
-"""The form that the convolutions of a network take here, which its address holds: bits differ between forms."""
+"""Which convolution a network uses here: part of its stage's address."""
 
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ _has_windows: WeakKeyDictionary[Experiment, bool] = WeakKeyDictionary()
 
 
 def form_of(experiment: Experiment) -> dict[str, str]:
-    """What the address of a network says of how it is computed: by the convolution in C++, if it has any."""
+    """What a stage's address says of the convolution in use."""
     if experiment not in _has_windows:
         assert experiment.network.init is not None
         params, _ = jax.eval_shape(experiment.network.init, jax.random.key(0))
@@ -23,7 +23,7 @@ def form_of(experiment: Experiment) -> dict[str, str]:
 
 
 def say_other_form(context: Context, stage: Stage) -> None:
-    """Say that the networks of a stage lie there, made by another convolution, whose last bits differ."""
+    """Say that the same networks exist, made with another convolution."""
     settings = dict(stage.settings)
     now, before = ("with", "without") if settings.pop(_KEY, None) else ("without", "with")
     other = Stage(stage.name, settings if now == "with" else {**settings, _KEY: _NATIVE}, stage.parents)

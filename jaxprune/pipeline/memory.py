@@ -1,4 +1,4 @@
-"""What a run would need at least, so that one that can never fit is refused before any work."""
+"""Refuses runs that can never fit into memory, before any work."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The stages of a job before it runs: which are done, and how long the others may take."""
+"""The plan of a job: stages done, stages to do, estimated time."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def _planned(context: Context, finals: Iterable[Stage]) -> list[Planned]:
 
 
 def _needed(stage: Stage, workspace: Workspace) -> Iterator[Stage]:
-    """A stage after those that it rests on; of one that is done, nothing else is needed."""
+    """A stage after its missing parents."""
     if not workspace.done(stage):
         for parent in stage.parents:
             yield from _needed(parent, workspace)
@@ -111,7 +111,7 @@ def _work(settings: Mapping[str, Any], parents: int) -> int:
 
 
 def _durations(workspace: Workspace) -> dict[str, list[tuple[float, float]]]:
-    """Kind of stage -> work of each that is done, and its seconds without those of stages made on its way."""
+    """Kind of stage -> work and own seconds of each finished one."""
     spans: dict[Path, tuple[float, float]] = {}
     for folder in sorted((workspace.root / "stages").glob("*")):
         try:

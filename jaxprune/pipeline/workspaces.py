@@ -1,4 +1,4 @@
-"""The output folder of a run: taken by one run at a time, and rid of what a run that was killed left."""
+"""The output folder of a run: locked, and cleared of left-overs."""
 
 import tempfile
 import warnings

@@ -1,4 +1,4 @@
-"""Progress of long work, shown where it is watched: a terminal, a log or a notebook."""
+"""Progress of long work in a terminal, a log or a notebook."""
 
 from jaxprune.progress.display import MODES, Display
 from jaxprune.progress.notebook import notebook_shell

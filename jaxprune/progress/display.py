@@ -1,4 +1,4 @@
-"""What the pipeline tells of its work, handed to a screen, with a clock that goes on."""
+"""Passes the pipeline's progress to a screen, and keeps time."""
 
 import os
 import threading
@@ -61,7 +61,7 @@ class Display:
                 self.screen.end()
 
     def start(self, description: str, total: int) -> None:
-        """A piece of work begins; one that has begun before it goes on when this one has ended."""
+        """A piece of work begins, possibly within another one."""
         with self.lock:
             self.pieces.append(Piece(description, total, self.now()))
             self._show()

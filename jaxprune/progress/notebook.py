@@ -7,7 +7,7 @@ from typing import Any
 
 
 def notebook_shell() -> Any | None:
-    """Return the IPython shell of a notebook's kernel; None in a terminal and in plain Python."""
+    """Return the IPython shell of a notebook's kernel, or None."""
     ipython = sys.modules.get("IPython")  # a notebook's kernel has imported it
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if hasattr(shell, "kernel") else None

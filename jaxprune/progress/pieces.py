@@ -1,4 +1,4 @@
-"""A piece of work: how far it is, how long it has taken, and how long it will take."""
+"""A piece of work: its progress, elapsed time and time left."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Piece:
         return left if left > 0 else None
 
     def time(self, now: float) -> str:
-        """Say how long it has taken, and how long it will take by estimate: "0:00:31, about 1:10 left"."""
+        """Elapsed and estimated time: "0:00:31, about 1:10 left"."""
         left = self.seconds_left(now)
         return clock(now - self.begun) + (f", about {short_clock(left)} left" if left is not None else "")
 

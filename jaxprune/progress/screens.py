@@ -1,4 +1,4 @@
-"""Where progress is shown: bars in a terminal, lines in a file or a pipe, one block in a notebook."""
+"""Where progress is shown: bars, lines, or a block in a notebook."""
 
 import html
 import time
@@ -60,7 +60,7 @@ class Lines:
         self.begun = self.printed = self.now()
 
     def show(self, piece: Piece | None) -> None:
-        """Print nothing yet: a line when it has ended, or when time has passed, is enough."""
+        """Print nothing yet."""
 
     def tick(self, piece: Piece | None) -> None:
         """Print where the work is, if nothing was printed for some seconds."""
@@ -127,7 +127,7 @@ class Bars:
 
 
 class _Column(ProgressColumn):
-    """A column of text about a piece of work, on one line; it may be cut in a narrow terminal if `shrink`."""
+    """A column of text about a piece of work, on one line."""
 
     def __init__(self, text: Callable[[Piece], str], style: str = "", shrink: bool = False):
         self.text, self.style = text, style

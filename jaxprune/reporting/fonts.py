@@ -21,7 +21,7 @@ _UNDRAWN = "\u200c\u200d\ufe0e\ufe0f"  # joiners and variants of the character b
 
 @cache
 def families() -> tuple[str, ...]:
-    """The font families for figures, in the order in which they are asked for a letter."""
+    """The font families for figures, in order of preference."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return ("sans-serif", *(name for name in _FURTHER if name in installed))
 
@@ -36,7 +36,7 @@ def missing_letters(texts: Iterable[str]) -> str:
 
 
 def font_file(text: str, *, bold: bool = False) -> str:
-    """The file of a font that has the letters of a text, or as many of them as there are."""
+    """The file of the font that has most letters of a text."""
     best = min((_FIRST, *families()[1:]), key=lambda family: sum(ord(c) not in _letters(family) for c in text))
     weight = "bold" if bold else "normal"
     return font_manager.findfont(font_manager.FontProperties(family=[best], weight=weight))

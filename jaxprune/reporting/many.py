@@ -1,4 +1,4 @@
-"""The form that figures and tables take where there are many groups: the worst and the best of them."""
+"""Figures and tables of many groups: the worst and the best."""
 
 import numpy as np
 
@@ -17,12 +17,12 @@ def is_many(results: Results) -> bool:
 
 
 def order_of_groups(results: Results) -> list[int]:
-    """The order of the groups in tables: as they are, or, of many, the one hurt most by loss first."""
+    """The order of the groups in tables; many are sorted by harm."""
     return _by_harm(results)[0].tolist() if is_many(results) else list(range(len(results.group_names)))
 
 
 def groups_to_draw(results: Results) -> np.ndarray:
-    """The groups that get a row in a figure: all, or, of many, the ten hurt most and the ten hurt least by loss."""
+    """The groups in a figure: all, or the ten at each end."""
     if not is_many(results):
         return np.arange(len(results.group_names))
     order, known = _by_harm(results)
@@ -30,7 +30,7 @@ def groups_to_draw(results: Results) -> np.ndarray:
 
 
 def beyond_ends(place: int, count: int) -> bool:
-    """Whether a row of a sorted table is neither among its first nor among its last ones, of a table with many."""
+    """Whether a row of a long sorted table is in its middle."""
     return count > MOST_GROUPS and _OF_EACH <= place < count - _OF_EACH
 
 

@@ -1,4 +1,4 @@
-"""Results with names that are fit to be shown; files of numbers keep the exact ones."""
+"""Results with printable names; files of numbers keep the exact ones."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -42,6 +42,6 @@ def _of_further(found: Audited, most: int | None) -> Audited:
 
 
 def drawn(results: T) -> T:
-    """Shorten long names for figures; a name with an underscore first would be left out of legends."""
+    """Shorten names for figures."""
     short = shown(results, most=LONGEST_DRAWN)
     return replace(short, group_names=[f" {name}" if name.startswith("_") else name for name in short.group_names])

@@ -26,7 +26,7 @@ class Points(NamedTuple):
 
 
 def path_points(nodes: int, segments: int, dtype: np.dtype, *, part: int = 0, parts: int = 1) -> Points:
-    """Points of Gauss and Legendre on equal segments of one of equal parts of [0, 1].
+    """Gauss-Legendre points on the segments of one part of [0, 1].
 
     Args:
       nodes: Points in each segment.
@@ -54,7 +54,7 @@ def refined(
     tolerance: float,
     most_parts: int = MOST_PARTS,
 ) -> PyTree:
-    """An integral in twice as many parts again and again, until it meets what it should be, or the limit.
+    """Doubles the parts of an integral until it is exact enough.
 
     Args:
       integrate: The integral over the given points, an `Attribution` with any leading axes.
@@ -77,6 +77,6 @@ def refined(
 
 
 def _is_far(observed: Array, error: Array, tolerance: float) -> bool:
-    """Whether a group's error is above the tolerance; no segments help where a loss is not finite."""
+    """Whether a group's finite error is above the tolerance."""
     observed, error = jax.device_get((observed, error))
     return bool(np.any(np.abs(error) > np.maximum(tolerance * np.abs(observed), LEAST_ERROR), where=np.isfinite(error)))

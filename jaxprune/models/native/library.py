@@ -1,4 +1,4 @@
-"""The shared library of the convolution in C++: built, kept with its digest, and checked before it is loaded."""
+"""Builds, caches, verifies and loads the C++ convolution library."""
 
 import ctypes
 import hashlib
@@ -60,7 +60,7 @@ def load(symbols: tuple[str, ...]) -> ctypes.CDLL:
 
 
 def built(folder: Path) -> Path:
-    """The shared library in a folder, built if it is not there for this source, compiler, processor and jaxlib.
+    """The shared library in a folder, built if it is not there.
 
     The name of the file ends with the digest of its content: one that is damaged is removed and built again.
 
@@ -117,7 +117,7 @@ def _compiler() -> str:
 
 
 def _target(compiler: str) -> tuple[tuple[str, ...], bytes]:
-    """The flags for this processor, and the macros by which the compiler says what it builds for."""
+    """The flags for this processor, and the compiler's predefined macros."""
     for target in TARGETS:
         try:
             return target, _run(ASK_SECONDS, compiler, *target, "-dM", "-E", "-x", "c++", os.devnull)
@@ -127,7 +127,7 @@ def _target(compiler: str) -> tuple[tuple[str, ...], bytes]:
 
 
 def _run(seconds: float, *command: str) -> bytes:
-    """What a command prints; it and all that it has started are killed when the time is over."""
+    """What a command prints; its process group is killed at the timeout."""
     quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         try:
