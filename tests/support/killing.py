@@ -1,4 +1,6 @@
-"""Runs that are killed at changes of the file system, and run again: `python tests/killing.py FOLDER COPIES KILLS`.
+"""Kill runs at changes of the file system, and run them again.
+
+Usage: `python tests/support/killing.py FOLDER COPIES KILLS`.
 
 A process that has imported everything forks one child for each run, which saves its imports. A hook of the interpreter
 counts renames, removals, new folders and files opened to be written.

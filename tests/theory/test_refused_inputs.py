@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_theory_statements import known, linear, linear_weights, mlp, mlp_weights, people
+from test_statements import known, linear, linear_weights, mlp, mlp_weights, people
 
 from jaxprune import theory
 from jaxprune.errors import UserError

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import SUPPORT
 from safetensors.numpy import save_file
 from torch_format import MAGIC, Call, Name, Raw, code, dump, older_form, storage, tensor, write_torch, zip_form
 
@@ -218,7 +219,7 @@ def test_a_storage_that_is_part_of_another_one_is_read_there(tmp_path):
 
 def test_mutated_files_are_read_or_refused():
     """A million are tried by hand: CONTRIBUTING.md says how."""
-    script = Path(__file__).parent / "fuzz_weights.py"
+    script = SUPPORT / "fuzz_weights.py"
     done = subprocess.run(
         [sys.executable, str(script), "2500"], capture_output=True, text=True, timeout=300, check=False
     )

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_reporting import results
+from test_pages import results
 
 from jaxprune.reporting.answer_section import answer_tables
 from jaxprune.reporting.figures import draw

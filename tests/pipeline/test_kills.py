@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from locations import SUPPORT
 
-SCRIPT = Path(__file__).with_name("killing.py")
+SCRIPT = SUPPORT / "killing.py"
 
 
 def kills(folder: Path, copies: int, killed: int) -> dict:

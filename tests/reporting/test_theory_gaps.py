@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 import pytest
-from test_reporting import results
-from test_theory_pipeline import by_hand, section
+from test_pages import results
+from test_theory_page import by_hand, section
 
 from jaxprune.reporting import theory_findings
 from jaxprune.reporting.cells import Cell

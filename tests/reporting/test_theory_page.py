@@ -193,7 +193,7 @@ def test_every_measure_by_default(tmp_path):
 
 def by_hand() -> Results:
     """Two seeds, four groups, two sparsities, every measure."""
-    from test_reporting import results
+    from test_pages import results
 
     made = results(harm=(0.1, 0.2, 0.3, 0.6), seeds=2, sparsities=(0.5, 0.9))
     r, g, s, rng = 2, 4, 2, np.random.default_rng(0)

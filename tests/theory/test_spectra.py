@@ -314,7 +314,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, {tests!r})
-from test_theory_spectra import G, by_group, examples, group_extreme_eigenvalues, group_operator, mlp, mlp_weights
+from test_spectra import G, by_group, examples, group_extreme_eigenvalues, group_operator, mlp, mlp_weights
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 chunks = by_group(examples(), G, 2)
 assert len(chunks.group) % 8  # so that some devices are given padding

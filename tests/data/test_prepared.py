@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import SHARED_DATA
 from PIL import Image
 
 from jaxprune import data
@@ -16,7 +17,7 @@ from jaxprune.data.folders.building import BUILD_VERSION
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "utkface64.npz"
+SHARED = SHARED_DATA / "utkface64.npz"
 
 
 def picture(path: Path, seed: int, size: int = 8) -> None:

@@ -1,8 +1,8 @@
 """Reads mutated files of weights: each is read, or refused on one line, in bounded time and memory.
 
-`python tests/fuzz_weights.py 1000000` tries a million, in some twenty minutes. It prints how many were read, and ends
-with an error at the first that raises anything else than a UserError, takes ten seconds or asks for a gigabyte. That
-file stays in the folder that the error names.
+`python tests/support/fuzz_weights.py 1000000` tries a million, in some twenty minutes. It prints how many were read,
+and ends with an error at the first that raises anything else than a UserError, takes ten seconds or asks for a
+gigabyte. That file stays in the folder that the error names.
 """
 
 import argparse

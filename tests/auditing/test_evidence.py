@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import SHARED_DATA
 from simulations import (
     Pool,
     Variant,
@@ -19,8 +20,6 @@ from simulations import (
 from jaxprune import config
 from jaxprune.pipeline.experiment import load_data
 from jaxprune.pipeline.run import run
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def test_groups_drawn_by_chance_are_seldom_clear_and_planted_harm_is() -> None:
@@ -59,7 +58,7 @@ def trained_pool(folder: Path, source: str | None, settings: dict[str, object]) 
 
 def faces(folder: Path) -> Path:
     """UTKFace at 16 pixels as an npz file."""
-    with np.load(SHARED / "utkface32_small.npz") as z:
+    with np.load(SHARED_DATA / "utkface32_small.npz") as z:
         names = {f"{n}_names": z[f"{n}_names"] for n in ("race", "gender")}
         split = z["split"].astype(np.uint8)
         arrays = {"x": z["image"][:, ::2, ::2], "y": z["race"], "y_names": z["race_names"], "split": split}
@@ -71,7 +70,7 @@ def faces(folder: Path) -> Path:
 @pytest.mark.parametrize("name", ["adult", "digits", "utkface"])
 def test_real_changes_with_people_in_random_groups(name, tmp_path) -> None:
     """Prints a table of rates; false "clear" stays below 5 % plus three simulation errors in every cell."""
-    if name == "utkface" and not SHARED.exists():
+    if name == "utkface" and not SHARED_DATA.exists():
         pytest.skip("needs UTKFace")
     source, settings = name, {"seeds": 20}
     if name == "utkface":
