@@ -37,7 +37,7 @@ def main() -> None:
             "jaxprune --help": [timed("--help", cache=base / "cache") for _ in range(3)],
         }
         # Training only (dense, plain), so that the report is not counted five times.
-        train = ("train", "--mitigation.methods", "none")
+        train = ("train", "--retrain.methods", "none")
         together = timed(*train, "--out", str(base / "together"), cache=base / "cache-a")
         apart = sum(
             timed(*train, "--seeds", "1", "--first_seed", str(seed), "--out", str(base / f"seed{seed}"),

@@ -23,7 +23,7 @@ from jaxprune.text import printable
 
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
-    from jaxprune.pipeline import ComparisonResult, Planned, RunResult
+    from jaxprune.pipeline import JobResult, Planned
     from jaxprune.reporting.counts import CountTable
 
 
@@ -41,38 +41,28 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def conclude(console: Console, result: "RunResult") -> None:
-    """The short table, the verdict and the path of the report."""
-    from jaxprune.reporting.findings import after_retraining, verdict
+def conclude(console: Console, result: "JobResult") -> None:
+    """Print the short table, the verdict and the path of the report."""
+    from jaxprune.reporting.reports import PAGES
     from jaxprune.reporting.shown import drawn
-    from jaxprune.reporting.terminal import summary_table
+    from jaxprune.reporting.terminal import terminal_table
 
     if result.results is not None:
-        results = drawn(result.results)
-        console.print(summary_table(results), "")
-        for sentence in (*verdict(results), *after_retraining(results)[:2]):
+        page, results = PAGES[result.kind], drawn(result.results)
+        if table := page.short(results):
+            console.print(terminal_table(table), "")
+        for sentence in page.conclusion(results):
             console.print(sentence, soft_wrap=True)
         _note_few_seeds(console, len(results.seeds))
-        console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
+        console.print(f"report: {result.page}", soft_wrap=True)
     else:
         for name, folder in result.made.items():
             console.print(f"{name}: {folder}", soft_wrap=True)
     console.print(f"{result.seconds:.1f} s", style="dim")
 
 
-def conclude_comparison(console: Console, result: "ComparisonResult") -> None:
-    """The short table of the methods and the path of their report."""
-    from jaxprune.reporting.shown import drawn
-    from jaxprune.reporting.terminal import comparison_table
-
-    console.print(comparison_table(drawn(result.comparison)), "")
-    _note_few_seeds(console, len(result.comparison.seeds))
-    console.print(f"report: {result.out / 'report.html'}", soft_wrap=True)
-    console.print(f"{result.seconds:.1f} s", style="dim")
-
-
 def _note_few_seeds(console: Console, count: int) -> None:
-    from jaxprune.reporting.quantities import few_seeds
+    from jaxprune.quantities import few_seeds
 
     if note := few_seeds(count):
         console.print(note, soft_wrap=True)
@@ -85,7 +75,7 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
       plan: The stages in the order of the work.
       out: The output folder, which need not be there.
     """
-    from jaxprune.reporting.numbers import plural
+    from jaxprune.numbers import plural
 
     console = PlainConsole()
     for planned in plan:

@@ -14,7 +14,7 @@ from jaxprune.storage import expand, to_path
 from jaxprune.text import path_fault, shortened
 
 if TYPE_CHECKING:
-    from jaxprune.pipeline import ComparisonResult, RunResult
+    from jaxprune.pipeline import JobResult
 
 _CHECKPOINT_SECONDS = 30.0
 
@@ -72,7 +72,7 @@ def run(
     progress: str = "auto",
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
     **changes: Any,
-) -> "RunResult":
+) -> "JobResult":
     """Runs an experiment in this process, as `jaxprune run` does.
 
     For example, `jaxprune.run("adult", seeds=2, train={"epochs": 3}, out="runs/adult")`. The devices that this process
@@ -116,10 +116,10 @@ def compare(
     progress: str = "auto",
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
     **changes: Any,
-) -> "ComparisonResult":
+) -> "JobResult":
     """Compares ways of retraining in this process, as `jaxprune compare` does.
 
-    For example, `jaxprune.compare("compare_adult", seeds=4, compare={"methods": ["naive", "equal_loss"]})`.
+    For example, `jaxprune.compare("compare_adult", seeds=4, retrain={"methods": ["naive", "equal_loss"]})`.
 
     Args:
       source: As of `jaxprune.run`.

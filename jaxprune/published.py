@@ -8,7 +8,6 @@ from typing import Any
 from jaxprune.files import MARKER, SEAL, digest_of, write_atomically
 
 REPORT = ".published"  # the mark of a report: its grouping, its stage and the digests of its files
-THEORY = ".published-theory"  # that of the page of the theory alone
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -44,7 +43,8 @@ def restore_config(place: Path) -> str | None:
       A line that says so; None where nothing was done.
     """
     path = place / "config.toml"
-    stages = [stage for mark in (REPORT, THEORY) if (stage := read_mark(place / mark).get("stage"))]
+    marks = (place / REPORT, place / "theory" / REPORT)  # of the run, or of the theory alone
+    stages = [stage for mark in marks if (stage := read_mark(mark).get("stage"))]
     roots = [folder for folder in (place, *list(place.parents)[:2]) if (folder / MARKER).exists()]
     if not stages or not roots:
         return None

@@ -16,7 +16,7 @@ from jaxprune.errors import UserError
 SMALL = {
     "data.name": "synthetic", "data.sizes": (300, 80), "data.margins": (2.0, 1.0), "data.noise": (0.0,), "seeds": 2,
     "model.hidden": (4,), "train.epochs": 2, "prune.sparsities": (0.5,), "retrain.epochs": 1, "theory.examples": 20,
-    "theory.max_iterations": 3, "mitigation.methods": ("none",),
+    "theory.max_iterations": 3, "retrain.methods": ("none",),
 }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_a_warning_about_the_devices_is_shown(monkeypatch, capsys) -> None:
 
 
 def test_a_comparison_is_short_and_shows_itself(tmp_path, finished) -> None:
-    again = jobs._flat({**SMALL, "compare": {"methods": ["balanced"]}, "retrain": {"epochs": 1}})
+    again = jobs._flat({**SMALL, "retrain": {"epochs": 1, "methods": ["balanced"]}})
     result = jaxprune.compare(None, again, train={"learning_rate": np.float32(0.01)}, out=finished.out, progress="none")
     assert len(repr(result)) < 400
     assert repr(result).startswith("ComparisonResult(synthetic by ")

@@ -7,18 +7,18 @@ import fsspec
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from jaxprune.pipeline.context import Silent
 
 from jaxprune import config, pipeline, storage
 from jaxprune.cli import main
 from jaxprune.errors import UserError
 from jaxprune.files import SEAL, check_seal
 from jaxprune.pipeline import output
-from jaxprune.pipeline.context import Silent
 
 SETTINGS = {
     "data.name": "synthetic", "data.sizes": (90, 60), "data.margins": (1.0, 0.5), "data.noise": (0.0, 0.1),
     "model.hidden": (3,), "seeds": 1, "train.epochs": 3, "train.batch_size": 32, "prune.sparsities": (0.5,),
-    "retrain.epochs": 0, "mitigation.methods": ("none",), "theory.max_iterations": 3, "audit.splits": ("test",),
+    "retrain.epochs": 0, "retrain.methods": ("none",), "theory.max_iterations": 3, "audit.splits": ("test",),
 }  # fmt: skip
 
 

@@ -102,17 +102,9 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     told |= {"progress": display, "command": " ".join(["jaxprune", *arguments])}
     with display or contextlib.nullcontext():
         if options.command == "compare":
-            compared = pipeline.compare(settings, out, **told)
-            if display is not None:
-                console.conclude_comparison(display.console, compared)
-            return 0
-        result = pipeline.run(
-            settings,
-            out,
-            until=until,
-            write_again=options.command == "report",
-            **told,
-        )
+            result = pipeline.compare(settings, out, **told)
+        else:
+            result = pipeline.run(settings, out, until=until, write_again=options.command == "report", **told)
     if display is not None:
         console.conclude(display.console, result)
     return 0
@@ -121,9 +113,7 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
 def _plan(settings: config.Settings, out: Path, until: str) -> int:
     from jaxprune import console, pipeline
 
-    compare = until == "compare"
-    plan = pipeline.plan_comparison(settings, out) if compare else pipeline.plan_run(settings, out, until=until)
-    console.show_plan(plan, out)
+    console.show_plan(pipeline.dry_run(settings, out, until=until), out)
     return 0
 
 

@@ -26,7 +26,7 @@ def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Show the counts of a data set, and draw its sheet."""
     settings = config.load(None, overrides_of(options) | {"data.name": _name(options, "show")})
     from jaxprune import console
-    from jaxprune.pipeline.experiment import load_data
+    from jaxprune.pipeline.build import load_data
 
     console.show_dataset(load_data(settings.data), options.sheet and _path(options.sheet, "sheet"))
     return 0

@@ -12,19 +12,19 @@ from jaxprune import config
 COMMON = (
     "seeds", "data.name", "data.label", "data.group", "model.name", "model.hidden", "model.weights", "train.epochs",
     "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.scope", "prune.sparsities",
-    "retrain.epochs", "retrain.learning_rate", "mitigation.methods", "mitigation.constraint", "audit.groups",
-    "theory.examples", "compare.methods", "compare.choose_by",
+    "retrain.epochs", "retrain.learning_rate", "retrain.methods", "mitigation.constraint", "audit.groups",
+    "theory.examples", "choice.measure",
 )  # fmt: skip
 
 _PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
 _NETWORKS = ("", "data", "model", "train", "mitigation")
 # Command -> the sections ("" for none) and single settings that decide what it does.
 TAKES: Mapping[str, tuple[str, ...]] = {
-    "run": (*_NETWORKS, "prune", "retrain", "audit", "theory"),
-    "train": _NETWORKS,
-    "prune": (*_NETWORKS, "prune", "retrain"),
-    "audit": (*_NETWORKS, "prune", "retrain", "audit"),
-    "compare": (*_NETWORKS, "prune", "retrain", "compare", "audit"),
+    "run": (*_NETWORKS, "prune", "retrain", "choice", "audit", "theory"),
+    "train": (*_NETWORKS, "retrain"),
+    "prune": (*_NETWORKS, "prune", "retrain", "choice"),
+    "audit": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
+    "compare": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
     "theory": (*_NETWORKS, "prune", "retrain", "audit", "theory"),
     "report": ("data.directory", "audit"),
     "datasets": ("data.directory",),

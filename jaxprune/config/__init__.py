@@ -4,7 +4,7 @@ from jaxprune.config.loading import find, load, shipped, to_toml, validate
 from jaxprune.config.sections import (
     SECTIONS,
     Audit,
-    Compare,
+    Choice,
     Data,
     Mitigation,
     Model,
@@ -19,7 +19,7 @@ from jaxprune.config.sections import (
 __all__ = [
     "SECTIONS",
     "Audit",
-    "Compare",
+    "Choice",
     "Data",
     "Mitigation",
     "Model",

@@ -217,10 +217,9 @@ def _check_together(settings: Settings) -> None:
         raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
     for setting, values in (
         ("prune.sparsities", settings.prune.sparsities),
-        ("mitigation.methods", mitigation.methods),
-        ("compare.methods", settings.compare.methods),
-        ("compare.dual_rates", settings.compare.dual_rates),
-        ("compare.tolerances", settings.compare.tolerances),
+        ("retrain.methods", settings.retrain.methods),
+        ("choice.dual_rates", settings.choice.dual_rates),
+        ("choice.tolerances", settings.choice.tolerances),
         ("audit.splits", settings.audit.splits),
     ):
         repeated = [v for v in values if values.count(v) > 1]

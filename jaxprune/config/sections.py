@@ -129,15 +129,17 @@ class Retrain(_Section):
         default=5, ge=0, description="passes over the training split; 0 leaves the pruned network as it is"
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="step size, at the peak of the schedule")
+    methods: tuple[str, ...] = Field(
+        default=(),
+        description="ways of retraining: the paper's none, fair_before, fair_after and fair_both (what run does where "
+        "this is empty), or methods such as naive, equal_loss and ceag, with their candidates (see docs/mitigation.md)",
+    )
+    buffer: int = Field(default=40, ge=1, description="examples of each group in the buffers of methods that have one")
 
 
 class Mitigation(_Section):
     """The Lagrangian constraint on group losses, and where it is applied."""
 
-    methods: tuple[Method, ...] = Field(
-        default=("none", "fair_before", "fair_after", "fair_both"),
-        description="the paper's models: constrain the dense training, the retraining, both or none",
-    )
     constraint: str = Field(
         default="equal_loss",
         description="equal_loss (absolute), equal_loss_signed, loss_gap, equal_accuracy or accuracy_gap; in `jaxprune "
@@ -156,31 +158,20 @@ class Mitigation(_Section):
     tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (the constraints named _gap)")
 
 
-class Compare(_Section):
-    """Which ways of retraining are compared, and how their hyperparameters are chosen (jaxprune compare)."""
+class Choice(_Section):
+    """Candidates for the hyperparameters of retraining, and the choice among them."""
 
-    methods: tuple[str, ...] = Field(
-        default=(
-            "naive", "naive_best", "equal_loss", "equal_loss_buffer", "equal_loss_signed", "equal_harm", "ceag",
-            "ceag_held_out", "group_dro", "reweighted", "balanced", "performance_weighted", "fairgrape", "fairprune",
-            "distilled", "distilled_ceag",
-        ),
-        min_length=1,
-        description="ways of retraining; naive, which the others are compared with, is always among them; configured "
-        "is the Lagrangian of [mitigation]",
-    )  # fmt: skip
     dual_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), description="candidates for the step size of the multipliers; none for each method's own"
     )
     tolerances: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(), description="candidates for what a constraint lets through; none for each method's own"
     )
-    memory: int = Field(default=40, ge=1, description="examples of each group in the buffers")
-    choose_by: Literal[
-        "max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy"
-    ] = Field(
-        default="max_excess_accuracy_gap",
-        description="what the choice improves, on validation: accuracies, or losses (excessive_loss_spread)",
+    measure: Literal["max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy"] = (
+        Field(
+            default="max_excess_accuracy_gap",
+            description="what the choice improves, on validation: accuracies, or losses (excessive_loss_spread)",
+        )
     )
     max_cost: float = Field(
         default=0.01, ge=0, lt=1, description="validation accuracy that a candidate may cost against naive"
@@ -229,7 +220,7 @@ class Settings(_Section):
     prune: Prune = Prune()
     retrain: Retrain = Retrain()
     mitigation: Mitigation = Mitigation()
-    compare: Compare = Compare()
+    choice: Choice = Choice()
     audit: Audit = Audit()
     theory: Theory = Theory()
 

@@ -1,17 +1,7 @@
-"""A run is a folder, and a stage is a function that does nothing where its artefact exists already."""
+"""Jobs: a plan of networks, made stage by stage in a folder; what is done is not done again."""
 
-from jaxprune.pipeline.comparison import compare
-from jaxprune.pipeline.finished import ComparisonResult, RunResult
-from jaxprune.pipeline.plan import Planned, plan_comparison, plan_run
-from jaxprune.pipeline.run import STAGES, run
+from jaxprune.pipeline.dry_run import Planned, dry_run
+from jaxprune.pipeline.finished import JobResult
+from jaxprune.pipeline.run import STAGES, compare, run
 
-__all__ = [
-    "STAGES",
-    "ComparisonResult",
-    "Planned",
-    "RunResult",
-    "compare",
-    "plan_comparison",
-    "plan_run",
-    "run",
-]
+__all__ = ["STAGES", "JobResult", "Planned", "compare", "dry_run", "run"]

@@ -1,4 +1,4 @@
-"""What is refused before any work: settings that name what there is not, or that do not go together."""
+"""Checks of settings before any work starts."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from jaxprune.groups import same_grouping
 
 
 def check_names(settings: Settings) -> None:
-    """Raises for settings that name what there is not.
+    """Raise for settings that name unknown components.
 
     Raises:
       UserError: A name is unknown.
@@ -26,29 +26,28 @@ def check_names(settings: Settings) -> None:
             raise unknown(setting.split(".")[1], name, known, where=setting)
 
 
-def check_run(settings: Settings, until: str) -> None:
-    """Raise for settings that a run up to a stage cannot do.
+def check_settings(settings: Settings, *, explained: bool) -> None:
+    """Raise for settings that name unknown components, or that leave nothing to do.
 
     Args:
       settings: The settings.
-      until: The stage that the run ends with.
+      explained: Whether the theory is measured.
 
     Raises:
-      UserError: Nothing is pruned, the theory cannot read its examples, or a constraint needs another network.
+      UserError: A name is unknown, nothing is pruned, or the theory cannot read its examples.
     """
+    check_names(settings)
     if not max(settings.prune.sparsities):
         raise UserError("prune.sparsities: 0 prunes nothing; give at least one sparsity above 0, such as 0.5")
-    if until in ("theory", "report") and settings.data.stream and not settings.theory.examples:
+    if explained and settings.data.stream and not settings.theory.examples:
         raise UserError(
             "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
             "set theory.examples, such as 500 of each group"
         )
-    if until != "theory" and set(settings.mitigation.methods) != {"none"}:
-        check_constraint(settings)
 
 
 def check_groupings(settings: Settings) -> None:
-    """Raise for groupings that are to be audited twice.
+    """Raise for groupings that are named twice.
 
     Raises:
       UserError: Two are the same, whatever the order in which they cross attributes.
@@ -59,23 +58,8 @@ def check_groupings(settings: Settings) -> None:
             raise UserError(f"audit.groups: {other!r} {same}; name each grouping once")
 
 
-def check_constraint(settings: Settings) -> None:
-    """Raises for a constraint that a run, unlike a comparison, cannot ask for.
-
-    Raises:
-      UserError: It compares with the dense network.
-    """
-    name = settings.mitigation.constraint
-    constraint = mitigation.CONSTRAINTS.get(name)
-    if constraint is not None and constraint(1, 0.0).needs_dense:
-        raise UserError(
-            f"mitigation.constraint: {name} compares with the dense network, which is not there while that is trained; "
-            "use loss_gap, or `jaxprune compare` with configured among compare.methods"
-        )
-
-
 def check_augmentation(settings: Settings, dataset: Dataset) -> None:
-    """Raises where images are to be flipped or cropped that are not images, or that are too small.
+    """Raise for flips or crops of inputs that are not images, or too small.
 
     Raises:
       UserError: The settings do not fit the data.

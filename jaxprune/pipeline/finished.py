@@ -1,52 +1,45 @@
-"""What a run and a comparison return, with short displays."""
+"""The result of a job, with a short display."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxprune.auditing import GroupMetrics
 from jaxprune.config import Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.frames import to_frame
-from jaxprune.reporting import comparison_findings
+from jaxprune.numbers import plural
 from jaxprune.reporting.cards import InlinePage, card
-from jaxprune.reporting.comparison import Comparison
-from jaxprune.reporting.comparison_tables import trial_rows
-from jaxprune.reporting.findings import headline, verdict, who_is_hurt
-from jaxprune.reporting.numbers import plural
-from jaxprune.reporting.results import Results
-from jaxprune.reporting.short import short_comparison, short_summary
-from jaxprune.reporting.tables import groups_rows, summary_rows
+from jaxprune.reporting.reports import PAGES
+from jaxprune.results import TABLES, Results, headline_sparsity
 
 _LONGEST = 380  # characters of a repr
 
 
 @dataclass(frozen=True, repr=False)
-class RunResult:
-    """What a run made.
+class JobResult:
+    """What a run or a comparison made.
 
     Attributes:
-      out: The folder of the report: the output folder, or one in it where a report by other groups lies there.
+      out: The folder of the report, or the output folder where the job ended before one.
       settings: The settings, fully resolved.
-      made: What it made or found made: stage name -> folder.
-      results: The results, where the run went as far as the report.
+      kind: The kind of the report, a name in `reporting.reports.PAGES`.
+      made: Name -> folder of what was made, or found made.
+      results: The results; None where the job ended before its report.
       seconds: How long it took.
     """
 
     out: Path
     settings: Settings
+    kind: str
     made: dict[str, Path]
     results: Results | None
     seconds: float
 
     @property
     def page(self) -> Path | None:
-        """The page that it wrote; None where it ended before one."""
-        if self.results is not None:
-            return self.out / "report.html"
-        page = self.made.get("report")  # of the theory alone
-        return page if page is not None and page.suffix == ".html" else None
+        """The page of the report; None where the job ended before one."""
+        return None if self.results is None else self.out / "report.html"
 
     def report(self, height: int = 700) -> InlinePage:
         """The page, which a notebook shows inline.
@@ -55,30 +48,28 @@ class RunResult:
           height: Pixels of the frame that it is shown in.
 
         Raises:
-          UserError: The run ended before a page.
+          UserError: The job ended before its report.
         """
         if self.page is None:
             raise UserError('there is no report: this run ended before it; run again with until="report"')
         return InlinePage(self.page, height)
 
     def to_pandas(self) -> dict[str, Any]:
-        """Tidy tables: "groups" and "summary", or "theory" where the run ended with that.
+        """Tidy tables by name, those of `results.TABLES` that have rows.
 
         Raises:
-          UserError: pandas is not installed, or the run ended before its measurements were gathered.
+          UserError: pandas is not installed, or the job ended before its report.
         """
-        if self.results is not None:
-            return {"groups": to_frame(groups_rows(self.results)), "summary": to_frame(summary_rows(self.results))}
-        if self.page is None:
+        if self.results is None:
             raise UserError('there are no tables: this run ended before them; run again with until="report"')
-        with self.page.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-            return {"theory": to_frame(map(_numbers, csv.DictReader(file)))}
+        frames = {name: to_frame(rows(self.results)) for name, rows in TABLES.items()}
+        return {name: frame for name, frame in frames.items() if len(frame)}
 
-    def metrics(self, model: str = "pruned", sparsity: float | None = None, split: str | None = None) -> GroupMetrics:
-        """Metrics of one model, leaves [R, G] and [R], with group names.
+    def metrics(self, network: str = "", sparsity: float | None = None, split: str | None = None) -> GroupMetrics:
+        """Metrics of one network, leaves [R, G] and [R], with group names.
 
         Args:
-          model: Such as "dense", "pruned" or "fair_both".
+          network: Its name, such as "dense" or "fair_both"; empty for the pruned one.
           sparsity: None for the one that the answer is about (0 for a dense network).
           split: None for the one that the answer is about.
 
@@ -87,72 +78,28 @@ class RunResult:
         """
         if self.results is None:
             raise UserError('there are no metrics: this run ended before the report; run again with until="report"')
-        at = headline(self.results)
-        sparsity = (0.0 if model in ("dense", "fair_dense") else at.sparsity) if sparsity is None else sparsity
-        key = (model, sparsity, split or at.split)
-        if key not in self.results.metrics:
-            known = [" ".join(map(str, there)) for there in self.results.metrics]
-            raise unknown("metrics", " ".join(map(str, key)), known, listed=True)
-        return self.results.metrics[key].named(self.results.group_names)
+        results, name, split = self.results, network or self.results.pruned, split or self.results.answered_split
+        is_dense = any(one.name == name and one.role == "dense" for one in results.networks)
+        at = sparsity if sparsity is not None else 0.0 if is_dense else headline_sparsity(results)
+        known = {(*key, on): one for key, one in results.reported.items() for on in results.splits}
+        if (name, at, split) not in known:
+            names = [" ".join(map(str, key)) for key in known]
+            raise unknown("metrics", f"{name} {at} {split}", names, listed=True)
+        return results.audit(known[name, at, split], split).metrics.named(results.group_names)
 
     def __repr__(self) -> str:
-        sentences = [] if self.results is None else who_is_hurt(self.results)[:1]
-        where = self.page or self.out
-        return _short("RunResult", f"{self._what()}, {self.seconds:.1f} s; {where}", sentences)
+        sentences = [] if self.results is None else PAGES[self.kind].answer(self.results)[:1]
+        what = f"{self._what()}, {self.seconds:.1f} s; {self.page or self.out}"
+        text = "\n".join([f"JobResult({what})", *sentences])
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
     def _repr_html_(self) -> str:
-        if self.results is not None:
-            sentences = [who_is_hurt(self.results)[0], *verdict(self.results)[:2]]
-            return card(sentences, short_summary(self.results), self.out / "report.html")
-        return card([f"{self._what()}: {', '.join(self.made)}."], None, self.page or self.out)
+        if self.results is None or self.page is None:
+            return card([f"{self._what()}: {', '.join(self.made)}."], None, self.out)
+        page = PAGES[self.kind]
+        return card(page.answer(self.results)[:3], page.short(self.results), self.page)
 
     def _what(self) -> str:
         name, group = self.settings.name, self.settings.data.group
         sparsities = plural(len(self.settings.prune.sparsities), "sparsity", "sparsities")
         return f"{name} by {group}: {plural(self.settings.seeds, 'seed')}, {sparsities}"
-
-
-class ComparisonResult(NamedTuple):
-    """What a comparison made: its folder, its results, its duration."""
-
-    out: Path
-    comparison: Comparison
-    seconds: float
-
-    def report(self, height: int = 700) -> InlinePage:
-        """The page, which a notebook shows inline.
-
-        Args:
-          height: Pixels of the frame that it is shown in.
-        """
-        return InlinePage(self.out / "report.html", height)
-
-    def to_pandas(self) -> dict[str, Any]:
-        """A tidy table, "methods": one row for each trial and split.
-
-        Raises:
-          UserError: pandas is not installed.
-        """
-        return {"methods": to_frame(trial_rows(self.comparison))}
-
-    def __repr__(self) -> str:
-        found = self.comparison
-        what = f"{found.settings['name']} by {found.settings['data']['group']}: {plural(len(found.seeds), 'seed')}, "
-        what += f"{plural(len(found.methods), 'method')}, {self.seconds:.1f} s; {self.out / 'report.html'}"
-        return _short("ComparisonResult", what, comparison_findings.answer(found)[:1])
-
-    def _repr_html_(self) -> str:
-        sentences = comparison_findings.answer(self.comparison)[:2]
-        return card(sentences, short_comparison(self.comparison), self.out / "report.html")
-
-
-def _short(kind: str, what: str, sentences: list[str]) -> str:
-    """A repr of a few lines; what is too long is cut."""
-    text = "\n".join([f"{kind}({what})", *sentences])
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _numbers(row: dict[str, str]) -> dict[str, Any]:
-    """A row of theory.csv, with numbers where there are numbers."""
-    value = float(row["value"]) if row["value"] else float("nan")
-    return row | {"seed": int(row["seed"]), "sparsity": float(row["sparsity"]), "value": value}

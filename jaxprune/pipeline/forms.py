@@ -1,13 +1,13 @@
-"""Which convolution a network uses here: part of its stage's address."""
+"""The form of convolution in use, which is part of a stage's address."""
 
 from weakref import WeakKeyDictionary
 
 import jax
 
 from jaxprune import models
-from jaxprune.pipeline.context import Context
-from jaxprune.pipeline.experiment import Experiment
+from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.stage import Stage
+from jaxprune.pipeline.store import Store
 
 _KEY, _NATIVE = "convolutions", "C++"
 _has_windows: WeakKeyDictionary[Experiment, bool] = WeakKeyDictionary()
@@ -22,12 +22,12 @@ def form_of(experiment: Experiment) -> dict[str, str]:
     return {_KEY: _NATIVE} if _has_windows[experiment] and models.in_native_code() else {}
 
 
-def say_other_form(context: Context, stage: Stage) -> None:
+def say_other_form(store: Store, stage: Stage) -> None:
     """Say that the same networks exist, made with another convolution."""
     settings = dict(stage.settings)
     now, before = ("with", "without") if settings.pop(_KEY, None) else ("without", "with")
     other = Stage(stage.name, settings if now == "with" else {**settings, _KEY: _NATIVE}, stage.parents)
-    if context.workspace.done(other) and not context.workspace.done(stage):
-        context.progress.say(
+    if store.workspace.done(other) and not store.workspace.done(stage):
+        store.progress.say(
             f"{other.address} was made {before} the convolution in C++, whose last bits differ; this is made {now} it"
         )

@@ -1,148 +1,245 @@
-"""The plan of a job: stages done, stages to do, estimated time."""
+"""Plans: which networks a job makes, from which, and in what order. Pure values, no arrays."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import mean
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from jaxprune.config import Settings
-from jaxprune.files import SEAL
-from jaxprune.pipeline.checks import check_run
-from jaxprune.pipeline.comparison import checked_comparison, comparison_stage
-from jaxprune.pipeline.context import Context, Silent
-from jaxprune.pipeline.experiment import Experiment, resolve
-from jaxprune.pipeline.run import final_stages, settings_until
-from jaxprune.pipeline.stage import Stage, Workspace
+from jaxprune.mitigation import CONFIGURED
+from jaxprune.pipeline.methods import candidates, method_of
+from jaxprune.results.records import SPLITS, Network
 
-_DESCRIBED = "stage.json"  # written when a stage begins; its seal is written when it ends
+PLAIN = "naive"  # the method that trains without a constraint
+
+# The models of Tran et al. (2022), §6: how the dense network is trained, how the pruned one is retrained, and their
+# names for readers.
+PAPER_MODELS = {
+    "none": (PLAIN, PLAIN, "No mitigation"),
+    "fair_before": (CONFIGURED, PLAIN, "Fair before pruning"),
+    "fair_after": (PLAIN, CONFIGURED, "Fair after pruning"),
+    "fair_both": (CONFIGURED, CONFIGURED, "Fair before and after"),
+}
+COMPARED = (
+    "naive", "naive_best", "equal_loss", "equal_loss_buffer", "equal_loss_signed", "equal_harm", "ceag",
+    "ceag_held_out", "group_dro", "reweighted", "balanced", "performance_weighted", "fairgrape", "fairprune",
+    "distilled", "distilled_ceag",
+)  # fmt: skip
+
+Values = tuple[tuple[str, float], ...]  # hyperparameters, by name
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One stage of a job.
+class Train:
+    """Dense networks, one for each seed.
 
     Attributes:
-      stage: The stage.
-      done: Whether its artefact is there.
-      seconds: How long it may take, by those of its kind that are done; None where there are none, and 0 where it is
-        done.
+      method: How they are trained, a name in `mitigation.METHODS` or "configured".
+      values: Its hyperparameters.
+      reference: The plain dense networks, where the method compares with them.
     """
 
-    stage: Stage
-    done: bool
-    seconds: float | None
+    method: str = PLAIN
+    values: Values = ()
+    reference: "Train | None" = None
+
+    @property
+    def parents(self) -> tuple["Node", ...]:
+        """The nodes that it is made from."""
+        return () if self.reference is None else (self.reference,)
 
 
-def plan_run(settings: Settings, out: Path, *, until: str = "report") -> list[Planned]:
-    """Plan a run without making anything, in the order of the work.
+@dataclass(frozen=True)
+class Compress:
+    """Dense networks pruned, not retrained.
 
-    Args:
-      settings: As of `pipeline.run`.
-      out: As of `pipeline.run`; it need not be there.
-      until: As of `pipeline.run`.
-
-    Raises:
-      UserError: A setting or the data is not fit.
+    Attributes:
+      parent: The dense networks.
+      criterion: What is pruned first.
+      sparsity: The share of weights pruned.
     """
-    settings = settings_until(settings, until)
-    check_run(settings, until)
-    context = _context(resolve(settings), out)
-    return _planned(context, final_stages(context, until))
+
+    parent: Train
+    criterion: str
+    sparsity: float
+
+    @property
+    def parents(self) -> tuple["Node", ...]:
+        """The nodes that it is made from."""
+        return (self.parent,)
 
 
-def plan_comparison(settings: Settings, out: Path) -> list[Planned]:
-    """Plan a comparison without making anything, in the order of the work.
+@dataclass(frozen=True)
+class Retrain:
+    """Pruned networks trained on with their masks held.
 
-    Args:
-      settings: As of `pipeline.compare`.
-      out: As of `pipeline.compare`; it need not be there.
-
-    Raises:
-      UserError: A setting or the data is not fit.
+    Attributes:
+      parent: The pruned networks.
+      method: How they are trained.
+      values: Its hyperparameters.
+      reference: The plain dense networks, where the method compares with them.
+      halved: Whether it reads one half of the validation split, the other half of which decides something else.
     """
-    context = _context(checked_comparison(settings), out)
-    return _planned(context, [comparison_stage(context)])
+
+    parent: Compress
+    method: str
+    values: Values = ()
+    reference: Train | None = None
+    halved: bool = False
+
+    @property
+    def parents(self) -> tuple["Node", ...]:
+        """The nodes that it is made from."""
+        return (self.parent,) if self.reference is None else (self.parent, self.reference)
 
 
-def _context(experiment: Experiment, out: Path) -> Context:
-    return Context(experiment, Workspace(out), Silent(), 0.0)
+Node = Train | Compress | Retrain
+DENSE = Train()
 
 
-def _planned(context: Context, finals: Iterable[Stage]) -> list[Planned]:
-    workspace, found = context.workspace, {}
-    for final in finals:
-        for stage in _needed(final, workspace):
-            found.setdefault(stage.address, stage)
-    known = _durations(workspace)
-    return [
-        Planned(stage, True, 0.0) if workspace.done(stage) else Planned(stage, False, _estimate(stage, known))
-        for stage in found.values()
-    ]
+@dataclass(frozen=True)
+class Entry:
+    """A node that is measured, and what it is called.
+
+    Attributes:
+      node: The node.
+      network: Its record in the results, without measurements.
+      required: Whether a job ends where its training diverges; other networks are then left out with a warning.
+    """
+
+    node: Node
+    network: Network
+    required: bool = True
 
 
-def _needed(stage: Stage, workspace: Workspace) -> Iterator[Stage]:
-    """A stage after its missing parents."""
-    if not workspace.done(stage):
-        for parent in stage.parents:
-            yield from _needed(parent, workspace)
-    yield stage
+@dataclass(frozen=True)
+class Plan:
+    """The networks of a job.
+
+    Attributes:
+      report: The kind of its report: "report", "comparison-report" or "theory-page".
+      entries: What is measured, in order: the plain dense networks first.
+      splits: The splits that they are measured on.
+      held_out: The methods that measure their violation on the validation split, which is then cut in two.
+      explained: Whether the theory is measured as well.
+    """
+
+    report: str
+    entries: tuple[Entry, ...]
+    splits: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    explained: bool = True
+
+    @property
+    def halved(self) -> bool:
+        """Whether the validation split is cut in two."""
+        return bool(self.held_out)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every node, each after those that it is made from."""
+        nodes: dict[Node, None] = {}
+
+        def visit(node: Node) -> None:
+            for parent in node.parents:
+                visit(parent)
+            nodes[node] = None
+
+        for entry in self.entries:
+            visit(entry.node)
+        return list(nodes)
+
+    @property
+    def theory_nodes(self) -> list[Node]:
+        """What the theory speaks of: the plain dense networks, and those pruned from them at every sparsity."""
+        pruned = [entry.node for entry in self.entries if isinstance(entry.node, Compress)]
+        return [self.entries[0].node, *pruned]
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether some candidates are to be chosen among."""
+        names = [(entry.network.name, entry.network.sparsity) for entry in self.entries]
+        return len(set(names)) < len(names)
 
 
-def _estimate(stage: Stage, known: Mapping[str, Sequence[tuple[float, float]]]) -> float | None:
-    """The mean time of the stages of its kind, in proportion to their work."""
-    work = _work(stage.settings, len(stage.parents))
-    times = [seconds * work / other for other, seconds in known.get(_kind(stage.name), [])]
-    return mean(times) if times else None
+def plan_run(settings: Settings) -> Plan:
+    """Plan a run: dense, pruned, and retrained by `retrain.methods`, by default the paper's four models."""
+    names = settings.retrain.methods or tuple(PAPER_MODELS)
+    return _plan(settings, "report", names if settings.retrain.epochs else ())
 
 
-def _kind(name: str) -> str:
-    """The name of a stage without its sparsity: "none-0.5" is of the kind "none"."""
-    if name.startswith("outcomes-"):
-        return "outcomes"  # of several networks, which are measured together
-    return "-".join(part for part in name.split("-") if not part.replace(".", "").isdigit())
+def plan_comparison(settings: Settings) -> Plan:
+    """Plan a comparison: plain fine-tuning first, then `retrain.methods`, with the candidates of each."""
+    names = settings.retrain.methods or COMPARED
+    return _plan(settings, "comparison-report", tuple(dict.fromkeys((PLAIN, *names))))
 
 
-def _work(settings: Mapping[str, Any], parents: int) -> int:
-    """Epochs of a training; networks and the like that another stage looks at."""
-    trained = settings.get("train") or settings.get("retrain") or {}
-    return max(trained.get("epochs", parents), 1)
+def plan_theory(settings: Settings) -> Plan:
+    """Plan the theory, which needs the plain dense networks and those pruned from them."""
+    return _plan(settings, "theory-page", ())
 
 
-def _durations(workspace: Workspace) -> dict[str, list[tuple[float, float]]]:
-    """Kind of stage -> work and own seconds of each finished one."""
-    spans: dict[Path, tuple[float, float]] = {}
-    for folder in sorted((workspace.root / "stages").glob("*")):
-        try:
-            begun, ended = ((folder / name).stat().st_mtime for name in (_DESCRIBED, SEAL))
-        except OSError:
+def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
+    comparison = report == "comparison-report"
+    held_out = tuple(name for name in names if name not in PAPER_MODELS and method_of(settings, name).held_out)
+    entries = [Entry(DENSE, Network("dense", "Dense", "dense"))]
+    if any(_dense_method(name) != PLAIN for name in names):
+        fair = _train(settings, CONFIGURED)
+        record = Network("fair_dense", "Dense, fair", "dense", dense="fair_dense", method=CONFIGURED)
+        entries.append(Entry(fair, record))
+    for sparsity in settings.prune.sparsities:
+        if sparsity == 0 and comparison:
             continue
-        if ended >= begun:
-            spans[folder] = (begun, ended)
-    found: dict[str, list[tuple[float, float]]] = {}
-    for folder, (begun, ended) in spans.items():
-        inner = [span for other, span in spans.items() if other != folder and begun <= span[0] and span[1] <= ended]
-        if described := _described(folder):
-            work = _work(described["settings"], len(described["parents"]))
-            found.setdefault(_kind(described["name"]), []).append((work, ended - begun - _covered(inner)))
-    return found
+        pruned = Compress(DENSE, settings.prune.criterion, sparsity)
+        entries.append(Entry(pruned, Network("pruned", "Pruned, not retrained", "compressed", sparsity)))
+        for name in names:
+            required = not comparison or name == PLAIN
+            entries.extend(_retrained(settings, name, sparsity, required=required, halved=bool(held_out)))
+    plan = Plan(report, tuple(entries), settings.audit.splits, held_out, explained=not comparison)
+    more = SPLITS if comparison else ("validation",) if plan.has_choice else ()
+    return replace(plan, splits=tuple(dict.fromkeys((*plan.splits, *more))))
 
 
-def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of some spans of time."""
-    total, until = 0.0, float("-inf")
-    for begun, ended in sorted(spans):
-        total += max(ended - max(begun, until), 0.0)
-        until = max(until, ended)
-    return total
+def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool, halved: bool) -> Iterator[Entry]:
+    """The networks of one way of retraining at one sparsity, an entry for each candidate."""
+    _, retraining, title = PAPER_MODELS.get(name, (PLAIN, name, ""))
+    method = method_of(settings, retraining)
+    source = _train(settings, _dense_method(name))
+    parent = Compress(source, method.masks or settings.prune.criterion, sparsity)
+    configured = name in PAPER_MODELS and retraining == CONFIGURED
+    for values in [_configured_values(settings)] if configured else candidates(settings, retraining):
+        network = Network(
+            name,
+            title or method.title,
+            "retrained",
+            sparsity,
+            dense="dense" if source == DENSE else "fair_dense",
+            method=retraining,
+            about=method.about,
+            values={} if title else dict(values),
+            held_out=method.held_out,
+            inequality=None if method.constraint is None else method.constraint(1).inequality,
+        )
+        node = Retrain(
+            parent,
+            retraining,
+            tuple(values.items()),
+            reference=DENSE if method.needs_dense else None,
+            halved=halved and (method.held_out or method.by_validation),
+        )
+        yield Entry(node, network, required)
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    """What `stage.json` says; nothing where it is damaged."""
-    try:
-        values = json.loads((folder / _DESCRIBED).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    good = isinstance(values, dict) and {"name", "settings", "parents"} <= values.keys()
-    return values if good else {}
+def _dense_method(name: str) -> str:
+    """How the dense networks of a way of retraining are trained."""
+    return PAPER_MODELS[name][0] if name in PAPER_MODELS else PLAIN
+
+
+def _train(settings: Settings, method: str) -> Train:
+    if method == PLAIN:
+        return DENSE
+    reference = DENSE if method_of(settings, method).needs_dense else None
+    return Train(method, tuple(_configured_values(settings).items()), reference)
+
+
+def _configured_values(settings: Settings) -> dict[str, float]:
+    """The hyperparameters that [mitigation] names, where the configured method has them."""
+    return {name: tried[0] for name, tried in method_of(settings, CONFIGURED).tuned.items()}

@@ -1,24 +1,27 @@
-"""The stages in their order, and the output folder that they end in."""
+"""The commands: a plan is made, audited, explained and reported, as far as is asked for."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxprune.config import Settings
-from jaxprune.pipeline.audits import audit, audit_stage, audited, stage_of
-from jaxprune.pipeline.checks import check_run
-from jaxprune.pipeline.context import Context, Silent, json_once, reuse
-from jaxprune.pipeline.experiment import Experiment, resolve
-from jaxprune.pipeline.finished import RunResult
-from jaxprune.pipeline.laboratory import MEASURES, laboratory, laboratory_stage
-from jaxprune.pipeline.outcomes import Entry, networks
-from jaxprune.pipeline.output import gather, read_results, render, render_theory
-from jaxprune.pipeline.publishing import publish_report
-from jaxprune.pipeline.stage import Stage
-from jaxprune.pipeline.theories import theorise, theory_stage
+from jaxprune.errors import UserError
+from jaxprune.pipeline.addresses import audit_stage, plan_groupings, report_stage
+from jaxprune.pipeline.audit import audit
+from jaxprune.pipeline.build import Experiment, resolve
+from jaxprune.pipeline.checks import check_settings
+from jaxprune.pipeline.explain import explain
+from jaxprune.pipeline.finished import JobResult
+from jaxprune.pipeline.measures import MEASURES, measures
+from jaxprune.pipeline.method_checks import check_methods
+from jaxprune.pipeline.networks import make_all
+from jaxprune.pipeline.plan import Compress, Plan, Retrain, Train, plan_comparison, plan_run, plan_theory
+from jaxprune.pipeline.report import gather, publish_report, write_report
+from jaxprune.pipeline.store import NoProgress, Store
 from jaxprune.pipeline.workspaces import open_workspace
-from jaxprune.reporting.results import Results
-from jaxprune.reporting.theory_findings import warnings
+from jaxprune.reporting.reports import warnings
+from jaxprune.results import Results
+from jaxprune.results.store import load
 from jaxprune.storage import check_reachable, to_path
 from jaxprune.types import Progress
 
@@ -34,17 +37,17 @@ def run(
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
     command: str = "",
-) -> RunResult:
-    """Runs an experiment up to a stage; what is done already is not done again.
+) -> JobResult:
+    """Run an experiment up to a stage; what is done already is not done again.
 
     Args:
       settings: The settings.
-      out: The output folder: new, empty or from an earlier run; it may be in an object store, as gs://bucket/folder.
+      out: The output folder: new, empty or from an earlier job; it may be in an object store, as gs://bucket/folder.
       until: One of `STAGES`: "train" the dense networks; "prune" and retrain; "audit" every network; "theory" at the
         dense networks (which needs no retraining), with every measure unless the settings name some; "report", which is
         everything.
       write_again: Whether a report that is there is written anew, from the measurements that are there.
-      progress: Told of the work.
+      progress: The display of the work.
       checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
       command: The command that was given, for the record.
 
@@ -54,118 +57,131 @@ def run(
     Raises:
       UserError: A setting, the data or the folder is not fit; or a training diverged.
     """
-    begun, out = time.monotonic(), to_path(out)
-    check_reachable(out, "--out")
-    settings = settings_until(settings, until)
-    check_run(settings, until)
+    settings, plan = run_plan(settings, until)
+    return _job(settings, plan, out, until, write_again, progress, checkpoint_seconds, command)
+
+
+def compare(
+    settings: Settings,
+    out: Path | str,
+    *,
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+    command: str = "",
+) -> JobResult:
+    """Retrain pruned networks by every method and report them side by side; what is done is not done again.
+
+    Args:
+      settings: The settings.
+      out: The output folder: new, empty or from an earlier job, whose networks are used.
+      progress: The display of the work.
+      checkpoint_seconds: A training that takes longer than this leaves checkpoints this often.
+      command: The command that was given, for the record.
+
+    Returns:
+      The results; the report lies in `out/compare`, or in `out/by-.../compare` where reports by other groups lie in
+      `out`.
+
+    Raises:
+      UserError: A setting, the data or the folder is not fit; or plain fine-tuning itself diverged.
+    """
+    plan = comparison_plan(settings)
+    return _job(settings, plan, out, "report", False, progress, checkpoint_seconds, command)
+
+
+def run_plan(settings: Settings, until: str) -> tuple[Settings, Plan]:
+    """The settings and the plan of a run up to a stage; the theory takes every measure unless some are named.
+
+    Raises:
+      UserError: A setting is not fit for it.
+    """
+    if until == "theory" and not settings.theory.measures:
+        every = settings.theory.model_copy(update={"measures": MEASURES})
+        settings = settings.model_copy(update={"theory": every})
+    check_settings(settings, explained=until in ("theory", "report"))
+    return settings, plan_theory(settings) if until == "theory" else plan_run(settings)
+
+
+def comparison_plan(settings: Settings) -> Plan:
+    """The plan of a comparison.
+
+    Raises:
+      UserError: A setting is not fit for it.
+    """
+    if not settings.retrain.epochs:
+        raise UserError("retrain.epochs: 0 leaves nothing to compare; give at least 1")
+    check_settings(settings, explained=False)
+    return plan_comparison(settings)
+
+
+def build(settings: Settings, plan: Plan) -> Experiment:
+    """The experiment of a plan, once every method is known to fit the data: before the hours, not after them.
+
+    Raises:
+      UserError: A setting or the data is not fit.
+    """
     experiment = resolve(settings)
-    progress = progress or Silent()
+    check_methods(experiment, plan)
+    return experiment
+
+
+def _job(
+    settings: Settings,
+    plan: Plan,
+    out: Path | str,
+    until: str,
+    write_again: bool,
+    progress: Progress | None,
+    checkpoint_seconds: float,
+    command: str,
+) -> JobResult:
+    begun, out, progress = time.monotonic(), to_path(out), progress or NoProgress()
+    check_reachable(out, "--out")
+    experiment = build(settings, plan)
     with open_workspace(out, progress.say) as workspace:
-        context = Context(experiment, workspace, progress, checkpoint_seconds)
+        store = Store(workspace, progress, checkpoint_seconds)
         for warning in _data_warnings(experiment):
-            context.progress.say(f"warning: {warning}")
-        if until == "report":
-            made, results = _report(context, command, write_again)
-        elif until == "theory":
-            made, results = _theory(context, command), None
+            progress.say(f"warning: {warning}")
+        if until in _PARTS:
+            made, results = _PARTS[until](experiment, store, plan), None
         else:
-            made, results = _UNTIL[until](context), None
-    place = made["report"] if until == "report" else out
-    return RunResult(place, experiment.settings, made, results, time.monotonic() - begun)
+            results = _report(experiment, store, plan, command, write_again)
+            out = publish_report(experiment, store, plan)
+            made = {"report": out}
+    return JobResult(out, experiment.settings, plan.report, made, results, time.monotonic() - begun)
 
 
-def settings_until(settings: Settings, until: str) -> Settings:
-    """The settings of a run up to a stage: the theory takes every measure unless some are named."""
-    if until != "theory" or settings.theory.measures:
-        return settings
-    every = settings.theory.model_copy(update={"measures": MEASURES})
-    return settings.model_copy(update={"theory": every})
-
-
-def final_stages(context: Context, until: str) -> list[Stage]:
-    """The stages that a run up to a stage ends with; all others are their ancestors."""
-    if until in ("train", "prune"):
-        return [entry.stage for entry in networks(context) if (entry.sparsity > 0) == (until == "prune")]
-    finals = {"audit": audit_stage, "theory": _theory_page_stage, "report": _report_stage}
-    return [finals[until](context)]
-
-
-def _report_stage(context: Context) -> Stage:
-    settings = context.experiment.settings.model_dump(mode="json")
-    return Stage("report", settings, (audit_stage(context), theory_stage(context)))
-
-
-def _theory_page_stage(context: Context) -> Stage:
-    settings = context.experiment.settings
-    own = {"audit": settings.audit.model_dump(mode="json", exclude={"groups"})}
-    measures = tuple(laboratory_stage(context, measure) for measure in settings.theory.measures)
-    return Stage("theory-page", own, (theory_stage(context), _theory_audit(context)[0], *measures))
-
-
-def _theory_audit(context: Context) -> tuple[Stage, list[Entry]]:
-    """The audit of the networks that the theory speaks of."""
-    entries = [entry for entry in networks(context) if entry.model in ("dense", "pruned")]
-    return stage_of(context, "theory-audit", entries, context.experiment.groupings[:1]), entries
+def _report(experiment: Experiment, store: Store, plan: Plan, command: str, write_again: bool) -> Results:
+    """The results, and their report in its stage."""
+    stage = report_stage(experiment, plan)
+    results = None if write_again else store.read(stage, load)
+    if results is None:
+        audited = audit(experiment, store, plan)
+        explained, further = None, None
+        if plan.explained:
+            explained, further = explain(experiment, store, plan), measures(experiment, store, plan)
+        results = gather(experiment, audited, explained, further)
+        for warning in warnings(results):
+            store.progress.say(f"warning: {warning}")
+        write_report(experiment, store, plan, results, command)
+        results = load(store.workspace.read(stage))
+    return results
 
 
 def _data_warnings(experiment: Experiment) -> list[str]:
-    """What is to be known of the groups, those of further groupings with the name of theirs."""
+    """Warnings about groups, those of further groupings with the name of theirs."""
     of_further = [f"by {grouping.name}: {text}" for grouping in experiment.further for text in grouping.warnings()]
     return [*experiment.dataset.warnings(), *of_further]
 
 
-def _report(context: Context, command: str, write_again: bool) -> tuple[dict[str, Path], Results]:
-    stage = _report_stage(context)
-    results = None if write_again else reuse(context, stage, read_results)
-    if results is None:
-        results = gather(context, audit(context), theorise(context), laboratory(context))
-        _warn(context, results)
-        render(context, stage, results, command)
-        results = read_results(context.workspace.read(stage))
-    return {"report": publish_report(context, stage)}, results
+def _audit(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Path]:
+    audit(experiment, store, plan)
+    return {"audit": store.workspace.folder(audit_stage(experiment, plan, plan_groupings(experiment, plan)))}
 
 
-def _train(context: Context) -> dict[str, Path]:
-    return _make(context, lambda sparsity: sparsity == 0)
-
-
-def _prune(context: Context) -> dict[str, Path]:
-    return _make(context, lambda sparsity: sparsity > 0)
-
-
-def _make(context: Context, wanted: Callable[[float], bool]) -> dict[str, Path]:
-    made = {}
-    for model, sparsity, stage, give in networks(context):
-        if wanted(sparsity):
-            give()
-            made[f"{model} {sparsity}" if sparsity else model] = context.workspace.folder(stage)
-    return made
-
-
-def _audit(context: Context) -> dict[str, Path]:
-    audit(context)
-    return {"audit": context.workspace.folder(audit_stage(context))}
-
-
-def _theory(context: Context, command: str) -> dict[str, Path]:
-    """The theory on a page of its own, without any retraining."""
-    values, further = theorise(context), laboratory(context)
-    accuracies, entries = _theory_audit(context)
-    groupings = context.experiment.groupings[:1]
-    values_of_audit = json_once(context, accuracies, lambda: audited(context, entries, groupings))
-    stage = _theory_page_stage(context)
-    results = gather(context, values_of_audit, values, further)
-    _warn(context, results)
-    return render_theory(context, stage, results, command)
-
-
-def _warn(context: Context, results: Results) -> None:
-    for warning in warnings(results):
-        context.progress.say(f"warning: {warning}")
-
-
-_UNTIL: dict[str, Callable[[Context], dict[str, Path]]] = {
-    "train": _train,
-    "prune": _prune,
+# Stage that a run may end with before its report -> what makes it.
+_PARTS: dict[str, Callable[[Experiment, Store, Plan], dict[str, Path]]] = {
+    "train": lambda experiment, store, plan: make_all(experiment, store, plan, (Train,)),
+    "prune": lambda experiment, store, plan: make_all(experiment, store, plan, (Compress, Retrain)),
     "audit": _audit,
 }

@@ -9,8 +9,8 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxprune.auditing import MINIMUM_SEEDS, Interval
-from jaxprune.reporting.numbers import percent
-from jaxprune.reporting.quantities import QUANTITIES, Source, quantity_interval
+from jaxprune.numbers import percent
+from jaxprune.quantities import QUANTITIES, Source, quantity_interval
 
 _POINT: Any = {"s": 11, "alpha": 0.5, "lw": 0, "zorder": 5, "clip_on": False}
 _TRAIL: Any = {"lw": 0.7, "alpha": 0.4}
@@ -117,8 +117,3 @@ def percent_axis(axis: Axis, ticks: int = 5) -> None:
     """Few ticks at round places, without needless decimals."""
     axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: percent(round(value, 9))))
-
-
-def share_pruned(sparsity: float) -> str:
-    """The label of a sparsity, such as "90 % pruned"."""
-    return f"{percent(sparsity)} pruned"

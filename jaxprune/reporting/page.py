@@ -1,129 +1,215 @@
-"""The report: one HTML page that needs no other file and no network."""
+"""Pages as values: sections of text, tables and figures, and the HTML made from them."""
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
-import tomli_w
+import matplotlib.figure
 
-from jaxprune.files import safe_name
-from jaxprune.reporting import findings, theory_findings
-from jaxprune.reporting.answer_section import answer_tables, answer_text
-from jaxprune.reporting.cells import cell, means_caption
-from jaxprune.reporting.laboratory import chapter
-from jaxprune.reporting.laboratory_values import Section
-from jaxprune.reporting.many import MOST_ANSWERED, MOST_GROUPS, MOST_LABELS, beyond_ends, order_of_groups
-from jaxprune.reporting.numbers import NONE, listing, p_value, percent, plural, points
-from jaxprune.reporting.quantities import few_seeds
-from jaxprune.reporting.results import MODEL_NAMES, Results
-from jaxprune.reporting.tables import overall_figures
-from jaxprune.reporting.theory_tables import theory_tables
+from jaxprune.quantities import Cell
+from jaxprune.reporting.style import save_figure
 from jaxprune.text import printable
 
-# What each figure shows, for readers who cannot see it.
-ALTERNATIVES = {
-    "answer": "How much more accuracy and loss each group loses and gains than the rest, with simultaneous intervals",
-    "harm": "Excessive loss of each group over the share of weights pruned, before and after retraining",
-    "accuracy": "Accuracy of each group, dense and at every sparsity, before and after retraining",
-    "mitigation": "Overall accuracy, accuracy spread and spread ξ of the retrained models at every sparsity",
-    "causes": "Share of examples, gradient norm, top eigenvalue, closeness to the boundary and harm of each group",
-    "bound": "Bound of Theorem 1 and second-order value against the observed excessive loss",
-    "multipliers": "Multiplier of each group over the constrained trainings",
-}
+MOST_ROWS = 50  # of a table or a figure that shows every row
+_OF_EACH_END = 10  # rows of a longer table
+
+T = TypeVar("T")
 
 
-def render_page(results: Results, figures: Path, environment: Mapping[str, Any]) -> str:
-    """The report as HTML.
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph with a look of its own; a plain one is a str.
+
+    Attributes:
+      text: Text, or `markupsafe.Markup` for constant HTML.
+      look: "answer" for the main statement, "strong", or "soft" for notes.
+    """
+
+    text: str
+    look: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of remarks.
+
+    Attributes:
+      items: One text each.
+    """
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text shown as it is, such as a command or a file.
+
+    Attributes:
+      text: Its lines.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+      headings: One for each column.
+      rows: A text or a `Cell` for each column.
+      caption: What the numbers are.
+      words: The columns that hold words, aligned left.
+      above: A first row of headings, each with the number of columns that it spans; empty for none.
+      from_worst: Whether the rows go from the group hurt most to the one hurt least: of many, both ends are shown.
+      ruled: The rows with a line above them.
+      marked: The rows with a coloured background.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    caption: str = ""
+    words: tuple[int, ...] = (0,)
+    above: tuple[tuple[str, int], ...] = ()
+    from_worst: bool = False
+    ruled: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there are more rows than are shown at once."""
+        return len(self.rows) > MOST_ROWS
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, drawn when the page is rendered.
+
+    Attributes:
+      name: Of its files, without a suffix.
+      draw: Draws it, or returns None where there is nothing to show; it is then left out.
+      caption: What it shows and how to read it.
+      alternative: What it shows, for readers who cannot see it.
+    """
+
+    name: str
+    draw: Callable[[], matplotlib.figure.Figure | None]
+    caption: str
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Contents that are folded away until a click on their summary.
+
+    Attributes:
+      summary: The line that is always shown.
+      contents: What is folded away.
+      open: Whether they are shown at first.
+    """
+
+    summary: str
+    contents: tuple["Content", ...]
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with a heading; one within another is a subsection.
+
+    Attributes:
+      title: Its heading.
+      contents: Texts, tables, figures and subsections in the order of the page; None is left out.
+      anchor: Its address within the page; sections that have one are listed at the top.
+    """
+
+    title: str
+    contents: tuple["Content | None", ...] = ()
+    anchor: str = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The paragraphs and remarks, without those of subsections."""
+        found = []
+        for part in self.contents:
+            if isinstance(part, str):
+                found.append(part)
+            elif isinstance(part, Paragraph):
+                found.append(part.text)
+            elif isinstance(part, Bullets):
+                found += part.items
+        return found
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables, those of subsections too."""
+        return list(_parts(self.contents, Table))
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, those of subsections too."""
+        return list(_parts(self.contents, Figure))
+
+
+Content = str | Paragraph | Bullets | Code | Table | Figure | Folded | Section
+
+
+def rules(rows: Sequence[Sequence[str | Cell]]) -> frozenset[int]:
+    """The rows whose first cell differs from the row before, for `Table.ruled`."""
+    return frozenset(i for i in range(1, len(rows)) if rows[i][0] != rows[i - 1][0])
+
+
+def in_middle(place: int, count: int) -> bool:
+    """Whether a row is beyond both ends of a long table."""
+    return count > MOST_ROWS and _OF_EACH_END <= place < count - _OF_EACH_END
+
+
+def render(
+    title: str,
+    heading: str,
+    about: str,
+    sections: Sequence[Section],
+    folder: Path | None,
+    advance: Callable[[], None] = lambda: None,
+) -> str:
+    """Draw the figures of a page, and return the page as one HTML file that needs no other.
 
     Args:
-      results: What was found.
-      figures: A folder with the figures as SVG; those that are not there are left out.
-      environment: Versions, devices and the command.
+      title: Of the window.
+      heading: Of the page.
+      about: One sentence below the heading.
+      sections: In order.
+      folder: Where the figures go as SVG and PNG; None renders the page without figures.
+      advance: Called after the figures of each section.
 
     Returns:
       The page.
     """
-    split, sparsity = findings.headline(results)
-    return (
-        templates()
-        .get_template("report.html.j2")
-        .render(
-            name=results.settings["name"],
-            settings=results.settings,
-            results=results,
-            split=split,
-            sparsity=sparsity,
-            answer=answer_text(results),
-            answers=answer_tables(results),
-            why=theory_findings.why(results),
-            caveats=findings.caveats(results) + theory_findings.caveats(results),
-            images={
-                name: image_of(figures / f"{name}.svg") for name in ALTERNATIVES if (figures / f"{name}.svg").exists()
-            },
-            alternatives=ALTERNATIVES,
-            models=_model_table(results, split),
-            sizes=_size_rows(results),
-            groups=[_group_table(results, s, split) for s in results.sparsities],
-            further=[_further_section(results.by(name), figures) for name in results.further],
-            **theory_tables(results),
-            chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-            config=config_text(results.settings),
-            environment=environment,
-        )
-    )
+    images = {}
+    for section in sections:
+        for figure in section.figures if folder is not None else ():
+            assert folder is not None
+            if save_figure(figure.name, figure.draw, folder):
+                content = (folder / f"{figure.name}.svg").read_bytes()
+                images[figure.name] = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+        advance()
+    return _templates().get_template("page.html.j2").render(
+        title=title, heading=heading, about=about, sections=sections, images=images,
+        sortable=any(table.is_long for section in sections for table in section.tables),
+    )  # fmt: skip
 
 
-def _further_section(results: Results, figures: Path) -> dict[str, Any]:
-    """The figure and the tables of a further grouping."""
-    split, sparsity = findings.headline(results)
-    return {
-        "sparsity": sparsity,
-        "name": results.grouping,
-        "answer": answer_text(results),
-        "answers": answer_tables(results),
-        "answer_figure": image_of(figures / f"{safe_name(results.grouping)}-answer.svg"),
-        "figure": image_of(figures / f"{safe_name(results.grouping)}-harm.svg"),
-        "warnings": results.warnings,
-        "tables": [_group_table(results, s, split) for s in results.sparsities],
-    }
-
-
-def render_theory_page(results: Results, figures: Path, environment: Mapping[str, Any]) -> str:
-    """The theory's chapter as a page of its own; arguments as for `render_page`."""
-    return (
-        templates()
-        .get_template("theory.html.j2")
-        .render(
-            name=results.settings["name"],
-            settings=results.settings,
-            results=results,
-            why=theory_findings.why(results),
-            caveats=findings.caveats(results) + theory_findings.caveats(results),
-            **theory_tables(results),
-            chapter=[(section, _figure(figures, section)) for section in chapter(results)],
-            config=config_text(results.settings),
-            environment=environment,
-        )
-    )
-
-
-def templates() -> jinja2.Environment:
-    """The templates of the pages, with the formats of `numbers` as filters."""
+def _templates() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_finish
     )
-    environment.filters |= {"percent": percent, "points": points, "plural": plural, "listing": listing}
-    environment.globals |= {
-        "few_seeds": few_seeds,
-        "means_caption": means_caption,
-        "most_groups": MOST_GROUPS,
-        "most_answered": MOST_ANSWERED,
-        "most_labels": MOST_LABELS,
-    }
+    environment.globals |= {"most_rows": MOST_ROWS, "in_middle": in_middle}
+    environment.filters["kind"] = lambda part: type(part).__name__
     return environment
 
 
@@ -132,83 +218,9 @@ def _finish(value: Any) -> Any:
     return re.sub(r"(?<=\d) %", "\u202f%", printable(value, keep="\n")) if type(value) is str else value
 
 
-def _figure(figures: Path, section: Section) -> str | None:
-    path = figures / f"{section.figure}.svg"
-    return image_of(path) if section.figure and path.exists() else None
-
-
-def image_of(path: Path) -> str:
-    """An SVG file as the address of an image."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _model_table(results: Results, split: str) -> list[dict[str, Any]]:
-    """Overall figures of every model at every sparsity."""
-    rows = []
-    keys = [(m, s) for m, s, at in results.metrics if at == split]
-    for model, sparsity in sorted(keys, key=lambda k: (k[1], list(MODEL_NAMES).index(k[0]))):
-        figures = overall_figures(results, model, sparsity, split)
-        cells = {name: cell(results, values, name) for name, values in figures.items()}
-        rows.append({"model": MODEL_NAMES[model], "sparsity": sparsity, "dense": sparsity == 0, **cells})
-    return rows
-
-
-def _size_rows(results: Results) -> list[dict[str, Any]]:
-    """The examples of every group in each split."""
-    order = order_of_groups(results)
-    return [
-        {
-            "group": results.group_names[g],
-            "more": beyond_ends(place, len(order)),
-            "sizes": [f"{sizes[g]:,}" for sizes in results.group_sizes.values()],
-        }
-        for place, g in enumerate(order)
-    ]
-
-
-def _group_table(results: Results, sparsity: float, split: str) -> dict[str, Any]:
-    """Every group at one sparsity: pruned once, and every retrained model."""
-    dense = results.metrics["dense", 0.0, split]
-    rows, order = [], order_of_groups(results)
-    for place, g in enumerate(order):
-        row: dict[str, Any] = {
-            "group": results.group_names[g],
-            "more": beyond_ends(place, len(order)),
-            "size": results.group_sizes[split][g],
-            "accuracy": cell(results, dense.accuracy[:, g], "accuracy"),
-            "loss": cell(results, dense.loss[:, g], "loss"),
-            "models": [],
-        }
-        for model in results.models:
-            audit = results.audit(model, sparsity, split)
-            row["models"].append(
-                {
-                    "harm": cell(results, audit.impact.excessive_loss[:, g], "excessive_loss"),
-                    "p": _adjusted(results, model, sparsity, split, g),
-                    "gap": cell(results, audit.impact.excess_accuracy_gap[:, g], "excess_accuracy_gap"),
-                }
-            )
-        rows.append(row)
-    return {"sparsity": sparsity, "models": [MODEL_NAMES[m] for m in results.models], "rows": rows}
-
-
-def _adjusted(results: Results, model: str, sparsity: float, split: str, group: int) -> dict[str, str]:
-    """The adjusted p of a group by loss and by accuracy, as texts."""
-    tested = results.tested.get((model, sparsity, split))
-    if tested is None:
-        return {"loss": NONE, "accuracy": NONE}
-    return {
-        measure: p_value(float(tested.harm[measure].p[group])).removeprefix("p ").removeprefix("= ")
-        for measure in ("loss", "accuracy")
-    }
-
-
-def config_text(settings: Mapping[str, Any]) -> str:
-    """The settings as TOML, with invisible characters as the escapes that TOML knows."""
-    text = tomli_w.dumps(without_none(settings))
-    return "".join(c if c == "\n" or c.isprintable() else f"\\U{ord(c):08x}" for c in text)
-
-
-def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values without those that are None, which TOML cannot write."""
-    return {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+def _parts(contents: Sequence[Content | None], kind: type[T]) -> Iterator[T]:
+    for part in contents:
+        if isinstance(part, kind):
+            yield part
+        elif isinstance(part, Folded | Section):
+            yield from _parts(part.contents, kind)

@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-from jaxprune.reporting.answer import answer_of
-from jaxprune.reporting.cells import cell
-from jaxprune.reporting.comparison import Comparison
-from jaxprune.reporting.findings import headline
-from jaxprune.reporting.numbers import PERCENT_LANDMARKS, percent, plural, signed
-from jaxprune.reporting.results import MODEL_NAMES, Results
-from jaxprune.reporting.tables import overall_figures
+from jaxprune.numbers import PERCENT_LANDMARKS, percent, plural, signed
+from jaxprune.quantities import cell
+from jaxprune.reporting.roles import headline
+from jaxprune.results import Network, Results, answer_of
+from jaxprune.results.comparison import compared
+from jaxprune.results.figures import figures
 
 _OF_METHODS = {
     "accuracy": "accuracy %",
@@ -35,39 +34,43 @@ class ShortTable(NamedTuple):
     rows: list[tuple[str, ...]]
 
 
-def short_comparison(comparison: Comparison) -> ShortTable:
-    """Every method at the headline sparsity on the test split, chosen on validation."""
+def short_comparison(results: Results) -> ShortTable:
+    """Every method at the headline sparsity on the answered split, chosen on validation."""
+    comparison = compared(results)
     at = comparison.headline
-    what = f"{comparison.settings['name']} by {comparison.settings['data']['group']}"
-    title = f"{what}, test split, {percent(at)} pruned, {plural(len(comparison.seeds), 'seed')}"
     rows = []
     for method in comparison.methods:
         if (method, at) in comparison.chosen:
-            figures = comparison.figures(comparison.chosen[method, at], "test")
-            rows.append((comparison.titles[method], *(str(cell(comparison, figures[n], n)) for n in _OF_METHODS)))
-    return ShortTable(title, ("method", *_OF_METHODS.values()), (False, *[True] * len(_OF_METHODS)), rows)
+            values = comparison.figures(comparison.chosen[method, at], results.answered_split)
+            rows.append((results.title(method), *(str(cell(results, values[name], name)) for name in _OF_METHODS)))
+    headings = ("method", *_OF_METHODS.values())
+    return ShortTable(_title(results, at), headings, (False, *[True] * len(_OF_METHODS)), rows)
 
 
 def short_summary(results: Results) -> ShortTable:
-    """Accuracy, worst group and spreads of every model at the headline sparsity."""
+    """Accuracy, worst group and spreads of every network at the headline sparsity."""
     split, sparsity = headline(results)
-    what = f"{results.settings['name']} by {results.settings['data']['group']}"
-    title = f"{what}, {split} split, {percent(sparsity)} pruned, {plural(len(results.seeds), 'seed')}"
-    headings = ("model", "accuracy %", "worst %", "spread %", "hurt most by accuracy, points", "by loss, nats")
+    headings = ("network", "accuracy %", "worst %", "spread %", "hurt most by accuracy, points", "by loss, nats")
+    networks = [results.dense, *(results.network(name, sparsity) for name in results.models)]
     rows = []
-    for model, at in [("dense", 0.0), *((model, sparsity) for model in results.models)]:
-        figures = overall_figures(results, model, at, split)
+    for network in networks:
+        values = figures(results, network, split)
         columns = ("accuracy", "worst_group_accuracy", "accuracy_spread")
-        cells = [str(cell(results, figures[name], name)) for name in columns]
-        measures = ("", "") if model == "dense" else ("accuracy", "loss")
-        hurt = [_hurt_most(results, model, at, measure) if measure else "" for measure in measures]
-        rows.append((MODEL_NAMES[model], *cells, *hurt))
-    return ShortTable(title, headings, (False, True, True, True, False, False), rows)
+        measures = ("", "") if network.role == "dense" else ("accuracy", "loss")
+        hurt = [_hurt_most(results, network, measure) if measure else "" for measure in measures]
+        rows.append((network.title, *(str(cell(results, values[name], name)) for name in columns), *hurt))
+    return ShortTable(_title(results, sparsity), headings, (False, True, True, True, False, False), rows)
 
 
-def _hurt_most(results: Results, model: str, sparsity: float, measure: str) -> str:
+def _title(results: Results, sparsity: float) -> str:
+    what = f"{results.settings['name']} by {results.grouping}"
+    seeds = plural(len(results.seeds), "seed")
+    return f"{what}, {results.answered_split} split, {percent(sparsity)} pruned, {seeds}"
+
+
+def _hurt_most(results: Results, network: Network, measure: str) -> str:
     """The group hurt most by a measure, and by how much."""
-    worst = answer_of(results, model, sparsity).measures[measure].worst
+    worst = answer_of(results, network.name, network.sparsity).measures[measure].worst
     if worst.change <= 0:
         return "none"
     if measure == "accuracy":

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.reporting.laboratory_values import measured
-from jaxprune.reporting.numbers import percent
-from jaxprune.reporting.results import Results
-from jaxprune.reporting.theory_findings import theory_of
+from jaxprune.numbers import percent
+from jaxprune.reporting.theory_values import measured, theory_of
+from jaxprune.results import Results
 from jaxprune.text import name_some
 from jaxprune.theory import Eigenvalue, Taylor
-from jaxprune.theory.statements import Statement, corollary1, follows, theorem1
+from jaxprune.theory.statements import Statement, corollary1, theorem1
 
 TITLES = {
     "Proposition 2": "Proposition 2, corrected",
@@ -55,24 +54,19 @@ class Checked:
         """Where there are two sides to compare."""
         return np.isfinite(self.left) & np.isfinite(self.right)
 
-    @property
-    def follows(self) -> np.ndarray:
-        """What follows in each case, as sentences."""
-        return follows(self.left, self.right, self.holds, self.assumed, self.assumptions)
-
 
 def checked(results: Results) -> list[Checked]:
     """Every statement that was checked, those of the bound first."""
     found = [_of_pruning(results, statement) for statement in _along_pruning(results)]
     for measure in ("cosines", "outputs"):
-        statements: dict[str, Any] = (results.laboratory or {}).get(measure, {}).get("statements", {})
+        statements: dict[str, Any] = (results.measures or {}).get(measure, {}).get("statements", {})
         found += [_of_dense(results, measure, name) for name in statements]
     return found
 
 
 def _along_pruning(results: Results) -> list[Statement]:
     """Theorem 1 and its terms, and Corollary 1 where there are several sparsities; [S, R, G], sparsities rising."""
-    theory, laboratory = theory_of(results), results.laboratory or {}
+    theory, laboratory = theory_of(results), results.measures or {}
     order = np.argsort(theory.sparsities)
     eigenvalue = Eigenvalue(theory.eigenvalue, theory.residual, theory.converged == 1, theory.matvecs)
     terms = Taylor(*(values[order] for values in (theory.first_order, theory.second_order, theory.observed)))
@@ -113,7 +107,7 @@ def _of_pruning(results: Results, statement: Statement) -> Checked:
 
 def _of_dense(results: Results, measure: str, name: str) -> Checked:
     """A statement at the dense network from its plain values, the seeds of which come first."""
-    stored = (results.laboratory or {})[measure]["statements"][name]
+    stored = (results.measures or {})[measure]["statements"][name]
     left = measured(results, measure, "statements", name, "left")
 
     def cases(values: Any) -> np.ndarray:

@@ -12,20 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxprune.files import write_atomically
-from jaxprune.reporting.findings import headline, interval
 from jaxprune.reporting.fonts import families
-from jaxprune.reporting.results import Results
 
 # Okabe and Ito's palette, without its yellow, which is too light for lines.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#B8B8B8"
-MODEL_COLOURS = {
-    "pruned": "#000000",
-    "none": "#777777",
-    "fair_before": "#56B4E9",
-    "fair_after": "#D55E00",
-    "fair_both": "#009E73",
-}
+GOOD, BAD, UNCLEAR = "#0072B2", "#D55E00", "#8A8A8A"  # changes for the better, for the worse, and not clear
+WIDTH = 9.2  # inches, of a figure on the page
 
 _RC: Any = {
     "text.parse_math": False,  # names of groups are text, also those with dollar signs
@@ -75,26 +68,6 @@ def save_figure(name: str, make: Callable[[], Figure | None], folder: Path) -> b
             figure.savefig(content, format=kind, **options)
             write_atomically(folder / f"{name}.{kind}", content.getvalue())
     return True
-
-
-def group_colours(results: Results) -> list[str]:
-    """A colour for each group, the same in every figure.
-
-    With more groups than colours, those hurt most before and after retraining and the one hurt least by pruning are
-    coloured, the others grey.
-    """
-    count = len(results.group_names)
-    if count <= len(PALETTE):
-        return list(PALETTE[:count])
-    split, sparsity = headline(results)
-    harm = interval(results, results.audit("pruned", sparsity, split).impact.excessive_loss).mean
-    order = [int(g) for g in np.argsort(-harm) if np.isfinite(harm[g])]  # of empty groups there is nothing to show
-    marked = order[:2]
-    if "none" in results.models:
-        after = interval(results, results.audit("none", sparsity, split).impact.excessive_loss).mean
-        marked += [int(g) for g in np.argsort(-after)[:2]]
-    chosen = {order[-1]: PALETTE[0]} | {g: PALETTE[1 + i] for i, g in enumerate(dict.fromkeys(marked))}
-    return [chosen.get(g, GREY) for g in range(count)]
 
 
 def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[str], colours: Sequence[str]) -> None:

@@ -3,22 +3,11 @@
 from rich.table import Table
 from rich.text import Text
 
-from jaxprune.reporting.comparison import Comparison
-from jaxprune.reporting.results import Results
-from jaxprune.reporting.short import ShortTable, short_comparison, short_summary
+from jaxprune.reporting.short import ShortTable
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Every method at the headline sparsity on the test split, chosen on validation."""
-    return _table(short_comparison(comparison))
-
-
-def summary_table(results: Results) -> Table:
-    """Accuracy, worst group and spreads of every model at the headline sparsity."""
-    return _table(short_summary(results))
-
-
-def _table(short: ShortTable) -> Table:
+def terminal_table(short: ShortTable) -> Table:
+    """A short table for the terminal."""
     table = Table(pad_edge=False, title=Text(short.title), title_justify="left", box=None)
     for heading, number in zip(short.headings, short.numbers, strict=True):
         table.add_column(heading, justify="right" if number else "left", overflow="fold")

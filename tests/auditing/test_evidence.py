@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxprune.pipeline.experiment import load_data
 from locations import SHARED_DATA
 from simulations import (
     Pool,
@@ -18,7 +19,6 @@ from simulations import (
 )
 
 from jaxprune import config
-from jaxprune.pipeline.experiment import load_data
 from jaxprune.pipeline.run import run
 
 
@@ -40,7 +40,7 @@ def outcomes(folder: Path, network: str, leaf: str) -> np.ndarray:
 
 def trained_pool(folder: Path, source: str | None, settings: dict[str, object]) -> Pool:
     """Changes by pruning 50 and 90 % of real networks."""
-    overrides = {"prune.sparsities": (0.5, 0.9), "retrain.epochs": 0, "mitigation.methods": ("none",)}
+    overrides = {"prune.sparsities": (0.5, 0.9), "retrain.epochs": 0, "retrain.methods": ("none",)}
     chosen = config.load(source, overrides | {"audit.splits": ("test",)} | settings)
     run(chosen, folder, until="audit")
     y = np.asarray(load_data(chosen.data).test.y)

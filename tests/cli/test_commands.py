@@ -168,7 +168,7 @@ def test_a_second_run_does_no_work(copied, small, capsys) -> None:
 def test_another_sparsity_reuses_the_dense_training(copied, small) -> None:
     before = stages(copied)
     sparsities = ["--prune.sparsities", "0.5", "0.7"]
-    assert main(["run", str(small), "--out", str(copied), *sparsities, "--mitigation.methods", "none"]) == 0
+    assert main(["run", str(small), "--out", str(copied), *sparsities, "--retrain.methods", "none"]) == 0
     after = stages(copied)
     kept = [name for name in before if name.startswith(("dense", "pruned-0.5", "none-0.5"))]
     assert sum(name.startswith(("outcomes-dense", "outcomes-pruned-0.5", "outcomes-none-0.5")) for name in before) == 3
@@ -198,7 +198,7 @@ def test_report_is_written_again_from_the_folder_of_a_run(copied) -> None:
 
 
 def test_train_and_theory_stop_where_they_say(small, tmp_path) -> None:
-    arguments = [str(small), "--out", str(tmp_path / "run"), "--mitigation.methods", "none", "--quiet"]
+    arguments = [str(small), "--out", str(tmp_path / "run"), "--retrain.methods", "none", "--quiet"]
     assert main(["train", *arguments]) == 0
     assert {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")} == {"dense"}
     assert main(["theory", *arguments, "--theory.measures", "cosines"]) == 0
@@ -260,7 +260,7 @@ def test_a_diverging_training_names_step_seed_and_setting_and_keeps_the_last_goo
     assert str(kept) in message
     assert not (out / "report.html").exists()
     # The remedy works in the same folder.
-    assert main(["train", str(small), "--out", str(out), "--mitigation.methods", "none", "--quiet"]) == 0
+    assert main(["train", str(small), "--out", str(out), "--retrain.methods", "none", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
@@ -272,7 +272,7 @@ def test_a_damaged_checkpoint_is_named_and_computed_anew(copied, finished, small
     else:
         victim.unlink()
     capsys.readouterr()
-    assert main(["train", str(small), "--out", str(copied), "--mitigation.methods", "none"]) == 0
+    assert main(["train", str(small), "--out", str(copied), "--retrain.methods", "none"]) == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if str(victim) in line]
     assert len(warnings) == 1
     assert warnings[0].strip().startswith(f"warning: {victim} is {damage}")

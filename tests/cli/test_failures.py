@@ -16,7 +16,7 @@ from jaxprune.files import opened
 TRAINING = [
     "train", "--data.name", "synthetic", "--data.sizes", "90", "60", "--data.margins", "1", "0.5", "--data.noise", "0",
     "0.1", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "3", "--train.batch_size", "32",
-    "--mitigation.methods", "none", "--checkpoint-seconds", "0",
+    "--retrain.methods", "none", "--checkpoint-seconds", "0",
 ]  # fmt: skip
 
 

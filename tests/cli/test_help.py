@@ -84,7 +84,7 @@ def test_the_commands_of_data_sets_have_help_of_their_own(capsys) -> None:
     [
         (["train", "--retrain.epochs", "3"], "--retrain.epochs does nothing for `jaxprune train`; leave it out"),
         (["train", "digits", "--prune.sparsities", "0.5"], "--prune.sparsities does nothing for `jaxprune train`"),
-        (["run", "--compare.methods", "naive"], "--compare.methods does nothing for `jaxprune run`"),
+        (["run", "--retrain.methods", "naive"], "--retrain.methods does nothing for `jaxprune run`"),
         (["report", "--seeds", "2"], "--seeds does nothing for `jaxprune report`"),
         (["datasets", "--data.group", "sex"], "--data.group does nothing for `jaxprune datasets`"),
         (["datasets", "adult", "--table", "t.csv"], "--table does nothing for `jaxprune datasets show`"),

@@ -58,7 +58,7 @@ def test_overrides_go_before_the_file(tmp_path) -> None:
         ({"prune.sparsities": ()}, ["prune.sparsities", "at least 1"]),
         ({"prune.sparsities": (0.5, 0.5)}, ["prune.sparsities", "twice"]),
         ({"train.learning_rate": float("nan")}, ["train.learning_rate"]),
-        ({"mitigation.methods": ("fair",)}, ["mitigation.methods", "fair_before"]),
+        ({"retrain.methods": ("fair",)}, ["retrain.methods", "fair_before"]),
         ({"train.momentum": 0.9}, ["train.momentum", "sgd"]),
         ({"train.weight_decay": 0.1}, ["train.weight_decay", "adamw"]),
         ({"mitigation.tolerance": 0.1}, ["mitigation.tolerance", "loss_gap"]),

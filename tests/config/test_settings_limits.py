@@ -67,7 +67,7 @@ REFUSED = (
     (("--theory.density_steps", "1000000000"), "theory.density_steps"),
     (("--mitigation.memory", HUGE), "mitigation.memory"),
     (("--mitigation.penalty", "1e308"), "mitigation.penalty"),
-    (("--compare.memory", HUGE), "compare.memory"),
+    (("--retrain.buffer", HUGE), "retrain.buffer"),
     (("--out", LONG), "--out"),
     (("--out", "a/" * 3000), "--out"),
     (("--out", "\udcff"), "UTF-8"),
@@ -156,7 +156,7 @@ def test_outputs_that_are_not_finite_end_on_one_line(tmp_path, monkeypatch, caps
     """One step is taken at each rate, so that no loss tells that the parameters became too large."""
     monkeypatch.chdir(tmp_path)
     small = ("--seeds", "1", "--train.epochs", "1", "--retrain.epochs", "1", "--model.hidden", "8", "--quiet",
-             "--prune.sparsities", "0.5", "--mitigation.methods", "none", "--train.batch_size", "4096")  # fmt: skip
+             "--prune.sparsities", "0.5", "--retrain.methods", "none", "--train.batch_size", "4096")  # fmt: skip
     message = refused(capsys, "run", *SYNTHETIC, *small, "--retrain.learning_rate", "1e38")
     assert "retrain: the network of seed 0 has outputs that are not finite" in message
     assert "lower retrain.learning_rate (now 1e+38)" in message

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxprune.pipeline.context import Silent
+from jaxprune.pipeline.experiment import resolve
+from jaxprune.pipeline.subjects import chosen_examples
 from PIL import Image
 
 from jaxprune import config, data, pipeline, streaming
 from jaxprune.errors import UserError
-from jaxprune.pipeline.context import Silent
-from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.subjects import chosen_examples
 
 pytest.importorskip("grain")
 
@@ -95,7 +95,7 @@ def settings(sets: str, stream: bool, **changes):
         "data.name": "utkface", "data.directory": sets, "data.group": "race", "data.label": "gender",
         "data.stream": stream, "theory.examples": 9, "model.name": "mlp", "model.hidden": (3,), "seeds": 2,
         "train.epochs": 3, "train.batch_size": 16, "train.flip": True, "prune.sparsities": (0.5,), "retrain.epochs": 0,
-        "mitigation.methods": ("none",), "theory.max_iterations": 3,
+        "retrain.methods": ("none",), "theory.max_iterations": 3,
     }  # fmt: skip
     return config.load(None, overrides | changes)
 

@@ -12,82 +12,11 @@ from jaxprune import config, data
 from jaxprune.cli import main
 from jaxprune.errors import UserError
 from jaxprune.files import safe_name
-from jaxprune.mitigation import METHODS
-from jaxprune.pipeline.audits import audit_stage
-from jaxprune.pipeline.comparison import comparison_stage
-from jaxprune.pipeline.context import Context, Silent
-from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.laboratory import MEASURES, laboratory_stage
-from jaxprune.pipeline.networks import dense_stage, pruned_stage, retrained_stage
-from jaxprune.pipeline.outcomes import outcomes_stage
-from jaxprune.pipeline.publishing import place_of
-from jaxprune.pipeline.stage import Workspace
-from jaxprune.pipeline.theories import theory_stage
-from jaxprune.pipeline.trials import trial_stage
-from jaxprune.reporting.results import Results
+from jaxprune.pipeline.build import resolve
+from jaxprune.pipeline.publishing import KINDS, place_of
+from jaxprune.results import load
 
-SMALL = {"seeds": 2, "model.hidden": (4,), "prune.sparsities": (0.5,), "compare.methods": tuple(METHODS)}
-# Ways of retraining that look at nobody's group. The epoch of naive_best is chosen by half of the validation split
-# where other methods hold people out, and the halves have equal groups.
-WITHOUT_GROUPS = {"naive", "performance_weighted", "distilled", "logit_adjusted"}
-
-
-def context(**changes) -> Context:
-    experiment = resolve(config.load(None, SMALL | {name.replace("__", "."): v for name, v in changes.items()}))
-    return Context(experiment, Workspace(Path("unused")), Silent(), 30)
-
-
-def addresses(c: Context) -> dict[str, str]:
-    networks = {
-        "dense": dense_stage(c, False),
-        "fair dense": dense_stage(c, True),
-        "pruned": pruned_stage(c, False, 0.5),
-        "fair pruned": pruned_stage(c, True, 0.5),
-        **{method: retrained_stage(c, method, 0.5) for method in ("none", "fair_before", "fair_after", "fair_both")},
-    }
-    trials = {}
-    for name in (*METHODS, "configured"):
-        rate = {"dual_rate": 0.1} if name == "configured" else {}
-        trials[f"trial {name}"] = trial_stage(c, name, 0.5, rate)
-    stages = networks | {f"outcomes {name}": outcomes_stage(c, stage) for name, stage in networks.items()} | trials
-    stages |= {"audit": audit_stage(c), "theory": theory_stage(c), "comparison": comparison_stage(c)}
-    stages |= {f"theory {measure}": laboratory_stage(c, measure) for measure in MEASURES}
-    return {name: stage.address for name, stage in stages.items()}
-
-
-FREE = {"dense", "pruned", "none"}
-FREE |= {f"outcomes {name}" for name in FREE} | {f"trial {name}" for name in WITHOUT_GROUPS}
-
-
-def test_exactly_what_depends_on_the_groups_has_them_in_its_address() -> None:
-    race, sex = addresses(context()), addresses(context(data__group="sex"))
-    assert {name for name in race if race[name] == sex[name]} == FREE
-
-
-def test_the_best_epoch_depends_on_the_groups_only_where_people_are_held_out() -> None:
-    methods = {"compare__methods": ("naive_best", "equal_loss")}
-    race, sex = (trial_stage(context(data__group=g, **methods), "naive_best", 0.5, {}) for g in ("race", "sex"))
-    assert race.address == sex.address
-
-
-@pytest.mark.parametrize(
-    "option",
-    [{"data__balance": True}, {"data__imbalance": 3.0}, {"data__min_group_size": 120}],
-    ids=["balance", "imbalance", "min_group_size"],
-)
-def test_networks_trained_on_examples_chosen_by_group_are_of_that_grouping(option) -> None:
-    race, sex = (dense_stage(context(data__group=g, **option), False).address for g in ("race", "sex"))
-    assert race != sex
-
-
-def test_a_least_size_that_leaves_nobody_out_moves_no_network() -> None:
-    plain, least = addresses(context(data__group="sex")), addresses(context(data__group="sex", data__min_group_size=9))
-    assert plain["dense"] == least["dense"]
-
-
-def test_further_groupings_move_the_audit_alone() -> None:
-    plain, more = addresses(context()), addresses(context(audit__groups=("race", "sex")))
-    assert {name for name in plain if plain[name] != more[name]} == {"audit"}
+SMALL = {"seeds": 2, "model.hidden": (4,), "prune.sparsities": (0.5,)}
 
 
 def test_the_primary_grouping_comes_first_whatever_the_order() -> None:
@@ -156,13 +85,9 @@ def test_everybody_keeps_their_attributes_however_the_examples_were_chosen(towns
 def small_run(name: str, out: Path, *more: str) -> list[str]:
     return [
         "run", "--data.name", name, "--out", str(out), "--seeds", "2", "--model.hidden", "4", "--train.epochs", "1",
-        "--train.batch_size", "64", "--retrain.epochs", "1", "--prune.sparsities", "0.8", "--mitigation.methods",
+        "--train.batch_size", "64", "--retrain.epochs", "1", "--prune.sparsities", "0.8", "--retrain.methods",
         "none", *more,
     ]  # fmt: skip
-
-
-def results_at(folder: Path) -> Results:
-    return Results.from_json(json.loads((folder / "results.json").read_text()))
 
 
 def stages(out: Path) -> dict[str, int]:
@@ -187,10 +112,11 @@ def test_another_grouping_trains_nothing_and_overwrites_nothing(towns, tmp_path,
     assert {name: after[name] for name in before} == before
     assert {name.rpartition("-")[0] for name in set(after) - set(before)} == {"audit", "theory", "report"}
     assert files(out) == report
-    town, trade = results_at(out), results_at(out / "by-trade")
-    for key, metrics in town.metrics.items():
-        np.testing.assert_allclose(trade.metrics[key].overall_loss, metrics.overall_loss, rtol=1e-12)
-        assert (trade.metrics[key].overall_accuracy == metrics.overall_accuracy).all()
+    town, trade = load(out), load(out / "by-trade")
+    for key, audit in town.audits.items():
+        other = trade.audits[key].metrics
+        np.testing.assert_allclose(other.overall_loss, audit.metrics.overall_loss, rtol=1e-12)
+        assert (other.overall_accuracy == audit.metrics.overall_accuracy).all()
     # The first report is up to date, and the folder of the second leads to the same run.
     for arguments in (small_run(towns, out, "--data.group", "town"), ["run", str(out / "by-trade")]):
         assert main(arguments) == 0
@@ -208,7 +134,7 @@ def test_several_groupings_in_one_report(towns, tmp_path) -> None:
     """Every grouping, also one with a group that a split lacks, has its rows, its section and the right figures."""
     out, groups = tmp_path / "out", ["town", "trade", "trade*town"]
     assert main(small_run(towns, out, "--audit.groups", *groups, "--quiet")) == 0
-    results = results_at(out)
+    results = load(out)
     assert results.groupings == groups
     with (out / "groups.csv").open() as f:
         rows = list(csv.DictReader(f))
@@ -218,12 +144,14 @@ def test_several_groupings_in_one_report(towns, tmp_path) -> None:
     for name in groups:
         grouping = dataset.grouping(name)
         for split in ("train", "test"):
-            mine = [r for r in rows if (r["grouping"], r["split"], r["model"], r["seed"]) == (name, split, "none", "1")]
+            mine = [
+                r for r in rows if (r["grouping"], r["split"], r["network"], r["seed"]) == (name, split, "none", "1")
+            ]
             assert [r["group"] for r in mine] == list(grouping.group_names)
             assert [int(r["size"]) for r in mine] == grouping.sizes(split).tolist()
             # The groups of every grouping make up the same overall figures.
             right = sum(int(r["size"]) * float(r["accuracy"] or 0) for r in mine)
-            overall = results.metrics["none", 0.8, split].overall_accuracy[1]
+            overall = results.audit(results.network("none", 0.8), split).metrics.overall_accuracy[1]
             assert right / grouping.sizes(split).sum() == pytest.approx(overall, abs=1e-6)
     with (out / "summary.csv").open() as f:
         assert {row["grouping"] for row in csv.DictReader(f)} == set(groups)
@@ -265,13 +193,15 @@ def test_names_of_files_are_safe_and_stay_apart() -> None:
     assert all(re.fullmatch("[A-Za-z0-9_-]+", name) for name in safe)
 
 
-@pytest.mark.parametrize("file", ["results.json", "theory.json", "compare/comparison.json"])
-def test_any_report_keeps_its_place_from_those_by_other_groups(tmp_path, file) -> None:
-    assert place_of(tmp_path, "sex") == tmp_path
-    (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).write_text(json.dumps({"settings": {"data": {"group": "race*sex"}}}))
-    assert place_of(tmp_path, "race*sex") == tmp_path
-    assert place_of(tmp_path, "sex * race") == tmp_path, "the same groups"
-    assert place_of(tmp_path, "sex") == tmp_path / "by-sex"
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_report_keeps_its_place_from_those_by_other_groups(tmp_path, kind) -> None:
+    own = tmp_path / KINDS[kind] if KINDS[kind] else tmp_path
+    assert place_of(tmp_path, "sex", kind) == own
+    own.mkdir(exist_ok=True)
+    (own / "results.json").write_text(json.dumps({"settings": {"data": {"group": "race*sex"}}}))
+    assert place_of(tmp_path, "race*sex", kind) == own
+    assert place_of(tmp_path, "sex * race", kind) == own, "the same groups"
+    assert place_of(tmp_path, "sex", "report") == tmp_path / "by-sex"
+    assert place_of(tmp_path, "sex", "comparison-report") == tmp_path / "by-sex" / "compare"
     (tmp_path / ".published").write_text("half a mark")
-    assert place_of(tmp_path, "sex") == tmp_path / "by-sex"
+    assert place_of(tmp_path, "sex", "report") == tmp_path / "by-sex"

@@ -1,131 +1,117 @@
-"""`--dry-run`: the stages in the order of the work, which are done, and how long the others may take."""
-
-import json
-import os
-from pathlib import Path
+"""Plans as values: which networks a job makes, from which, and in what order."""
 
 import pytest
 
-from jaxprune import cli, config, pipeline
+from jaxprune import config
 from jaxprune.errors import UserError
-from jaxprune.files import seal
-from jaxprune.pipeline.stage import Stage, Workspace
-
-SMALL = {
-    "data.name": "synthetic", "data.sizes": (300, 80), "data.margins": (2.0, 1.0), "data.noise": (0.0,), "seeds": 1,
-    "model.hidden": (4,), "train.epochs": 1, "prune.sparsities": (0.5, 0.9), "retrain.epochs": 2,
-    "mitigation.methods": ("none", "fair_after"), "compare.methods": ("balanced",),
-}  # fmt: skip
+from jaxprune.mitigation import METHODS
+from jaxprune.pipeline.plan import (
+    COMPARED,
+    DENSE,
+    PAPER_MODELS,
+    Compress,
+    Retrain,
+    Train,
+    plan_comparison,
+    plan_run,
+    plan_theory,
+)
 
 
 def settings(**changes):
-    return config.load(None, SMALL | changes)
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return config.load(None, {"prune.sparsities": (0.5, 0.9)} | changes)
 
 
-def names(plan) -> list[str]:
-    return [planned.stage.name for planned in plan]
+def listed(plan):
+    return [(entry.network.name, entry.network.role, entry.network.sparsity) for entry in plan.entries]
 
 
-def pretend(out: Path, stage: Stage, begun: float, ended: float) -> None:
-    """A stage that is done and took this time."""
-    folder = Workspace(out).folder(stage)
-    folder.mkdir(parents=True)
-    (folder / "stage.json").write_text(json.dumps(stage.description))
-    seal(folder)
-    for name, when in (("stage.json", begun), ("sha256.json", ended)):
-        os.utime(folder / name, (when, when))
+def node_of(plan, name, sparsity=0.5):
+    return next(e.node for e in plan.entries if (e.network.name, e.network.sparsity) == (name, sparsity))
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """The plan of a run that has not begun, by stage name."""
-    out = tmp_path_factory.mktemp("plan") / "run"
-    plan = pipeline.plan_run(settings(), out)
-    assert not out.exists()
-    return {planned.stage.name: planned for planned in plan}
+def test_run_by_default() -> None:
+    plan = plan_run(settings())
+    each = [("pruned", "compressed"), *((name, "retrained") for name in PAPER_MODELS)]
+    expected = [("dense", "dense", 0.0), ("fair_dense", "dense", 0.0)]
+    assert listed(plan) == expected + [(name, role, s) for s in (0.5, 0.9) for name, role in each]
+    assert plan.splits == ("train", "test")
+    assert not plan.has_choice
+    assert not plan.halved
+    assert all(entry.required for entry in plan.entries)
 
 
-def test_a_plan_names_every_stage_after_those_that_it_rests_on(untouched) -> None:
-    networks = {"dense", *(f"{name}-{s}" for name in ("pruned", "none", "fair_after") for s in ("0.5", "0.9"))}
-    assert set(untouched) == networks | {f"outcomes-{name}" for name in networks} | {"audit", "theory", "report"}
-    order = list(untouched)
-    for name, planned in untouched.items():
-        assert not planned.done
-        assert planned.seconds is None
-        for parent in planned.stage.parents:
-            assert order.index(parent.name) < order.index(name)
+def test_paper_models() -> None:
+    """Constrained before pruning, after it, both or neither, at the rate of [mitigation]."""
+    plan = plan_run(settings(mitigation__dual_rate=0.25))
+    fair = Train("configured", (("dual_rate", 0.25),))
+    dense, pruned = Compress(DENSE, "magnitude", 0.5), Compress(fair, "magnitude", 0.5)
+    assert node_of(plan, "none") == Retrain(dense, "naive")
+    assert node_of(plan, "fair_before") == Retrain(pruned, "naive")
+    assert node_of(plan, "fair_after") == Retrain(dense, "configured", fair.values)
+    assert node_of(plan, "fair_both") == Retrain(pruned, "configured", fair.values)
+    assert [e.network.dense for e in plan.entries if e.network.sparsity == 0.5] == [
+        "dense", "dense", "fair_dense", "dense", "fair_dense",
+    ]  # fmt: skip
 
 
-def test_a_plan_is_of_the_stages_that_a_run_makes(tmp_path) -> None:
-    out = tmp_path / "run"
-    for until in ("train", "prune"):
-        plan = pipeline.plan_run(settings(), out, until=until)
-        pipeline.run(settings(), out, until=until)
-        made = {path.name for path in (out / "stages").iterdir()}
-        assert {planned.stage.address for planned in plan} == made
-    again = pipeline.plan_run(settings(), out, until="prune")
-    assert all(planned.done and planned.seconds == 0 for planned in again)
-    later = pipeline.plan_run(settings(), out)
-    assert {p.stage.name for p in later if not p.done and not p.stage.name.startswith("outcomes")} == {
-        "audit",
-        "theory",
-        "report",
-    }
-    other = pipeline.plan_run(settings(**{"prune.sparsities": (0.7,)}), out, until="prune")
-    assert {p.stage.name: p.done for p in other} == {
-        "dense": True, "pruned-0.7": False, "none-0.7": False, "fair_after-0.7": False,
-    }  # fmt: skip
-    assert all(p.seconds is not None for p in other)
+def test_every_node_comes_after_its_parents() -> None:
+    plan = plan_comparison(settings(retrain__methods=tuple(METHODS)))
+    for place, node in enumerate(plan.nodes):
+        assert all(parent in plan.nodes[:place] for parent in node.parents)
+    assert len(set(plan.nodes)) == len(plan.nodes)
 
 
-def test_a_done_stage_needs_nothing_else(untouched, tmp_path) -> None:
-    pretend(tmp_path, untouched["report"].stage, 0, 1)
-    assert names(pipeline.plan_run(settings(), tmp_path)) == ["report"]
+def test_no_retraining() -> None:
+    assert {name for name, _, _ in listed(plan_run(settings(retrain__epochs=0)))} == {"dense", "pruned"}
+    assert listed(plan_theory(settings())) == [
+        ("dense", "dense", 0.0), ("pruned", "compressed", 0.5), ("pruned", "compressed", 0.9),
+    ]  # fmt: skip
+    assert plan_theory(settings()).theory_nodes == [DENSE, *(Compress(DENSE, "magnitude", s) for s in (0.5, 0.9))]
 
 
-def test_the_time_is_that_of_stages_of_the_kind_without_those_made_on_their_way(untouched, tmp_path) -> None:
-    stage = {name: planned.stage for name, planned in untouched.items()}
-    # The dense training of 10 s and the pruning lie within the first retraining, which took 20 s of its own.
-    pretend(tmp_path, stage["none-0.5"], 100, 131)
-    pretend(tmp_path, stage["pruned-0.5"], 100, 111)
-    pretend(tmp_path, stage["dense"], 100.5, 110.5)
-    pretend(tmp_path, stage["none-0.9"], 140, 150)
-    pretend(tmp_path, stage["pruned-0.9"], 135, 138)
-    changes = {"prune.sparsities": (0.7,), "mitigation.methods": ("none",), "train.epochs": 5, "retrain.epochs": 6}
-    plan = {p.stage.name: p for p in pipeline.plan_run(settings(**changes), tmp_path, until="prune")}
-    assert plan["dense"].seconds == pytest.approx(5 * 10)
-    assert plan["pruned-0.7"].seconds == pytest.approx((1 + 3) / 2)
-    assert plan["none-0.7"].seconds == pytest.approx(3 * (20 + 10) / 2)
-    (tmp_path / "stages" / stage["dense"].address / "stage.json").write_text("[")
-    plan = {p.stage.name: p for p in pipeline.plan_run(settings(**changes), tmp_path, until="prune")}
-    assert plan["dense"].seconds is None
+def test_methods_of_a_run() -> None:
+    """Any method runs, with its candidates, and the validation split then chooses."""
+    plan = plan_run(settings(retrain__methods=("naive", "equal_loss", "ceag"), choice__dual_rates=(0.1, 0.2)))
+    values = [dict(e.node.values) for e in plan.entries if (e.network.name, e.network.sparsity) == ("equal_loss", 0.5)]
+    assert values == [{"dual_rate": 0.1}, {"dual_rate": 0.2}]
+    assert plan.has_choice
+    assert plan.splits == ("train", "test", "validation")
+    assert node_of(plan, "ceag").reference == DENSE, "ψ is measured against the dense network"
+    assert all(entry.required for entry in plan.entries)
 
 
-def test_a_comparison_has_a_plan_too(tmp_path) -> None:
-    plan = pipeline.plan_comparison(settings(), tmp_path / "out")
-    networks = {"dense", "pruned-0.5", "pruned-0.9"}
-    trials = {f"trial-{name}-{s}" for name in ("naive", "balanced") for s in ("0.5", "0.9")}
-    assert set(names(plan)) == networks | trials | {"comparison"}
-    assert not (tmp_path / "out").exists()
+def test_comparison() -> None:
+    plan = plan_comparison(settings())
+    names = list(dict.fromkeys(name for name, role, _ in listed(plan) if role == "retrained"))
+    assert names == list(COMPARED)
+    assert names[0] == "naive"
+    assert {entry.network.name for entry in plan.entries if entry.required} == {"dense", "pruned", "naive"}
+    assert set(plan.splits) == {"train", "validation", "test"}
+    assert plan.held_out == ("ceag_held_out", "distilled_ceag")
+    halved = {entry.network.name for entry in plan.entries if getattr(entry.node, "halved", False)}
+    assert halved == {"naive_best", *plan.held_out}
+    alone = plan_comparison(settings(retrain__methods=("naive_best",)))
+    assert not any(getattr(entry.node, "halved", False) for entry in alone.entries)
 
 
-def test_what_cannot_be_run_cannot_be_planned(tmp_path) -> None:
-    with pytest.raises(UserError, match="prunes nothing"):
-        pipeline.plan_run(settings(**{"prune.sparsities": (0.0,)}), tmp_path / "out")
-    with pytest.raises(UserError, match="unknown data set"):
-        pipeline.plan_run(config.load(None, {"data.name": "adlut"}), tmp_path / "out")
+def test_methods_with_masks_of_their_own() -> None:
+    plan = plan_comparison(settings(retrain__methods=("spared_distilled",)))
+    assert node_of(plan, "spared_distilled").parent != node_of(plan, "pruned")
+    assert node_of(plan, "spared_distilled").parent.parent == DENSE
+    assert node_of(plan, "naive").parent == node_of(plan, "pruned")
 
 
-@pytest.mark.parametrize("command", ["run", "train", "theory", "compare", "report"])
-def test_the_command_line_shows_the_plan_and_makes_nothing(command, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.toml").write_text(config.to_toml(settings()))
-    assert cli.main([command, "small.toml", "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:2] == ["to", "do"]
-    assert any(line.startswith("to do  dense-") for line in lines)
-    count = len(lines) - 2
-    stages = "1 stage" if count == 1 else f"{count} stages"
-    assert lines[-2] == f"{stages} in runs/synthetic/stages: 0 done, {count} to do"
-    assert lines[-1] == "no estimate of the time: no such stage is done in this folder"
-    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+def test_a_constraint_on_the_change_from_the_dense_network_runs() -> None:
+    """The constrained dense training is then made after the plain one, with which it compares."""
+    plan = plan_run(settings(mitigation__constraint="equal_excessive_loss"))
+    fair = plan.entries[1].node
+    assert fair.parents == (DENSE,)
+    assert node_of(plan, "fair_both").parents == (Compress(fair, "magnitude", 0.5), DENSE)
+    assert plan_run(settings()).entries[1].node.parents == ()
+
+
+def test_unknown_methods() -> None:
+    with pytest.raises(UserError, match=r"retrain\.methods: unknown method 'equal_los'; did you mean 'equal_loss'"):
+        plan_run(settings(retrain__methods=("equal_los",)))

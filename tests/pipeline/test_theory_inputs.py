@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments import experiment, store
 
-from jaxprune import config, pruning, theory
-from jaxprune.pipeline import subjects
-from jaxprune.pipeline.context import Context, Silent
-from jaxprune.pipeline.experiment import resolve
-from jaxprune.pipeline.networks import pruned
-from jaxprune.pipeline.stage import Workspace
+from jaxprune import pruning, theory
+from jaxprune.pipeline.networks import networks_of
+from jaxprune.pipeline.plan import plan_theory
+from jaxprune.pipeline.theory_inputs import precision, theory_inputs, vectors_that_fit
 from jaxprune.theory import operators
 from jaxprune.types import Batch
 
@@ -27,30 +26,26 @@ SMALL = {
 }
 
 
-def context(folder, **overrides):
-    settings = config.load(None, SMALL | {name.replace("__", "."): value for name, value in overrides.items()})
-    return Context(resolve(settings), Workspace(folder), Silent(), 1e9)
-
-
 @pytest.mark.parametrize("seeds", [1, 4])
-def test_the_vectors_that_fit_are_those_of_a_replica(tmp_path, seeds):
+def test_the_vectors_that_fit_are_those_of_a_replica(seeds):
     """As many bytes for each of the networks that are measured together."""
-    here = context(tmp_path, seeds=seeds)
+    made = experiment(SMALL, seeds=seeds)
     params = {"w": np.zeros((seeds, 1000, 100), np.float32)}
-    share = here.experiment.settings.theory.memory * 2**20 // seeds
-    assert (
-        subjects.vectors_that_fit(here.experiment, params)
-        == share // (here.experiment.dataset.num_groups * 100_000 * 4) - 1
-    )
+    share = made.settings.theory.memory * 2**20 // seeds
+    assert vectors_that_fit(made, params) == share // (made.dataset.num_groups * 100_000 * 4) - 1
 
 
 def test_networks_are_pruned_alike_whatever_they_are_measured_in(tmp_path):
     """Random numbers of another type are others: the theory in float64 must not make other stages."""
     masks = []
     for name, wide in (("single", False), ("double", True)):
-        here = context(tmp_path / name, theory__float64=wide)
-        with subjects.precision(here):
-            masks.append(jax.tree.map(np.asarray, pruned(here, False, 0.5).masks))
+        made, here = experiment(SMALL, theory__float64=wide), store(tmp_path / name)
+        plan = plan_theory(made.settings)
+        with precision(made, here, plan):
+            masks.append(jax.tree.map(np.asarray, networks_of(made, here, plan.theory_nodes[1]).masks))
+            assert theory_inputs(made, here, plan).dense.params["dense_0"]["kernel"].dtype == (
+                np.float64 if wide else np.float32
+            )
     jax.tree.map(np.testing.assert_array_equal, *masks)
 
 
@@ -61,8 +56,9 @@ def test_random_scores_are_of_single_precision_everywhere():
 
 
 def test_all_examples_are_held_once(tmp_path):
-    here = context(tmp_path)
-    assert subjects.examples(here) is here.experiment.on_device(here.experiment.settings.theory.split)
+    made, here = experiment(SMALL), store(tmp_path)
+    inputs = theory_inputs(made, here, plan_theory(made.settings))
+    assert inputs.examples is made.on_device(made.settings.theory.split)
 
 
 def test_the_noise_of_an_example_is_the_same_in_chunks_of_any_size():

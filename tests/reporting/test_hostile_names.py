@@ -32,7 +32,7 @@ NAMES = (
 )  # fmt: skip
 ATTRIBUTE = "[red]to$n$ <b>\x1b"
 SMALL = ("--seeds", "1", "--train.epochs", "1", "--retrain.epochs", "1", "--model.hidden", "8",
-         "--prune.sparsities", "0.9", "--mitigation.methods", "none", "--theory.max_iterations", "2")  # fmt: skip
+         "--prune.sparsities", "0.9", "--retrain.methods", "none", "--theory.max_iterations", "2")  # fmt: skip
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

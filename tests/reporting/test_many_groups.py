@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_pages import results
-
 from jaxprune.reporting.answer_section import answer_tables
 from jaxprune.reporting.figures import draw
 from jaxprune.reporting.findings import after_retraining, who_is_hurt
 from jaxprune.reporting.many import groups_to_draw, order_of_groups
-from jaxprune.reporting.page import render_page
+from jaxprune.reporting.old_page import render_page
+from test_pages import results
+
 from jaxprune.reporting.shown import drawn
 from jaxprune.reporting.terminal import summary_table
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxprune.reporting.numbers import (
+from jaxprune.numbers import (
     NONE,
     fixed,
     listing,

@@ -7,6 +7,13 @@ import re
 import jax
 import numpy as np
 import pytest
+from jaxprune.reporting.answer import answer_of, headline_sparsity
+from jaxprune.reporting.answer_section import answer_text, harm_rows
+from jaxprune.reporting.figures import FIGURES, draw
+from jaxprune.reporting.harm_tests import HarmTests
+from jaxprune.reporting.old_page import render_page
+from jaxprune.reporting.results import Audited, Results, TheoryResults
+from jaxprune.reporting.tables import groups_rows, overall_figures, summary_rows, write_csv
 
 from jaxprune.auditing import (
     GroupCodes,
@@ -20,14 +27,7 @@ from jaxprune.auditing import (
 from jaxprune.auditing.working import judge_networks
 from jaxprune.files import safe_name
 from jaxprune.reporting import findings, theory_findings
-from jaxprune.reporting.answer import answer_of, headline_sparsity
-from jaxprune.reporting.answer_section import answer_text, harm_rows
-from jaxprune.reporting.figures import FIGURES, draw
-from jaxprune.reporting.harm_tests import HarmTests
-from jaxprune.reporting.page import render_page
-from jaxprune.reporting.results import Audited, Results, TheoryResults
 from jaxprune.reporting.style import save_figure
-from jaxprune.reporting.tables import groups_rows, overall_figures, summary_rows, write_csv
 from jaxprune.theory import rank_correlation
 
 SETTINGS = {

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxprune.reporting.cells import Cell, cell
-from jaxprune.reporting.charts import over_seeds
-from jaxprune.reporting.quantities import (
+from jaxprune.quantities import (
     QUANTITIES,
+    Cell,
+    cell,
     difference_interval,
     few_seeds,
     multiplier_kind,
     quantity_interval,
 )
+from jaxprune.reporting.charts import over_seeds
 
 
 @dataclass

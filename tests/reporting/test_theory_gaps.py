@@ -5,17 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
-from test_pages import results
-from test_theory_page import by_hand, section
-
-from jaxprune.reporting import theory_findings
-from jaxprune.reporting.cells import Cell
 from jaxprune.reporting.figures import draw
 from jaxprune.reporting.laboratory_figures import draw_theory
-from jaxprune.reporting.page import render_page, render_theory_page
+from jaxprune.reporting.old_page import render_page, render_theory_page
 from jaxprune.reporting.results import Results, TheoryResults
 from jaxprune.reporting.theory_rows import theory_rows
 from jaxprune.reporting.theory_tables import theory_tables
+from test_pages import results
+from test_theory_page import by_hand, section
+
+from jaxprune.quantities import Cell
+from jaxprune.reporting import theory_findings
 from jaxprune.theory import permutation_test
 
 MADE_BY = {"jaxprune": "0", "time": "2026-01-01T00:00:00"}

@@ -7,19 +7,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-
-from jaxprune import config, pipeline
-from jaxprune.errors import UserError
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.laboratory import MEASURES, laboratory
-from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.theories import theorise, theory_stage
-from jaxprune.reporting import laboratory_figures
-from jaxprune.reporting.cells import Cell
 from jaxprune.reporting.laboratory import chapter
 from jaxprune.reporting.laboratory_figures import FIGURES, draw_theory
 from jaxprune.reporting.results import Results
+
+from jaxprune import config, pipeline
+from jaxprune.errors import UserError
+from jaxprune.pipeline.stage import Workspace
+from jaxprune.quantities import Cell
+from jaxprune.reporting import laboratory_figures
 
 SMALL = """
 name = "small"

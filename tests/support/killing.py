@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 SETTINGS = {
     "data.name": "synthetic", "data.sizes": (90, 60), "data.margins": (1.0, 0.5), "data.noise": (0.0, 0.1),
     "model.hidden": (3,), "seeds": 1, "train.epochs": 3, "train.batch_size": 32, "prune.sparsities": (0.5,),
-    "retrain.epochs": 2, "mitigation.methods": ("none",), "theory.max_iterations": 3, "audit.splits": ("test",),
+    "retrain.epochs": 2, "retrain.methods": ("none",), "theory.max_iterations": 3, "audit.splits": ("test",),
 }  # fmt: skip
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
 TIME = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d[+-]\d{4})?")
@@ -72,10 +72,10 @@ def run(out: Path, act: Callable[[int], None] = lambda number: None, counted: Pa
 
     def work() -> None:
         from jaxprune import config, pipeline
-        from jaxprune.pipeline import output
+        from jaxprune.reporting import page
 
-        output.FIGURES = {"harm": output.FIGURES["harm"]}
-        output.draw_theory = lambda *_: None
+        draw = page.save_figure
+        page.save_figure = lambda name, *rest: name == "harm" and draw(name, *rest)
         count = watch(out, act)
         pipeline.run(config.load(None, SETTINGS), out, checkpoint_seconds=0)
         if counted is not None:
@@ -116,7 +116,7 @@ def try_kills(folder: Path, kills: int, killed: int) -> dict[str, Any]:
 
     def copy(number: int) -> None:
         if number in copied:
-            shutil.copytree(whole, folder / f"at-{number}") if whole.exists() else (folder / f"at-{number}").mkdir()
+            shutil.copytree(whole, folder / f"at-{number}", ignore=shutil.ignore_patterns("*.__lock")) if whole.exists() else (folder / f"at-{number}").mkdir()
 
     assert run(whole, copy) == 0
     expected, failed = contents(whole), {}
@@ -154,7 +154,7 @@ def main() -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
     import jaxprune.pipeline
-    import jaxprune.reporting.page  # noqa: F401
+    import jaxprune.reporting.reports  # noqa: F401
 
     print(json.dumps(try_kills(folder, kills, killed)))
 

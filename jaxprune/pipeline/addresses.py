@@ -1,0 +1,134 @@
+"""The addresses of stages: everything that decides their results."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxprune import pruning
+from jaxprune.data import Grouping
+from jaxprune.mitigation import CONFIGURED
+from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.forms import form_of
+from jaxprune.pipeline.methods import method_of
+from jaxprune.pipeline.plan import Compress, Entry, Node, Plan, Retrain, Train
+from jaxprune.pipeline.stage import Stage
+
+Plain = dict[str, Any]
+
+# Settings of the data that decide the groups; the fingerprint tells whether they decide the examples as well.
+_OF_GROUPS = {"group", "bins", "min_group_size"}
+# Settings of [mitigation] that decide what "configured" is; the others are values of the node.
+_OF_CONFIGURED = {"constraint", "dual", "scheme", "penalty", "memory"}
+
+
+def grouping_settings(grouping: Grouping) -> Plain:
+    """The groups that a result depends on, for the address of its stage."""
+    return {"name": grouping.name, "fingerprint": grouping.fingerprint()}
+
+
+def stage_of(experiment: Experiment, node: Node) -> Stage:
+    """The stage that makes the networks of a node."""
+    parents = tuple(stage_of(experiment, parent) for parent in node.parents)
+    if isinstance(node, Train):
+        name = "dense" if not node.values and node.reference is None else "fair_dense"
+        return Stage(name, _of_training(experiment, node) | _of_method(experiment, node), parents)
+    if isinstance(node, Compress):
+        return Stage(f"pruned-{node.criterion}-{node.sparsity:g}", _of_compression(experiment, node), parents)
+    own = {"retrain": experiment.settings.retrain.model_dump(mode="json", include={"epochs", "learning_rate"})}
+    settings = own | _of_method(experiment, node)
+    return Stage(f"{node.method}-{node.parent.sparsity:g}", settings, parents)
+
+
+def _of_training(experiment: Experiment, node: Train) -> Plain:
+    """The settings of the data, the network and the training."""
+    s = experiment.settings
+    return {
+        "seeds": s.seeds,
+        "first_seed": s.first_seed,
+        "data": s.data.model_dump(mode="json", exclude=_OF_GROUPS) | {"fingerprint": experiment.fingerprint},
+        "model": s.model.model_dump(mode="json"),
+        "train": s.train.model_dump(mode="json"),
+        **form_of(experiment),
+    }
+
+
+def _of_compression(experiment: Experiment, node: Compress) -> Plain:
+    settings = experiment.settings.prune.model_dump(mode="json", exclude={"sparsities", "criterion"})
+    settings |= {"criterion": node.criterion, "sparsity": node.sparsity}
+    if node.criterion in pruning.GROUP_CRITERIA:
+        settings["grouping"] = grouping_settings(experiment.dataset.primary)
+    return settings
+
+
+def _of_method(experiment: Experiment, node: Train | Retrain) -> Plain:
+    """The settings of a method, and the groups where what it trains depends on them."""
+    method = method_of(experiment.settings, node.method)
+    settings: Plain = {"method": node.method} | ({"values": dict(node.values)} if node.values else {})
+    if node.method == CONFIGURED:
+        mitigation = experiment.settings.mitigation.model_dump(mode="json", include=_OF_CONFIGURED)
+        settings |= {"mitigation": mitigation}
+    elif method.memory:
+        settings |= {"memory": experiment.settings.retrain.buffer}
+    halved = isinstance(node, Retrain) and node.halved
+    if halved:
+        settings |= {"validation": "halves"}
+    if method.knows_groups or halved:  # the halves of the validation split have equal groups
+        settings |= {"grouping": grouping_settings(experiment.dataset.primary)}
+    return settings
+
+
+def outcomes_stage(experiment: Experiment, entry: Entry, splits: Sequence[str]) -> Stage:
+    """The stage of everybody's outcomes under a network."""
+    network = stage_of(experiment, entry.node)
+    return Stage(f"outcomes-{network.name}", {"splits": list(splits)}, (network,))
+
+
+def audit_stage(experiment: Experiment, plan: Plan, groupings: Sequence[Grouping]) -> Stage:
+    """The stage of the audit of a plan's networks in some groupings."""
+    settings = experiment.settings
+    own: Plain = {
+        "networks": [[entry.network.name, entry.network.sparsity, entry.network.title] for entry in plan.entries],
+        "splits": list(plan.splits),
+        "groupings": [grouping_settings(grouping) for grouping in groupings],
+    }
+    if plan.has_choice:
+        own["choice"] = settings.choice.model_dump(mode="json", include={"measure", "max_cost"})
+    if plan.halved:
+        own["validation"] = "halves"
+    return Stage("audit", own, tuple(outcomes_stage(experiment, entry, plan.splits) for entry in plan.entries))
+
+
+def theory_stage(experiment: Experiment, plan: Plan) -> Stage:
+    """The stage of what is measured at the dense networks and along their pruning."""
+    basic = experiment.settings.theory.model_dump(
+        mode="json", include={"split", "examples", "tolerance", "max_iterations", "memory", "float64"}
+    )
+    basic |= {"grouping": grouping_settings(experiment.dataset.primary)}
+    return Stage("theory", basic, tuple(stage_of(experiment, node) for node in plan.theory_nodes))
+
+
+_OF_MEASURES = {
+    "spectra": {"products"},
+    "density": {"density_steps", "density_starts"},
+    "outputs": {"output_examples"},
+}
+
+
+def measure_stage(experiment: Experiment, plan: Plan, measure: str) -> Stage:
+    """The stage of a further measure of the theory: what it alone depends on."""
+    own = experiment.settings.theory.model_dump(mode="json", include=_OF_MEASURES.get(measure, set()))
+    return Stage(f"theory-{measure}", own, (theory_stage(experiment, plan),))
+
+
+def report_stage(experiment: Experiment, plan: Plan) -> Stage:
+    """The stage of a plan's report."""
+    settings = experiment.settings.model_dump(mode="json")
+    measured = [audit_stage(experiment, plan, plan_groupings(experiment, plan))]
+    if plan.explained:
+        measured.append(theory_stage(experiment, plan))
+        measured += [measure_stage(experiment, plan, measure) for measure in experiment.settings.theory.measures]
+    return Stage(plan.report, settings, tuple(measured))
+
+
+def plan_groupings(experiment: Experiment, plan: Plan) -> Sequence[Grouping]:
+    """The groupings that a plan's networks are audited by."""
+    return experiment.groupings[:1] if plan.report == "theory-page" else experiment.groupings

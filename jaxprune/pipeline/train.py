@@ -1,0 +1,252 @@
+"""Training of the networks of a node: dense, or pruned with their masks held."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxprune import mitigation, sharding, streaming, training
+from jaxprune.errors import TrainingDiverged
+from jaxprune.mitigation import Method, Surroundings
+from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.checkpoint_writer import CheckpointWriter, newest
+from jaxprune.pipeline.outcomes import outcomes_on
+from jaxprune.pipeline.store import Store
+from jaxprune.pipeline.validation import ValidationHalves, rows_of
+from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
+
+_KEPT_LOGS = ("loss", "multipliers", "violation")
+
+
+class Networks(NamedTuple):
+    """A network of every seed, leaves [R, ...], and the logs of its training (empty for one that was not trained)."""
+
+    params: Params
+    stats: Stats
+    masks: Masks
+    logs: Logs = {}  # noqa: RUF012 (never changed)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One way of training, from given networks.
+
+    Attributes:
+      phase: "dense" or "retrain": whose epochs, learning rate and shuffling are taken.
+      method: How it is trained.
+      values: Hyperparameter -> value.
+      halves: The rows of the validation split that the method reads.
+      reference: The plain dense networks, where the method compares with them.
+      label: What the display says.
+      remedy: What to do where the training diverges.
+    """
+
+    phase: str
+    method: Method
+    values: Mapping[str, float]
+    halves: ValidationHalves
+    reference: Networks | None
+    label: str
+    remedy: str
+
+
+def train(experiment: Experiment, store: Store, folder: Path, task: Training, start: Networks) -> Networks:
+    """Train networks, from the newest checkpoint in a folder if there is one.
+
+    Args:
+      experiment: The data, the network and its optimiser.
+      store: Where steps and compared outputs are remembered, and how often checkpoints are written.
+      folder: The folder of the stage, in which checkpoints are left.
+      task: The way of training.
+      start: The networks to begin with, and their masks.
+
+    Raises:
+      TrainingDiverged: The loss or a multiplier did; the last good state is kept in the folder.
+    """
+    epochs, seeds = experiment.epochs(task.phase), len(experiment.seeds)
+    store.progress.start(f"{task.label}, {seeds} seed{'s' * (seeds > 1)}", _parts(experiment, epochs))
+    try:
+        params, stats, logs = _fit(experiment, store, folder, task, start, epochs)
+    finally:
+        store.progress.finish()
+    params, stats = jax.device_put((params, stats), jax.devices()[0])
+    return Networks(params, stats, start.masks, {name: logs[name] for name in _KEPT_LOGS if name in logs})
+
+
+def _fit(
+    experiment: Experiment, store: Store, folder: Path, task: Training, start: Networks, epochs: int
+) -> tuple[Params, Stats, Logs]:
+    inputs = method_inputs(experiment, store, task)
+    streamed, mesh = experiment.dataset.streamed, experiment.mesh
+    unit = "step" if streamed else "epoch"
+    steps = training.num_steps(experiment.dataset.train, experiment.settings.train.batch_size) if streamed else 1
+    state = sharding.place(_initial_state(experiment, task, start, inputs), mesh, "replica")
+    best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (start.params, start.stats)}
+    select = task.method.by_validation
+    begun = newest(store, folder, unit, {"state": state} | ({"best": best} if select else {}))
+    if begun.done:
+        placed = sharding.place(begun.state["state"], mesh, "replica")
+        begun = begun._replace(state=begun.state | {"state": placed})
+        store.progress.say(f"continuing after {unit} {begun.done} of {epochs * steps}")
+        store.progress.resume(begun.done * _parts(experiment, epochs) // (epochs * steps))
+    writer = CheckpointWriter(folder, store, begun, unit)
+    score = partial(accuracy_on, experiment, task.halves.choosing) if select else None
+
+    def keep(done: int, state: TrainState, logs: Logs) -> None:
+        kept: dict[str, Any] = {"state": state}
+        if score is not None:
+            best = writer.kept.state["best"]
+            kept["best"] = _better(best, state, score(state.params, state.stats)) if done % steps == 0 else best
+        writer(done, kept, logs)
+
+    options: dict[str, Any] = {
+        "key": sharding.place(experiment.shuffle_keys[task.phase], mesh, "replica"),
+        "epochs": epochs,
+        "batch_size": experiment.settings.train.batch_size,
+        "start": begun.done,
+        "augment": experiment.augment,
+    }
+    step, data = _step(experiment, store, task, start, inputs), training_data(experiment, task)
+    try:
+        with writer.saving():
+            if streamed:
+                state, _ = streaming.fit(step, begun.state["state"], data, on_block=keep, mesh=mesh, **options)
+            else:
+                split = sharding.batch_sharding(mesh)
+                state, _ = training.fit(step, begun.state["state"], data, on_epoch=keep, data_sharding=split, **options)
+    except TrainingDiverged as error:
+        raise _explained(experiment, error, task, writer) from None
+    params, stats = writer.kept.state["best"]["network"] if select else (state.params, state.stats)
+    return params, stats, writer.logs()
+
+
+def _parts(experiment: Experiment, epochs: int) -> int:
+    """How often the display of a training moves: every epoch, or every block of steps."""
+    if not experiment.dataset.streamed:
+        return epochs
+    settings, data = experiment.settings, experiment.dataset.train
+    length = streaming.steps_in_block(data, settings.train.batch_size, settings.seeds)
+    return epochs * -(-training.num_steps(data, settings.train.batch_size) // length)
+
+
+def method_inputs(experiment: Experiment, store: Store, task: Training) -> Surroundings:
+    """What a method knows of each replica, leaves [R, ...]."""
+    dataset, count = experiment.dataset, len(experiment.seeds)
+
+    def shares(codes: np.ndarray, size: int) -> jax.Array:
+        found = np.bincount(codes, minlength=size) / len(codes)
+        return jnp.broadcast_to(jnp.asarray(found, jnp.float32), (count, size))
+
+    outputs = None
+    if task.method.needs_dense:
+        assert task.reference is not None
+        held_out = task.method.held_out
+        outputs = store.remember(("outputs", held_out), partial(_reference, experiment, task, task.reference))
+    return Surroundings(
+        shares(np.asarray(dataset.train.group), dataset.num_groups),
+        shares(np.asarray(dataset.train.y), dataset.num_classes),
+        outputs,
+        experiment.method_keys,
+    )
+
+
+def _reference(experiment: Experiment, task: Training, networks: Networks) -> mitigation.DenseReference:
+    """The outputs of the plain dense networks for the training examples, and for those held out."""
+    num_groups = experiment.dataset.num_groups
+
+    def reference(splits: tuple[Batch, Batch | None], params: Params, stats: Stats) -> mitigation.DenseReference:
+        apply = experiment.network.freeze(stats)
+        data, held_out = splits
+        size = experiment.chunk_size(data.x)
+        return mitigation.dense_reference(
+            apply, params, data, num_groups=num_groups, held_out=held_out, chunk_size=size
+        )
+
+    held_out = experiment.to_measure(_held_out(experiment, task)) if task.method.held_out else None
+    return experiment.over_replicas(
+        reference, (experiment.on_device("train"), held_out), networks.params, networks.stats
+    )
+
+
+def _held_out(experiment: Experiment, task: Training) -> Batch:
+    return rows_of(experiment.dataset.validation, task.halves.held_out)
+
+
+def _transformation(
+    experiment: Experiment, task: Training, params: Params, masks: Masks | None, inputs: Surroundings
+) -> optax.GradientTransformation:
+    numbers = {name: jnp.float32(value) for name, value in task.values.items()}
+    primal = experiment.primal(task.phase, masks)
+    memory = experiment.settings.retrain.buffer
+    return mitigation.method_transformation(task.method, primal, params, inputs, numbers, memory=memory)
+
+
+def _initial_state(experiment: Experiment, task: Training, start: Networks, inputs: Surroundings) -> TrainState:
+    def init(params: Params, stats: Stats, masks: Masks, inputs: Surroundings) -> TrainState:
+        return training.init_state(params, _transformation(experiment, task, params, masks, inputs), stats)
+
+    return jax.vmap(init)(start.params, start.stats, start.masks, inputs)
+
+
+def _step(experiment: Experiment, store: Store, task: Training, start: Networks, inputs: Surroundings) -> Step:
+    """The step, one object for all trainings of one program, so that it is compiled once for all masks and values."""
+    method = task.method
+
+    def make() -> Step:
+        params, one = jax.tree.map(lambda leaf: leaf[0], (start.params, inputs))
+        tx = _transformation(experiment, task, params, None, one)
+        return mitigation.method_step(method, experiment.network, tx, num_groups=experiment.dataset.num_groups)
+
+    program = (
+        method.constraint, method.objective, method.group_dro, method.full_program, method.dual, method.scheme,
+        method.memory, method.held_out, method.needs_dense, tuple(method.tuned),
+    )  # fmt: skip
+    return store.remember(("step", task.phase, program), make)
+
+
+def training_data(experiment: Experiment, task: Training) -> Any:
+    """The training examples as the method draws them."""
+    method, dataset = task.method, experiment.dataset
+    if not (method.needs_dense or method.held_out or method.balanced):
+        return dataset.train if dataset.streamed else experiment.train_data
+    held_out = _held_out(experiment, task) if method.held_out else dataset.validation
+    data = mitigation.method_data(
+        method, jax.tree.map(jnp.asarray, dataset.train), held_out, num_groups=dataset.num_groups
+    )
+    return sharding.place(data, experiment.mesh)
+
+
+def accuracy_on(experiment: Experiment, rows: np.ndarray, params: Params, stats: Stats) -> jax.Array:
+    """[R] the accuracy on rows of the validation split."""
+    wrong = outcomes_on(experiment, "validation", params, stats).wrong[:, rows]
+    return jnp.asarray(1 - np.asarray(wrong, np.float64).mean(1), jnp.float32)
+
+
+def _better(best: dict[str, Any], state: TrainState, score: jax.Array) -> dict[str, Any]:
+    """The best so far of every replica; the earlier one on a tie."""
+    higher = score > best["score"]
+
+    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(higher.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    here = jax.device_put((state.params, state.stats), jax.devices()[0])
+    network = jax.tree.map(pick, here, best["network"])
+    return {"score": jnp.maximum(score, best["score"]), "network": network}
+
+
+def _explained(
+    experiment: Experiment, error: TrainingDiverged, task: Training, writer: CheckpointWriter
+) -> TrainingDiverged:
+    seed = experiment.seeds[error.replica]
+    return TrainingDiverged(
+        f"{task.label}: the training loss became NaN or infinite at step {error.step} of seed {seed}; {task.remedy}; "
+        f"the last good state is kept in {writer.path()}",
+        step=error.step,
+        replica=error.replica,
+    )

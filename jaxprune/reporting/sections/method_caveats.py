@@ -1,0 +1,80 @@
+"""What a careful reader of a comparison must know."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxprune.numbers import percent, significant
+from jaxprune.reporting.methods import candidate_text, reported_trials
+from jaxprune.reporting.page import Bullets, Section
+from jaxprune.results import Network, Results
+from jaxprune.results.comparison import Comparison, compared
+from jaxprune.text import name_some
+
+_FEW = 200  # test examples of a group
+_HUGE = 100.0  # a multiplier beside which the loss, whose weight is 1, has no effect
+
+
+def method_caveats(results: Results) -> Section | None:
+    """The section."""
+    comparison = compared(results)
+    notes = (*_of_training(comparison), *_of_chosen(comparison), *_of_groups(comparison))
+    return Section("Read with care", (Bullets(notes),)) if notes else None
+
+
+def _of_training(comparison: Comparison) -> Iterator[str]:
+    """Trials that diverged, and those whose constraint outweighed the loss."""
+    for network in comparison.trials:
+        if network.trouble:
+            yield f"{_name(network)} diverged and is left out: {network.trouble}"
+        largest = 0 if network.multipliers is None else float(np.max(np.abs(network.multipliers)))
+        if not largest <= _HUGE:  # NaN too
+            settings = "choice.dual_rates" + (" and mitigation.dual_rate" if network.method == "configured" else "")
+            yield (
+                f"{_name(network)}: a multiplier reached {significant(largest, 2)}, so that the constraint "
+                f"outweighed the loss; leave that dual rate out of {settings}."
+            )
+
+
+def _of_chosen(comparison: Comparison) -> Iterator[str]:
+    """Chosen networks whose multipliers still rise in the last fifth of the training, or whose networks are broken."""
+    networks = reported_trials(comparison)
+    for method, network in networks.items():
+        if network.multipliers is not None and network.inequality is not None:
+            size = np.abs(network.multipliers).max(-1).mean(0)  # [points]
+            if len(size) > 10 and size[-1] > 0.05 and size[-1] > 1.2 * size[int(0.8 * len(size))]:
+                yield (
+                    f"{comparison.results.title(method)}: a multiplier is still rising at the end "
+                    f"({significant(size[-1], 2)}): its constraint is not met, or the training was too short for it."
+                )
+    broken = [
+        f"“{comparison.results.title(method)}” ({int(np.sum(works == 0))} of {len(works)} seeds)"
+        for method in networks
+        if not (works := _works(comparison, method)).all()
+    ]
+    if broken:
+        yield (
+            f"Networks that no longer work at {percent(comparison.headline)}: {', '.join(broken)}. Their figures show "
+            "which label they are stuck on."
+        )
+
+
+def _works(comparison: Comparison, method: str) -> np.ndarray:
+    """[R] whether the networks of a method still work; empty where that was not judged."""
+    tests = comparison.results.tests(method, comparison.headline)
+    return np.zeros(0) if tests is None else np.asarray(tests.working.works, float)
+
+
+def _of_groups(comparison: Comparison) -> Iterator[str]:
+    sizes = zip(comparison.results.group_names, comparison.results.group_sizes["test"], strict=True)
+    if small := [f"{name} ({size:,})" for name, size in sizes if size < _FEW]:
+        yield (
+            f"Groups with few people in the test split: {name_some(small)}. The largest and the smallest figure over "
+            "the groups are then partly chance, and no method can bring their difference to 0."
+        )
+
+
+def _name(network: Network) -> str:
+    """A network as title, sparsity and hyperparameters."""
+    values = candidate_text(network.values)
+    return f"{network.title} at {percent(network.sparsity)}{f' with {values}' if values else ''}"

@@ -1,0 +1,54 @@
+"""Closeness to the boundary and error: the parts of Proposition 2 and Theorem 2."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxprune.numbers import count
+from jaxprune.quantities import means_caption
+from jaxprune.reporting.page import Section
+from jaxprune.reporting.sections.member_gradients import table_of_groups
+from jaxprune.reporting.theory_values import has, measured
+from jaxprune.results import Results
+
+# Heading -> statement and part of it, and the quantity.
+_COLUMNS = {
+    "closeness λ(diag p − ppᵀ)": ("multiclass", "boundary", "norm"),
+    "error ‖p − y‖": ("Proposition 2", "error", "norm"),
+    "‖∂z/∂θ‖₂": ("Proposition 2", "jacobian_norm", "norm"),
+    "‖∇²z‖₂": ("multiclass", "output_eigenvalue", "norm"),
+    "λ(H) of these": ("multiclass", "left", "eigenvalue"),
+    "its limit": ("multiclass", "right", "norm"),
+    "by closeness": ("multiclass", "closeness", "norm"),
+    "by error": ("multiclass", "error", "norm"),
+    "limit in one logit": ("logit", "right", "norm"),
+}
+
+
+def output_curvature(results: Results) -> Section | None:
+    """How closeness, error and the curvature of the logits bound the curvature of the loss."""
+    if not has(results, "outputs"):
+        return None
+    outputs = (results.measures or {})["outputs"]
+    statements = outputs["statements"]
+
+    def values(statement: str, part: str) -> np.ndarray:
+        if part in statements.get(statement, {}):
+            return measured(results, "outputs", "statements", statement, part)
+        return np.full((len(results.seeds), len(results.group_names)), np.nan)
+
+    columns = {
+        heading: (values(statement, part), quantity)
+        for heading, (statement, part, quantity) in _COLUMNS.items()
+        if statement != "logit" or statement in statements
+    }
+    table = table_of_groups(
+        results,
+        columns,
+        "Theorem 2, corrected: λ(H) is at most the mean of closeness × ‖∂z/∂θ‖₂² (the part “by closeness”) plus that "
+        "of the errors of the labels × ‖∇²z‖₂ (the part “by error”). Means over a few members of each group; "
+        f"{means_caption(len(results.seeds))}; ‖∇²z‖₂ is the largest of the logits’.",
+    )
+    rows = tuple((row[0], count(n), *row[1:]) for row, n in zip(table.rows, outputs["counts"], strict=True))
+    counted = replace(table, headings=("group", "n", *columns), rows=rows)
+    return Section("Closeness and error: what bends a group’s loss", (counted,))

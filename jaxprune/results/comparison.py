@@ -1,0 +1,161 @@
+"""Ways of retraining against the baseline, seed by seed: differences and verdicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxprune.auditing import Interval, mean_interval
+from jaxprune.auditing.multiplicity import paired_p_value
+from jaxprune.results.answer import headline_sparsity
+from jaxprune.results.figures import figures
+from jaxprune.results.records import Network, Results
+from jaxprune.results.verdicts import Change, Verdict, judge
+
+
+class Measure(NamedTuple):
+    """A figure that methods are compared by.
+
+    Attributes:
+      title: Its name for readers, with the unit.
+      more_is_better: Whether a rise is for the better.
+      scale: What is written is the stored value times this: 100 for shares.
+      by_loss: Whether it speaks of losses rather than of right decisions.
+    """
+
+    title: str
+    more_is_better: bool
+    scale: float
+    by_loss: bool = False
+
+    @property
+    def resolution(self) -> float:
+        """Changes this close, as stored, count as the same: of losses, in float32; of shares, in float64."""
+        return 1e-6 if self.by_loss else 1e-10
+
+
+MEASURES: Mapping[str, Measure] = {
+    "accuracy": Measure("accuracy, %", True, 100),
+    "worst_group_accuracy": Measure("worst group, %", True, 100),
+    "accuracy_spread": Measure("accuracy spread, points", False, 100),
+    "max_excess_accuracy_gap": Measure("largest ψ, points", False, 100),
+    "excess_accuracy_gap_spread": Measure("spread of ψ, points", False, 100),
+    "excessive_loss_spread": Measure("spread ξ of R, nats", False, 1, by_loss=True),
+}
+# The measures that claims are made of: with every method, one family of tests.
+FAIRNESS = ("max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy")
+
+
+class Difference(NamedTuple):
+    """A method against the baseline, seed by seed, at the same sparsity and split.
+
+    Attributes:
+      change: Mean over seeds of the difference, with its interval.
+      p: Of the paired t-test, two-sided, by itself; NaN without a test.
+    """
+
+    change: Interval
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The retrained networks of a job, compared with the first of them.
+
+    Attributes:
+      results: Of the job.
+    """
+
+    results: Results
+
+    @property
+    def baseline(self) -> str:
+        """The name of the method that the others are compared with."""
+        return self.results.baseline
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of all methods, the baseline first."""
+        return self.results.methods
+
+    @cached_property
+    def headline(self) -> float:
+        """The largest sparsity up to which the baseline leaves networks that work, where the answer is read off."""
+        return headline_sparsity(self.results, self.baseline)
+
+    @property
+    def chosen(self) -> dict[tuple[str, float], Network]:
+        """(method, sparsity) -> the network that is reported; methods that diverged everywhere are not there."""
+        return {key: network for key, network in self.results.reported.items() if network.role == "retrained"}
+
+    @property
+    def held_out(self) -> list[str]:
+        """The methods whose multipliers are moved by people of the validation split."""
+        return list(dict.fromkeys(network.name for network in self.trials if network.held_out))
+
+    def about(self, method: str) -> str:
+        """A sentence on what a method does."""
+        return next(network.about for network in self.trials if network.name == method)
+
+    def is_inequality(self, method: str) -> bool:
+        """Whether the constraint of a method is an inequality."""
+        return bool(next(network.inequality for network in self.trials if network.name == method))
+
+    @property
+    def trials(self) -> list[Network]:
+        """Every retrained network, candidates included."""
+        return [network for network in self.results.networks if network.role == "retrained"]
+
+    def figures(self, network: Network, split: str) -> dict[str, np.ndarray]:
+        """Measure -> [R]."""
+        return figures(self.results, network, split)
+
+    def interval(self, values: np.ndarray, axis: int = 0) -> Interval:
+        """Mean over seeds with the interval that the settings ask for."""
+        return mean_interval(values, axis, self.results.settings["audit"]["confidence"])
+
+    def difference(self, method: str, sparsity: float, split: str, measure: str) -> Difference:
+        """A method against the baseline, in the unit of the measure (points, nats), not adjusted for others."""
+        change = self._change(method, sparsity, split, measure)
+        p = paired_p_value(change.differences, change.resolution)
+        return Difference(change=self.interval(change.differences), p=p)
+
+    @cached_property
+    def verdicts(self) -> dict[tuple[float, str, str], Verdict]:
+        """(sparsity, method, measure) -> the verdict on the answered split, adjusted for its family.
+
+        At each sparsity there are two families: all methods by the measures of `FAIRNESS`, and all methods by their
+        accuracy, which is the price. Methods that diverged count in both.
+        """
+        verdicts, chosen = {}, self.chosen
+        for sparsity in self.results.sparsities:
+            methods = [m for m in self.methods[1:] if {(m, sparsity), (self.baseline, sparsity)} <= set(chosen)]
+            for family in (FAIRNESS, ("accuracy",)):
+                changes = {
+                    (sparsity, method, measure): self._change(method, sparsity, self.results.answered_split, measure)
+                    for method in methods
+                    for measure in family
+                }
+                verdicts |= judge(changes, len(family) * (len(self.methods) - 1))
+        return verdicts
+
+    @property
+    def comparisons(self) -> int:
+        """The size of the family of fairness claims at one sparsity."""
+        return len(FAIRNESS) * (len(self.methods) - 1)
+
+    def _change(self, method: str, sparsity: float, split: str, measure: str) -> Change:
+        how = MEASURES[measure]
+        mine, base = (
+            how.scale * self.figures(self.results.network(name, sparsity), split)[measure]
+            for name in (method, self.baseline)
+        )
+        return Change(mine - base, more_is_better=how.more_is_better, resolution=how.scale * how.resolution)
+
+
+@lru_cache(maxsize=4)  # every section of a page asks for it
+def compared(results: Results) -> Comparison:
+    """The comparison of the retrained networks of a job."""
+    return Comparison(results)

@@ -1,0 +1,68 @@
+"""Figures of a network over all groups together, such as the accuracy spread."""
+
+import numpy as np
+
+from jaxprune.auditing import GroupMetrics, impact
+from jaxprune.results.records import Network, Results
+
+
+def figures(results: Results, network: Network, split: str) -> dict[str, np.ndarray]:
+    """The figures of a network on a split, by the primary grouping.
+
+    Returns:
+      Name -> [R]; `loss_gap` is max_a |J_a - J|, which the constraint of program (8) asks to be zero.
+    """
+    return figures_of(results.audit(network, split).metrics, results.audit(results.dense, split).metrics)
+
+
+def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarray]:
+    """The figures of a network against the dense one of the same seed, on one split.
+
+    Args:
+      metrics: Of the network, leaves [R, G] and [R].
+      dense: Of the dense network, on the same people.
+
+    Returns:
+      Name -> [R].
+    """
+    metrics, dense = counted(metrics), counted(dense)
+    with np.errstate(invalid="ignore"):  # infinite losses have no difference
+        change = impact(dense, metrics)
+        gap = np.abs(metrics.loss - metrics.overall_loss[..., None])
+    gaps, losses = change.excess_accuracy_gap, change.excessive_loss
+    worst, best = np.nanmin(metrics.accuracy, -1), np.nanmax(metrics.accuracy, -1)
+    return {
+        "loss": np.asarray(metrics.overall_loss),
+        "accuracy": np.asarray(metrics.overall_accuracy),
+        "worst_group_accuracy": worst,
+        "best_group_accuracy": best,
+        "accuracy_spread": best - worst,
+        "loss_gap": np.nanmax(gap, -1),
+        "excessive_loss_spread": np.nanmax(losses, -1) - np.nanmin(losses, -1),
+        "max_excessive_loss": np.nanmax(losses, -1),
+        "max_excess_accuracy_gap": np.nanmax(gaps, -1),
+        "excess_accuracy_gap_spread": np.nanmax(gaps, -1) - np.nanmin(gaps, -1),
+    }
+
+
+def counted(metrics: GroupMetrics) -> GroupMetrics:
+    """The metrics in float64, accuracies as whole numbers of people over the size of their group.
+
+    float32 makes equal changes of two seeds differ in the last digit; numbers of people do not. Accuracies that are not
+    those of whole people, as with weights other than 1, stay as they are.
+    """
+    size, loss, accuracy, overall_loss, overall_accuracy = (np.asarray(leaf, np.float64) for leaf in metrics)
+    return GroupMetrics(
+        size=size,
+        loss=loss,
+        accuracy=_exact_share(accuracy, size),
+        overall_loss=overall_loss,
+        overall_accuracy=_exact_share(overall_accuracy, np.sum(size, -1)),
+    )
+
+
+def _exact_share(share: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Shares of people as ratios of whole numbers, where they are that up to float32."""
+    people = np.rint(share * size)
+    whole = (size > 0) & (np.abs(share * size - people) <= 1e-3 + 2e-7 * size) & (np.rint(size) == size)
+    return np.where(whole, people / np.where(size > 0, size, 1), share)
