@@ -34,7 +34,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from jaxprune import theory
 from jaxprune.compat import enable_x64
 from jaxprune.losses import cross_entropy
-from jaxprune.models.convolution import convolve
+from jaxprune.models.conv import convolve
 from jaxprune.types import Batch
 
 SHARES = (0.45, 0.25, 0.15, 0.1, 0.05)

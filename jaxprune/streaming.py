@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
-from jaxprune.auditing.outcomes import outcomes_of_checked
+from jaxprune.auditing.example_outcomes import outcomes_of_checked
 from jaxprune.batches import check_batch, check_classification
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks

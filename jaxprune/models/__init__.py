@@ -8,8 +8,8 @@ import jax
 
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
+from jaxprune.models.conv.forms import in_native_code
 from jaxprune.models.convnet import ConvNet
-from jaxprune.models.convolution_forms import in_native_code
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet

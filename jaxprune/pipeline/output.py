@@ -17,7 +17,7 @@ import numpy as np
 from jaxprune import __version__, config
 from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import safe_name, write_atomically
-from jaxprune.models import native
+from jaxprune.models.conv import native
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.stage import Stage

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from jaxprune.auditing import MINIMUM_SEEDS, GroupMetrics, evaluate, impact, mean_interval, sampling_error
-from jaxprune.auditing.outcomes import _outcomes
+from jaxprune.auditing.example_outcomes import _outcomes
 from jaxprune.types import Batch, Network
 
 G = 4

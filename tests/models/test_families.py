@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import auditing, losses, models, training
-from jaxprune.auditing.outcomes import _outcomes
+from jaxprune.auditing.example_outcomes import _outcomes
 from jaxprune.errors import UserError
 from jaxprune.models.layers import Conv, max_pool
 from jaxprune.types import Batch, Network

@@ -13,8 +13,8 @@ from scipy.special import expit, softmax
 from jaxprune.compat import enable_x64
 from jaxprune.models import from_nnx
 from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_hvp, group_top_eigenvalues, norms
-from jaxprune.theory.curvature import _group_extreme_eigenvalues
-from jaxprune.theory.gradients import _group_gradients
+from jaxprune.theory.derivatives.gradients import _group_gradients
+from jaxprune.theory.spectra.extremes import _group_extreme_eigenvalues
 from jaxprune.types import Batch, Network
 
 SIZES = (11, 7, 0, 4, 1)  # primes, an empty group, and a group of one

@@ -21,7 +21,7 @@ from jaxprune.theory import (
     taylor,
 )
 from jaxprune.theory.boundary import _boundary_distance
-from jaxprune.theory.taylor import _taylor
+from jaxprune.theory.derivatives.taylor_terms import _taylor
 from jaxprune.types import Batch, Network
 
 SIZES = (11, 7, 0, 5)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxprune import models
 from jaxprune.models import from_nnx
-from jaxprune.models.convolution import convolve
+from jaxprune.models.conv import convolve
 from jaxprune.theory import (
     example_gradient_norms,
     formed_per_example,
@@ -17,7 +17,7 @@ from jaxprune.theory import (
     norms,
     reference_gradient_norms,
 )
-from jaxprune.theory.examples import _example_gradient_norms
+from jaxprune.theory.derivatives.per_example import _example_gradient_norms
 from jaxprune.types import Batch
 
 N, C = 13, 3

@@ -29,9 +29,9 @@ from jaxprune.theory import (
     residual_bytes,
     xtrace,
 )
-from jaxprune.theory.curvature import _group_extreme_eigenvalues
-from jaxprune.theory.operators import _linearised
-from jaxprune.theory.trace import _group_traces
+from jaxprune.theory.derivatives.operators import _linearised
+from jaxprune.theory.spectra.extremes import _group_extreme_eigenvalues
+from jaxprune.theory.spectra.trace import _group_traces
 from jaxprune.types import Batch
 
 P = 40

@@ -1,6 +1,15 @@
 """The statements of Tran et al. 2022, each checked as a result: as printed, and corrected where that is wrong."""
 
-from jaxprune.theory.statements.outputs import (
+from jaxprune.theory.statements.proposition_1 import (
+    Proposition1,
+    counter_example,
+    proposition1,
+    proposition1_at,
+    stationary_point,
+)
+from jaxprune.theory.statements.statement import Assumption, Statement, follows
+from jaxprune.theory.statements.theorem_1 import Theorem1, corollary1, is_nested, theorem1
+from jaxprune.theory.statements.theorem_2 import (
     FORMS,
     Proposition3,
     printed_counter_example,
@@ -9,15 +18,6 @@ from jaxprune.theory.statements.outputs import (
     softmax_curvature,
     theorem2,
 )
-from jaxprune.theory.statements.proposition1 import (
-    Proposition1,
-    counter_example,
-    proposition1,
-    proposition1_at,
-    stationary_point,
-)
-from jaxprune.theory.statements.statement import Assumption, Statement, follows
-from jaxprune.theory.statements.theorem1 import Theorem1, corollary1, is_nested, theorem1
 
 __all__ = [
     "FORMS",

@@ -11,8 +11,8 @@ from jax.core import Tracer
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.chunks import Chunks, checked_chunks
-from jaxprune.theory.gradients import chunk_loss
-from jaxprune.theory.path import Points, path_points, refined
+from jaxprune.theory.derivatives.gradients import chunk_loss
+from jaxprune.theory.quadrature import Points, path_points, refined
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxprune.data.batching import chunked
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples, check_width
-from jaxprune.theory.lanczos import Extremes, extreme_eigenvalues
+from jaxprune.theory.spectra.lanczos import Extremes, extreme_eigenvalues
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree
 
 Outputs = Callable[[Array], Array]  # logits [B, C] -> [B, K]

@@ -16,7 +16,7 @@ from jaxprune.losses import cross_entropy
 from jaxprune.replicas import where_due
 from jaxprune.theory.checks import check_params, check_width
 from jaxprune.theory.chunks import Chunks, checked_chunks
-from jaxprune.theory.gradients import chunk_loss
+from jaxprune.theory.derivatives.gradients import chunk_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 Curvature = Literal["hessian", "gauss_newton"]

@@ -11,9 +11,8 @@ from jaxprune.errors import UserError, unknown
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.theory.gradients import group_gradient_norms
-from jaxprune.theory.lanczos import Eigenvalue, Extremes
-from jaxprune.theory.outputs import (
+from jaxprune.theory.derivatives.gradients import group_gradient_norms
+from jaxprune.theory.derivatives.outputs import (
     Outputs,
     binary_logit,
     binary_probability,
@@ -21,6 +20,7 @@ from jaxprune.theory.outputs import (
     example_jacobian_norms,
     example_output_eigenvalues,
 )
+from jaxprune.theory.spectra.lanczos import Eigenvalue, Extremes
 from jaxprune.theory.statements.statement import Assumption, Statement
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 

@@ -11,7 +11,7 @@ from jaxprune.errors import UserError
 from jaxprune.groups import group_count
 from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.theory.gradients import gradient_cosines, group_gradients, norms
+from jaxprune.theory.derivatives.gradients import gradient_cosines, group_gradients, norms
 from jaxprune.theory.statements.statement import Assumption, Statement
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxprune.data.batching import chunked
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.theory.taps import Product, find_products, run_tapped, squared_norm
+from jaxprune.theory.derivatives.taps import Product, find_products, run_tapped, squared_norm
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 

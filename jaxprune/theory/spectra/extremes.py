@@ -9,8 +9,7 @@ from jaxprune.losses import cross_entropy
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_network, check_width
 from jaxprune.theory.chunks import Chunks
-from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
-from jaxprune.theory.operators import (
+from jaxprune.theory.derivatives.operators import (
     MEMORY,
     Curvature,
     GroupOperator,
@@ -19,6 +18,7 @@ from jaxprune.theory.operators import (
     group_slopes,
     vectors_within,
 )
+from jaxprune.theory.spectra.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.theory.bounds import bound
-from jaxprune.theory.lanczos import Eigenvalue
+from jaxprune.theory.derivatives.taylor_terms import Taylor
+from jaxprune.theory.spectra.lanczos import Eigenvalue
 from jaxprune.theory.statements.statement import Assumption, Statement
-from jaxprune.theory.taylor import Taylor
 from jaxprune.types import Array, Masks
 
 
