@@ -16,9 +16,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
     {"errors", "text", "types"},
-    {"cache", "compat", "frames", "interruption", "memory", "storage", "terminal"},
+    {"cache", "compat", "frames", "interruption", "memory", "storage", "terminal", "trees"},
     {"batches", "config", "devices", "options", "replicas", "sharding", "states"},
-    {"files", "groups", "progress"},
+    {"examples", "files", "groups", "progress"},
     {"data", "losses", "models", "published"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunked
 from jaxprune.data.companions import Companions
 from jaxprune.errors import UserError
+from jaxprune.examples import chunked
 from jaxprune.groups import group_mean, group_sum
 from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.mitigation.constraints import GroupStatistics

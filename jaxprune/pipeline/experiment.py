@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.config import Data, Settings
 from jaxprune.data import Dataset, Grouping
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for
 from jaxprune.groups import same_grouping
 from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
 from jaxprune.pipeline.memory import check_memory

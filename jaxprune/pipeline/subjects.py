@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.compat import enable_x64
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.splitting import at_most
+from jaxprune.examples import chunk_size_for
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import Trained, dense, pruned

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.examples import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning.masks import check_sparsity

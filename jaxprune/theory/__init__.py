@@ -20,7 +20,7 @@ from jaxprune.theory.distances import (
     example_boundary_distances,
     group_boundary_distances,
 )
-from jaxprune.theory.layer_attribution import Attribution, attribution, attribution_at, leaf_names, sparing_allocation
+from jaxprune.theory.layer_attribution import Attribution, attribution, attribution_at, sparing_allocation
 from jaxprune.theory.permutation import PredictorTest, correlation_interval, permutation_test
 from jaxprune.theory.prediction import PredictorScores, rank_correlation, score_predictor, uninformative_from
 from jaxprune.theory.quadrature import Points, path_points, refined
@@ -28,6 +28,7 @@ from jaxprune.theory.spectra.density import SpectralDensity, group_spectral_dens
 from jaxprune.theory.spectra.extremes import group_extreme_eigenvalues, group_hvp, group_top_eigenvalues
 from jaxprune.theory.spectra.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, top_eigenvalue
 from jaxprune.theory.spectra.trace import Trace, group_traces, hutch_plus_plus, hutchinson, xtrace
+from jaxprune.trees import leaf_names
 
 __all__ = [
     "Attribution",

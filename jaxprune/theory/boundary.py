@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.examples import chunk_size_for, chunked
 from jaxprune.groups import group_sum
 from jaxprune.theory.checks import check_classes, check_examples
 from jaxprune.types import Apply, Array, Batch, Params, as_pytree

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError
+from jaxprune.examples import chunked
 from jaxprune.groups import group_mean
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_classes, check_examples

@@ -37,11 +37,6 @@ class Attribution(NamedTuple):
         return self.observed - self.path.sum(-1)
 
 
-def leaf_names(params: Params) -> list[str]:
-    """The paths of the L leaves, in the order of `Attribution`."""
-    return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-
-
 def attribution(
     apply: Apply,
     dense: Params,
@@ -211,7 +206,3 @@ def sparing_allocation(sizes: Array, levels: Array, harm: Array, sparsity: float
         q, at = choice[at]
         picked.append(levels[q])
     return np.array(picked[::-1])
-
-
-def _name(path: tuple) -> str:
-    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)

@@ -16,7 +16,7 @@ import pytest
 
 from jaxprune import cache
 from jaxprune.cache import cache_folder
-from jaxprune.models.conv import forms, native
+from jaxprune.models.conv import convolve, forms, native
 from jaxprune.models.conv.forms import Geometry
 from jaxprune.models.conv.native import library
 

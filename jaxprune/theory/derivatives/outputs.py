@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.data.batching import chunked
+from jaxprune.examples import map_examples
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples, check_width
 from jaxprune.theory.spectra.lanczos import Extremes, extreme_eigenvalues
@@ -128,8 +128,7 @@ def _eigenvalues(
         found = extreme_eigenvalues(matvec, starts, tolerance=tolerance, max_iterations=max_iterations)
         return jax.tree.map(lambda leaf: leaf.reshape(len(x), count), found)
 
-    found = jax.lax.map(of_chunk, chunked(batch, chunk_size).x)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, count)[: batch.y.shape[0]], found)
+    return map_examples(of_chunk, batch.x, chunk_size)
 
 
 @partial(jax.jit, static_argnames=("outputs", "chunk_size"))
@@ -140,8 +139,7 @@ def _jacobian_norms(apply: Apply, params: Params, batch: Batch, *, outputs: Outp
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(rows @ rows.T)[-1], 0))
 
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(jax.vmap(of_one), chunked(batch, chunk_size).x)
-    return found.reshape(-1)[: batch.y.shape[0]]
+        return map_examples(jax.vmap(of_one), batch.x, chunk_size)
 
 
 def _num_outputs(apply: Apply, params: Params, batch: Batch, outputs: Outputs) -> int:

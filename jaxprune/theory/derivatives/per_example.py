@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from jaxprune.data.batching import chunked
+from jaxprune.examples import map_examples
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.derivatives.taps import Product, find_products, run_tapped, squared_norm
@@ -113,8 +113,6 @@ def _reference_gradient_norms(
 
 
 def _over_chunks(squared: Callable[[Array, Array], Array], batch: Batch, chunk_size: int) -> Array:
-    chunks = chunked(batch, chunk_size)
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(lambda chunk: jnp.sqrt(jax.vmap(squared)(chunk.x, chunk.y)), chunks)
-    found = jnp.where(chunks.weight != 0, found, 0)
-    return found.reshape(-1)[: batch.y.shape[0]]
+        norms = map_examples(lambda chunk: jnp.sqrt(jax.vmap(squared)(chunk.x, chunk.y)), batch, chunk_size)
+    return jnp.where(batch.weight != 0, norms, 0)

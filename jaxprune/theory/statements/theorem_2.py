@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunked
 from jaxprune.errors import UserError, unknown
+from jaxprune.examples import map_examples
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.theory.checks import check_examples, check_labels
@@ -254,5 +254,4 @@ def _mean(values: Array, batch: Batch, num_groups: int) -> Array:
 
 def _all_logits(apply: Apply, params: Params, batch: Batch, chunk_size: int = 512) -> Array:
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(lambda x: apply(params, x), chunked(batch, chunk_size).x)
-    return found.reshape(-1, found.shape[-1])[: batch.y.shape[0]]
+        return map_examples(lambda x: apply(params, x), batch.x, chunk_size)
