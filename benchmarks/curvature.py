@@ -286,7 +286,9 @@ def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[s
             operator = theory.group_operator(apply, params, chosen, num_groups=len(SHARES), memory=memory)
             start = jax.random.normal(jax.random.key(0), (len(SHARES), operator.num_params))
             search = jax.jit(
-                lambda operator, start: theory.top_eigenvalue(operator, start, tolerance=0, max_iterations=5)
+                lambda operator, start: (
+                    theory.extreme_eigenvalues(operator, start, tolerance=0, max_iterations=5, both=False).largest
+                )
             )
             compiled = search.lower(operator, start).compile()
             taken = timed(lambda: np.asarray(compiled(operator, start).value), repeats)  # noqa: B023

@@ -1,12 +1,12 @@
 """Theorem 1 of Tran et al. 2022, and Corollary 1."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune.theory.bounds import bound
 from jaxprune.theory.derivatives.taylor_terms import Taylor
 from jaxprune.theory.spectra.lanczos import Eigenvalue
 from jaxprune.theory.statements.statement import Assumption, Statement
@@ -14,7 +14,7 @@ from jaxprune.types import Array, Masks
 
 
 class Theorem1(NamedTuple):
-    """The statement and the two inequalities that it is made of, each over [..., G].
+    """Theorem 1 and the two inequalities that its proof combines, each over [..., G].
 
     Attributes:
       bound: R(a) <= ‖g_a‖ ‖Δ‖ + ½ λ(H_a) ‖Δ‖², the remainder O(‖Δ‖³) left out as in the paper.
@@ -42,32 +42,49 @@ def theorem1(gradient_norm: Array, eigenvalue: Eigenvalue, distance: Array, tayl
     Returns:
       The three statements.
     """
-    limit = bound(gradient_norm, eigenvalue.value, distance, taylor.observed)
-    converged = Assumption(eigenvalue.converged, "the eigenvalue has converged")
+    converged = Assumption(holds=eigenvalue.converged, text="the eigenvalue has converged")
     small = Assumption(
-        taylor.remainder <= 0, "the remainder of third order, which the theorem leaves open, does not raise the loss"
+        holds=taylor.remainder <= 0,
+        text="the remainder of third order, which the theorem leaves open, does not raise the loss",
     )
-    terms = {
-        "gradient_term": limit.gradient_term,
-        "curvature_term": limit.curvature_term,
-        "first_order": taylor.first_order,
-        "second_order": taylor.second_order,
-        "remainder": taylor.remainder,
-    }
-    # Lanczos approaches λ from below, by less than its residual.
-    rounding = 1e-3
+    statement = bound(gradient_norm, eigenvalue.value, distance, taylor.observed)
+    orders = {name: getattr(taylor, name) for name in ("first_order", "second_order", "remainder")}
+    rounding = 1e-3  # Lanczos approaches λ from below, by less than its residual
     return Theorem1(
-        Statement(taylor.observed, limit.value, "Theorem 1", "<=", terms, (small, converged), rounding),
-        Statement(taylor.first_order, limit.gradient_term, "Theorem 1, term of first order"),
-        Statement(
-            taylor.second_order,
-            limit.curvature_term,
-            "Theorem 1, term of second order",
-            "<=",
-            {},
-            (converged,),
-            rounding,
+        bound=replace(statement, terms=statement.terms | orders, assumptions=(small, converged), rounding=rounding),
+        first=Statement(
+            name="Theorem 1, term of first order", left=taylor.first_order, right=statement.terms["gradient_term"]
         ),
+        second=Statement(
+            name="Theorem 1, term of second order",
+            left=taylor.second_order,
+            right=statement.terms["curvature_term"],
+            assumptions=(converged,),
+            rounding=rounding,
+        ),
+    )
+
+
+def bound(gradient_norm: Array, eigenvalue: Array, distance: Array, observed: Array) -> Statement:
+    """The two terms of Theorem 1 beside R(a), without its assumptions.
+
+    Args:
+      gradient_norm: [G] ‖g_a‖ at the dense network.
+      eigenvalue: [G] λ(H_a), the largest algebraic eigenvalue at the dense network.
+      distance: [] ‖Δ‖, the Euclidean distance from the dense to the pruned parameters.
+      observed: [G] R(a); leading axes of all arguments broadcast.
+
+    Returns:
+      The statement: `left` is R(a), `right` the sum of the terms "gradient_term" ‖g_a‖ ‖Δ‖ and "curvature_term"
+      ½ λ(H_a) ‖Δ‖², which grows with ‖Δ‖ only where λ(H_a) >= 0. The remainder is left out, so it may fail.
+    """
+    gradient_term, curvature_term = gradient_norm * distance, 0.5 * eigenvalue * distance**2
+    return Statement(
+        name="Theorem 1",
+        left=observed,
+        right=gradient_term + curvature_term,
+        terms={"gradient_term": gradient_term, "curvature_term": curvature_term},
+        rounding=0.0,
     )
 
 
@@ -88,13 +105,13 @@ def corollary1(bound: Array, eigenvalue: Array, nested: Array) -> Statement:
     nested = jnp.asarray(nested)
     within = nested.reshape(nested.shape + (1,) * (bound.ndim - nested.ndim))
     assumptions = (
-        Assumption(within, "the masks are nested"),
-        Assumption(jnp.asarray(eigenvalue) >= 0, "the largest eigenvalue is not negative"),
+        Assumption(holds=within, text="the masks are nested"),
+        Assumption(holds=jnp.asarray(eigenvalue) >= 0, text="the largest eigenvalue is not negative"),
     )
-    return Statement(bound[:-1], bound[1:], "Corollary 1, corrected", "<=", {}, assumptions)
+    return Statement(name="Corollary 1, corrected", left=bound[:-1], right=bound[1:], assumptions=assumptions)
 
 
 def is_nested(milder: Masks, stronger: Masks) -> bool:
-    """Whether every weight that `stronger` keeps is kept by `milder` as well."""
+    """Return True if `milder` keeps every weight that `stronger` keeps."""
     inside = jax.tree.map(lambda m, s: not np.any(np.asarray(s) & ~np.asarray(m)), milder, stronger)
     return all(jax.tree.leaves(inside))
