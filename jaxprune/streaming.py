@@ -17,8 +17,8 @@ from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in
 from jaxprune.errors import UserError
 from jaxprune.examples import chunk_size_for
 from jaxprune.losses import cross_entropy
-from jaxprune.states import check_key
-from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
+from jaxprune.states import check_key, typed_key
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState
 
 __all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
 

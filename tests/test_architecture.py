@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
     {"errors", "text", "types"},
-    {"cache", "compat", "frames", "interruption", "memory", "storage", "terminal", "trees"},
+    {"cache", "compat", "frames", "interruption", "memory", "networks", "storage", "terminal", "trees"},
     {"batches", "config", "devices", "options", "replicas", "sharding", "states"},
     {"examples", "files", "groups", "progress"},
     {"data", "losses", "models", "published"},

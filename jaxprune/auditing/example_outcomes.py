@@ -11,7 +11,8 @@ from jaxprune.errors import UserError
 from jaxprune.examples import chunk_size_for, chunked, map_examples
 from jaxprune.groups import group_sum
 from jaxprune.losses import cross_entropy
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 _SUMMED = 4096  # people added up at a time in float32, so that little is lost to rounding
 

@@ -16,9 +16,10 @@ from jaxprune.mitigation.constraints import Constraint, GroupStatistics
 from jaxprune.mitigation.holding import held, hold
 from jaxprune.mitigation.lagrangian import lagrangian, multipliers_of
 from jaxprune.mitigation.step import saddle_update
+from jaxprune.networks import Network, as_network
 from jaxprune.replicas import where_due
 from jaxprune.states import check_key, check_stats
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, Stats, Step, TrainState
 
 
 def equal_gradients_and_curvature(num_groups: int) -> Constraint:

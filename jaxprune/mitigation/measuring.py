@@ -13,7 +13,8 @@ from jaxprune.examples import chunked
 from jaxprune.groups import group_mean, group_sum
 from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.mitigation.constraints import GroupStatistics
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class DenseReference(NamedTuple):

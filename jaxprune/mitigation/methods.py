@@ -21,8 +21,9 @@ from jaxprune.mitigation.holding import hold
 from jaxprune.mitigation.lagrangian import lagrangian
 from jaxprune.mitigation.measuring import DenseReference
 from jaxprune.mitigation.step import Objective, make_lagrangian_step
+from jaxprune.networks import Network
 from jaxprune.training import make_step
-from jaxprune.types import Array, Batch, Network, Step
+from jaxprune.types import Array, Batch, Step
 
 
 @dataclass(frozen=True)

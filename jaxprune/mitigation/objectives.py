@@ -12,8 +12,9 @@ from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.mitigation.holding import held, held_of
 from jaxprune.mitigation.measuring import dense_logits_of
 from jaxprune.mitigation.step import Objective
+from jaxprune.networks import Network
 from jaxprune.training import make_objective_step
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, PyTree, Step
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, PyTree, Step
 
 
 def distillation(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:

@@ -14,21 +14,9 @@ from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.holding import dense_of, held_of
 from jaxprune.mitigation.lagrangian import LagrangianState, multipliers_of, only_lagrangian_state
 from jaxprune.mitigation.measuring import dense_logits_of, examine, recall, remember, statistics_of
+from jaxprune.networks import Network, as_network
 from jaxprune.states import check_stats
-from jaxprune.types import (
-    Apply,
-    Array,
-    Batch,
-    ExampleLoss,
-    Logs,
-    Network,
-    Params,
-    PyTree,
-    Stats,
-    Step,
-    TrainState,
-    as_network,
-)
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, PyTree, Stats, Step, TrainState
 
 Extra = dict[str, Any]  # what the update takes by name
 Choose = Callable[[Extra], Array]  # from what was measured to the weights [G] of the surrogates

@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 
 from jaxprune.errors import UserError
-from jaxprune.states import check_has_stats, check_key
+from jaxprune.networks import Network
+from jaxprune.states import check_has_stats, check_key, typed_key
 from jaxprune.trees import named_leaves
-from jaxprune.types import Array, Network, Params, Stats, typed_key
+from jaxprune.types import Array, Params, Stats
 
 
 def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:

@@ -18,9 +18,10 @@ from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
 from jaxprune.examples import chunk_size_for
 from jaxprune.groups import same_grouping
+from jaxprune.networks import Network
 from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
 from jaxprune.pipeline.memory import check_memory
-from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
+from jaxprune.types import Array, Augment, Batch, Masks, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION, _METHOD = range(6)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxprune.errors import UserError
 from jaxprune.examples import chunk_size_for, chunked, map_examples
 from jaxprune.groups import group_mean, group_sum
+from jaxprune.networks import as_pytree
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_classes, check_examples
-from jaxprune.types import Apply, Array, Batch, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, Params
 
 
 class Boundary(NamedTuple):

@@ -11,8 +11,9 @@ from jaxprune import batches
 from jaxprune.batches import check_batch, logits_shape
 from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
+from jaxprune.networks import as_pytree
 from jaxprune.trees import named_leaves
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
+from jaxprune.types import Apply, Array, Batch, Params, PyTree
 
 _NOTHING = "theory: there are no examples; give one or more"
 _FEW = 4  # examples that tell whether a network mixes them

@@ -10,10 +10,11 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.chunks import Chunks, checked_chunks
 from jaxprune.theory.derivatives.gradients import chunk_loss
 from jaxprune.theory.quadrature import Points, path_points, refined
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class Attribution(NamedTuple):

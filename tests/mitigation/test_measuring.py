@@ -26,8 +26,9 @@ from jaxprune.mitigation import (
 )
 from jaxprune.mitigation.lagrangian import only_lagrangian_state
 from jaxprune.mitigation.measuring import Examples, empty_memory, recall, remember, statistics_of
+from jaxprune.networks import Network
 from jaxprune.training import fit, init_state
-from jaxprune.types import Batch, Network
+from jaxprune.types import Batch
 
 G = 4
 

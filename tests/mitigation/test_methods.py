@@ -35,9 +35,9 @@ from jaxprune.mitigation.full_program import top_directions
 from jaxprune.mitigation.holding import held_of
 from jaxprune.mitigation.lagrangian import lagrangian_states
 from jaxprune.mitigation.objectives import group_dro_weights
+from jaxprune.networks import Network
 from jaxprune.pruning import GROUP_CRITERIA, apply_masks, global_masks, keep_masked, magnitude, prunable
 from jaxprune.training import fit, init_state
-from jaxprune.types import Network
 
 
 def forward(params, x):

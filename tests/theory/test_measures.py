@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import expit, softmax
 
 from jaxprune.compat import enable_x64
+from jaxprune.networks import Network
 from jaxprune.theory import (
     bound,
     boundary_distance,
@@ -22,7 +23,7 @@ from jaxprune.theory import (
 )
 from jaxprune.theory.boundary import _boundary_distance
 from jaxprune.theory.derivatives.taylor_terms import _taylor
-from jaxprune.types import Batch, Network
+from jaxprune.types import Batch
 
 SIZES = (11, 7, 0, 5)
 G = len(SIZES)

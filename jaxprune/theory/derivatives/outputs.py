@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.examples import map_examples
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_width
-from jaxprune.types import Apply, Array, Batch, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, Params
 
 Outputs = Callable[[Array], Array]  # logits [B, C] -> [B, K]
 

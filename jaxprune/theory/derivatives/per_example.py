@@ -8,9 +8,10 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxprune.examples import map_examples
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.derivatives.taps import Product, find_products, run_tapped, squared_norm
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 def example_gradient_norms(

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxprune.examples import map_examples
+from jaxprune.networks import as_pytree
 from jaxprune.states import check_key
 from jaxprune.theory.checks import check_examples, check_width
 from jaxprune.theory.derivatives.outputs import Outputs, each_logit
 from jaxprune.theory.spectra.lanczos import Extremes, extreme_eigenvalues
-from jaxprune.types import Apply, Array, Batch, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, Params
 
 
 def example_output_eigenvalues(

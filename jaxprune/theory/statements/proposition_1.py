@@ -10,10 +10,11 @@ from jax.flatten_util import ravel_pytree
 from jaxprune.errors import UserError
 from jaxprune.groups import group_count
 from jaxprune.losses import cross_entropy, weighted_mean
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_labels
 from jaxprune.theory.derivatives.gradients import gradient_cosines, group_gradients, norms
 from jaxprune.theory.statements.statement import Assumption, Statement
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 _MOST_PARAMETERS = 4096  # a dense Hessian of 128 MiB in float64
 

@@ -1,7 +1,8 @@
 """Theorem 2 of Tran et al. 2022: a group's curvature by its errors and its closeness to the decision boundary."""
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -78,20 +79,15 @@ def theorem2(
     Raises:
       UserError: The form is unknown, or is for two labels and there are more; or a group is out of range.
     """
-    batch = check_examples(batch, num_groups=num_groups)
-    batch = check_classification(apply, params, batch)
+    batch = check_classification(apply, params, check_examples(batch, num_groups=num_groups))
     logits = example_logits(apply, params, batch)
-    outputs = _outputs_of(form, logits.shape[-1])
     p = jax.nn.softmax(logits)
-    jacobian = example_jacobian_norms(apply, params, batch, outputs=outputs, chunk_size=chunk_size)
+    options: Any = {"outputs": _outputs_of(form, logits.shape[-1]), "chunk_size": chunk_size}
+    jacobian = example_jacobian_norms(apply, params, batch, **options)
     bend = example_output_eigenvalues(
-        apply, params, batch, key,
-        outputs=outputs, tolerance=_TOLERANCE, max_iterations=max_iterations, chunk_size=chunk_size,
-    )  # fmt: skip
-
-    def mean(values: Array) -> Array:
-        return group_mean(values, batch.group, num_groups, batch.weight, empty=jnp.nan)[0]
-
+        apply, params, batch, key, tolerance=_TOLERANCE, max_iterations=max_iterations, **options
+    )
+    mean = partial(_mean, batch, num_groups)
     terms = {name: mean(values) for name, values in _terms(form, p, jnp.asarray(batch.y), jacobian, bend).items()}
     right = terms["closeness"] + terms["error"]
     return Statement(
@@ -102,6 +98,10 @@ def theorem2(
         assumptions=(*_assumptions(form, p, batch, mean), *_convergence(bend, eigenvalue, mean)),
         rounding=1e-3,
     )
+
+
+def _mean(batch: Batch, num_groups: int, values: Array) -> Array:
+    return group_mean(values, batch.group, num_groups, batch.weight, empty=jnp.nan)[0]
 
 
 def _outputs_of(form: Form, classes: int) -> Outputs:
