@@ -51,15 +51,12 @@ def theorem2(
     """Theorem 2: the curvature of a group is bounded by its closeness to the boundary and its error.
 
     With z the logits, p their softmax and J = ∂z/∂θ the Hessian of cross-entropy is mean over D_a of
-    Jᵀ(diag p - ppᵀ)J + Σ_k (p_k - y_k) ∇²z_k, hence the forms that hold:
+    Jᵀ(diag p - ppᵀ)J + Σ_k (p_k - y_k) ∇²z_k, hence the forms:
 
     - "logit", two labels, z = z₁ - z₀: λ_max(H_a) <= mean p(1 - p) ‖∇z‖² + |p - y| ‖∇²z‖₂.
     - "multiclass": λ_max(H_a) <= mean λ_max(diag p - ppᵀ) ‖J‖₂² + Σ_k |p_k - y_k| ‖∇²z_k‖₂.
-
-    And that of the paper, eq. (6), which does not:
-
-    - "printed": mean f(1 - f) ‖∇f‖² + |f - y| λ_max(∇²f), with f the probability. Its derivatives of the loss,
-      f - y and f(1 - f), are those in the logit; and λ(cM) <= |c| λ(M) fails for negative c, eq. (13).
+    - "printed", eq. (6) of the paper, which does not hold: mean f(1 - f) ‖∇f‖² + |f - y| λ_max(∇²f), with f the
+      probability. Its f - y and f(1 - f) are derivatives in the logit; and λ(cM) <= |c| λ(M) fails for c < 0, eq. (13).
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
