@@ -107,8 +107,8 @@ def check_labels(y: Array, num_classes: int, weight: Array | None = None, *, whe
     """
     y = _array(y, f"{where}y").reshape(-1)
     blank = np.zeros(y.shape, np.int32)
-    weight = np.ones(y.shape, np.float32) if weight is None else _array(weight, f"{where}weight").reshape(-1)
-    _check_values(y, blank, weight, None, num_classes, where=where)
+    weights = np.ones(y.shape, np.float32) if weight is None else _array(weight, f"{where}weight").reshape(-1)
+    _check_values(y, blank, weights, None, num_classes, where=where)
 
 
 def check_logits(shape: tuple[int, ...], batch: Any) -> None:

@@ -102,7 +102,7 @@ def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
     return jax.tree.map(lambda leaf: _over_hosts(leaf, layout), tree)
 
 
-def _over_hosts(leaf: Array, layout: NamedSharding) -> Array:
+def _over_hosts(leaf: Array, layout: NamedSharding) -> jax.Array:
     """An array that every host holds whole, laid over the devices of all; an array bound to a device cannot be."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_over_hosts(jax.random.key_data(leaf), layout), impl=jax.random.key_impl(leaf))

@@ -120,7 +120,9 @@ def _run(
         pending = (first, stop, logs)
     if pending is not None:
         end(*pending)
-    joined = {name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]}
+    joined: Logs = {
+        name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]
+    }
     return state, joined
 
 
@@ -194,7 +196,7 @@ class _Layout:
         """A block [R, K, B, ...] or [K, B, ...] on the devices, from what this host read of it."""
         if self.of_block is None:
             return jax.device_put(block)
-        return Batch(*(self._spread(array, self.of_block) for array in block))
+        return Batch(*(self._spread(np.asarray(array), self.of_block) for array in block))
 
     def _spread(self, local: np.ndarray, of_block: NamedSharding) -> Array:
         offsets = [self.part.examples.start] if self.axis == 0 else [self.part.replicas.start, self.part.examples.start]

@@ -145,7 +145,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
     axis = int(replicated)  # of the steps
-    joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
+    joined: Logs = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
     return state, joined
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 Array = Any  # jax.Array or numpy.ndarray: the core takes either
-PyTree = Any
+PyTree = Any  # nested dicts, lists, tuples or registered classes, with arrays as leaves
 Params = PyTree  # arrays; what is trained and pruned
 Stats = PyTree  # arrays that are neither trained nor pruned, such as BatchNorm's running moments
 Masks = PyTree  # the structure of Params, bool, True = kept
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     x: Array
     y: Array
     group: Array
-    weight: Array = None
+    weight: Array = None  # pyright: ignore[reportAssignmentType] (functions that take None replace it first)
 
 
 class TrainState(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a network makes of every person: the one pass over the examples that all figures of an audit come from."""
+"""Per-example losses and errors, from which every audit metric is computed."""
 
 from functools import partial
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def outcomes(
     loss: ExampleLoss = cross_entropy,
     chunk_size: int | None = None,
 ) -> Outcomes:
-    """The loss and the error of every example.
+    """Compute the loss and the error of every example.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -61,13 +61,13 @@ def outcomes(
 def outcomes_of_checked(
     apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int | None
 ) -> Outcomes:
-    """`outcomes` of examples that have been checked."""
+    """Compute `outcomes` of examples that are checked already."""
     size = chunk_size_for(batch.x, chunk_size)
     return _outcomes(as_pytree(apply), params, batch, loss=loss, chunk_size=size)
 
 
 def check_length(results: Outcomes, batch: Batch) -> None:
-    """Raise where outcomes are not of as many examples as a batch has."""
+    """Raise unless there is one outcome for each example of a batch."""
     if results.loss.shape != batch.y.shape:
         raise UserError(
             f"batch: {batch.y.shape[0]} examples for outcomes of shape {results.loss.shape}; give those examples"
@@ -75,7 +75,7 @@ def check_length(results: Outcomes, batch: Batch) -> None:
 
 
 def sums_by_group(values: Array, group: Array, num_groups: int, weight: Array) -> Array:
-    """[N, K] -> [G, K], weighted sums over the people of each group."""
+    """Weighted sums over the people of each group, [N, K] -> [G, K]."""
     people = chunked((values, group, weight), _SUMMED)
     return jnp.sum(jax.lax.map(lambda part: group_sum(part[0], part[1], num_groups, part[2]), people), 0)
 

@@ -68,7 +68,7 @@ def changes_of(before: Outcomes, after: Outcomes) -> Changes:
       1e6.
     """
     return {
-        "loss": _finite(after.loss) - _finite(before.loss),
+        "loss": _finite(np.asarray(after.loss)) - _finite(np.asarray(before.loss)),
         "accuracy": np.asarray(after.wrong, np.float64) - np.asarray(before.wrong, np.float64),
         "flips": np.asarray(np.asarray(after.label) != np.asarray(before.label), np.float64),
     }

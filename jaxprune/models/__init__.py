@@ -1,4 +1,4 @@
-"""Networks in flax NNX, and adapters that turn a network into pure functions."""
+"""Networks in flax NNX, and adapters to pure functions."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -71,19 +71,19 @@ __all__ = [
 ]
 
 
-def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a model: those given, and its defaults for the rest.
+def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model, with its defaults for the rest.
 
     Args:
       name: A name in `MODELS`.
-      given: Options by name; None means the default.
+      options: Options by name; None means the default.
 
     Raises:
-      UserError: The model is not known, or has no such option.
+      UserError: The model is unknown, or has no such option.
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS, where="model.name")
-    options = fill("model", name, MODELS[name][1], given)
+    options = fill("model", name, MODELS[name][1], options)
     for option, choices in _CHOICES.items():
         if option in options and options[option] not in choices:
             raise unknown(option, options[option], choices, where=f"model.{option}")
@@ -103,7 +103,16 @@ def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network
       The network.
 
     Raises:
-      UserError: The model is not known, or has no such option, or cannot take inputs of this shape.
+      UserError: The model is unknown, has no such option, or cannot take inputs of this shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import models
+      >>> network = models.build("mlp", jnp.zeros(4), 2, hidden=(8,))
+      >>> params, stats = network.init(jax.random.key(0))
+      >>> network.freeze(stats)(params, jnp.ones((5, 4))).shape
+      (5, 2)
     """
     constructor = MODELS[name][0] if name in MODELS else None
     options = options_of(name, options)

@@ -7,11 +7,11 @@ Dosovitskiy et al., "An image is worth 16x16 words" (ICLR 2021), with the sizes 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from jaxprune.compat import ModuleDict
 from jaxprune.errors import UserError
 from jaxprune.models.layers import check_image
-from jaxprune.types import Array
 
 
 class Layer(nnx.Module):

@@ -65,11 +65,11 @@ def to_state_dict(params: Params, stats: Stats) -> StateDict:
       params: The parameters, without a replica axis.
       stats: The statistics.
     """
-    found = {}
+    entries = {}
     for tree in (params, stats):
         for path, leaf in _leaves(tree):
-            found[_name(path)] = _to_theirs(path[-1], np.asarray(leaf))
-    return found
+            entries[_name(path)] = _to_theirs(path[-1], np.asarray(leaf))
+    return entries
 
 
 def from_state_dict(

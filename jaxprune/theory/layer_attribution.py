@@ -1,5 +1,6 @@
-"""Which layers' pruning hurts which group: R(a) split over the layers, exactly and by Taylor."""
+"""Attribution of each group's excessive loss to the pruned layers."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +19,9 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class Attribution(NamedTuple):
-    """R(a) split over the L leaves of the parameters, in nats; NaN for a group without examples.
+    """R(a) split over the L leaves of the parameters, in nats.
+
+    NaN for a group without examples.
 
     Attributes:
       path: [G, L] ∫₀¹ Δ_lᵀ ∇_l J(θ + tΔ; D_a) dt: the parts sum to R(a) but for the error of the quadrature.
@@ -34,7 +37,7 @@ class Attribution(NamedTuple):
 
     @property
     def quadrature_error(self) -> Array:
-        """[G] what the parts miss of R(a)."""
+        """The error of the quadrature: R(a) minus the sum of the parts, [G]."""
         return self.observed - self.path.sum(-1)
 
 
@@ -50,7 +53,9 @@ def attribution(
     tolerance: float | None = 0.01,
     loss: ExampleLoss = cross_entropy,
 ) -> Attribution:
-    """Splits every group's excessive loss over the layers, along the straight line from dense to pruned.
+    """Split every group's excessive loss over the layers.
+
+    Along the straight line from the dense to the pruned parameters.
 
     The derivative of the loss along the line is a sum over layers at every point of it, and so is its integral (the
     integrated gradients of Sundararajan, Taly and Yan, ICML 2017, over parameters in place of inputs). Gauss-Legendre
@@ -105,7 +110,7 @@ def attribution_at(
     num_groups: int,
     loss: ExampleLoss = cross_entropy,
 ) -> Attribution:
-    """`attribution` by a quadrature of the given points, for use under vmap.
+    """Compute `attribution` by a quadrature at these points, for use under vmap.
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
@@ -140,7 +145,7 @@ def _attribution(
         products = jax.tree.map(lambda d, g: jnp.sum(d * g), delta, gradient)
         return jnp.stack(jax.tree.leaves(products))
 
-    def add(sums: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+    def add(sums: jax.Array, chunk: tuple[Array, ...]) -> tuple[jax.Array, None]:
         x, y, weight, group = chunk
         value = partial(chunk_loss, apply, loss)
 
@@ -164,11 +169,13 @@ def _attribution(
         sums, _ = jax.lax.scan(add, begun, (chunks.x, chunks.y, chunks.weight, chunks.group))
     size = jnp.where(chunks.size > 0, chunks.size, jnp.nan).astype(begun.dtype)
     path, first, second, change = jnp.moveaxis(sums / size[:, None, None], 1, 0)
-    return Attribution(path, first, second, change[:, 0])
+    return Attribution(path=path, first_order=first, second_order=second, observed=change[:, 0])
 
 
-def sparing_allocation(sizes: Array, levels: Array, harm: Array, sparsity: float, resolution: int = 1000) -> np.ndarray:
-    """A sparsity for each layer, of the asked total, under which one group is expected to be hurt least.
+def sparing_allocation(
+    sizes: Array, levels: Array | Sequence[float], harm: Array, sparsity: float, resolution: int = 1000
+) -> np.ndarray:
+    """A sparsity for each layer that is expected to hurt one group least.
 
     `harm[l, q]` is the group's excessive loss when layer l alone is pruned to `levels[q]`. The layers are taken to add
     up, and the sum of their harms is minimised exactly over all choices of one level for each layer that prune at least
@@ -187,22 +194,22 @@ def sparing_allocation(sizes: Array, levels: Array, harm: Array, sparsity: float
     """
     sizes, levels, harm = np.asarray(sizes, float), np.asarray(levels, float), np.asarray(harm, float)
     units = np.floor(resolution * sizes[:, None] * levels / sizes.sum() + 1e-9).astype(int)
-    wanted = int(np.floor(resolution * sparsity))
-    best = np.full(wanted + 1, np.inf)  # by the units pruned so far, counted up to those wanted
+    goal = int(np.floor(resolution * sparsity))
+    best = np.full(goal + 1, np.inf)  # the least harm so far by units pruned; the last entry is for the goal and more
     best[0] = 0.0
     choices = []
     for cost, harms in zip(units, harm, strict=True):
         reached, choice = np.full_like(best, np.inf), np.zeros((len(best), 2), int)
         for q, (step, loss) in enumerate(zip(cost, harms, strict=True)):
-            target = np.minimum(np.arange(len(best)) + step, wanted)
+            target = np.minimum(np.arange(len(best)) + step, goal)
             for start in np.flatnonzero(np.isfinite(best)):
                 if best[start] + loss < reached[target[start]]:
                     reached[target[start]] = best[start] + loss
                     choice[target[start]] = q, start
         best, choices = reached, [*choices, choice]
-    if not np.isfinite(best[wanted]):
+    if not np.isfinite(best[goal]):
         return np.full(len(sizes), levels.max())
-    at, picked = wanted, []
+    at, picked = goal, []
     for choice in reversed(choices):
         q, at = choice[at]
         picked.append(levels[q])

@@ -1,4 +1,4 @@
-"""Quadrature along the straight line between two networks, in parts that one compiled program serves."""
+"""Quadrature along the straight line between two networks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ MOST_PARTS = 16  # times as many segments as at first, at most
 
 
 class Points(NamedTuple):
-    """Where the line is looked at, each [K].
+    """Points of a quadrature on the line, each [K].
 
     Attributes:
       times: In [0, 1].
@@ -54,29 +54,29 @@ def refined(
     tolerance: float,
     most_parts: int = MOST_PARTS,
 ) -> PyTree:
-    """Doubles the parts of an integral until it is exact enough.
+    """Double the parts of an integral until its error is small enough.
 
     Args:
       integrate: The integral over the given points, an `Attribution` with any leading axes.
       nodes: Points in each segment.
       segments: Segments in each part.
       dtype: Of the points.
-      tolerance: Of each group's error, relative to its R(a); errors below 1e-5 nats are let be.
+      tolerance: Of each group's error, relative to its R(a); errors below 1e-5 nats are accepted.
       most_parts: The largest number of parts.
 
     Returns:
       The `Attribution` of the last try.
     """
     parts = 1
-    found = integrate(path_points(nodes, segments, dtype))
-    while 2 * parts <= most_parts and _is_far(found.observed, found.quadrature_error, tolerance):
+    attribution = integrate(path_points(nodes, segments, dtype))
+    while 2 * parts <= most_parts and _is_far(attribution.observed, attribution.quadrature_error, tolerance):
         parts *= 2
         each = [integrate(path_points(nodes, segments, dtype, part=i, parts=parts)) for i in range(parts)]
-        found = found._replace(path=jnp.sum(jnp.stack([one.path for one in each]), 0))
-    return found
+        attribution = attribution._replace(path=jnp.sum(jnp.stack([one.path for one in each]), 0))
+    return attribution
 
 
 def _is_far(observed: Array, error: Array, tolerance: float) -> bool:
-    """Whether a group's finite error is above the tolerance."""
+    """Return True if a group's finite error is above the tolerance."""
     observed, error = jax.device_get((observed, error))
     return bool(np.any(np.abs(error) > np.maximum(tolerance * np.abs(observed), LEAST_ERROR), where=np.isfinite(error)))

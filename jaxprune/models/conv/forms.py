@@ -1,4 +1,6 @@
-"""How each of the three convolutions is computed, by platform and shape: chosen by measurement (docs/speed.md).
+"""The computation of each convolution, by platform and shape.
+
+The choices were measured (docs/speed.md).
 
 GPU and TPU take the compiler's own convolution. On a CPU a window of one pixel is a matrix product, and all else goes
 by the convolution in C++ (`native`), where that could be built, in float32 and on one device. Otherwise windows of 3x3
@@ -12,22 +14,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxprune.models.conv import native, winograd
-from jaxprune.types import Array
 
 Shape = tuple[int, ...]
+_Form = Callable[..., Array]  # (left, right, geometry, precision) -> result, without the leading axis R
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def matmul_precision() -> Any:
-    """What `jax.default_matmul_precision` asks for where this is traced."""
+    """The `jax.default_matmul_precision` in effect while this is traced."""
     return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Geometry(NamedTuple):
-    """What a convolution does to height and width.
+    """The geometry of a convolution: how height and width change.
 
     Attributes:
       image: (H, W) of the image.
@@ -51,7 +53,10 @@ class Geometry(NamedTuple):
 
     @property
     def rest(self) -> tuple[int, int]:
-        """Rows and columns from the last window's end to the end of the padded image, less the padding."""
+        """Rows and columns that no window reaches, less the padding.
+
+        They lie between the end of the last window and that of the padded image.
+        """
         height, width = (
             n + self.padding - w - (m - 1) * self.stride
             for n, w, m in zip(self.image, self.window, self.out, strict=True)
@@ -60,18 +65,18 @@ class Geometry(NamedTuple):
 
     @property
     def pointwise(self) -> bool:
-        """Whether it is a matrix product at every pixel, or at every `stride`-th."""
+        """True for a matrix product at every pixel, or every `stride`-th."""
         return self.window == (1, 1) and self.padding == 0
 
     @property
     def even(self) -> bool:
-        """Whether it is one of 3x3 that keeps the size of an image of even height and width."""
+        """True for a 3x3 window that keeps an even image's size."""
         same = (self.window, self.stride, self.padding) == ((3, 3), 1, 1)
         return same and self.image[0] % 2 == 0 and self.image[1] % 2 == 0
 
 
 class Forms(NamedTuple):
-    """How one of the three is computed.
+    """The computation of one of the three convolutions.
 
     Attributes:
       shape: The shape of the result, from those of the operands and the geometry.
@@ -150,8 +155,11 @@ def _cpu_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Ar
     return _kernel_transpose(x, y, g, precision)
 
 
-def _shifts(x: Array, g: Geometry) -> list[Array]:
-    """For each pixel of the window, row by row, the part of the padded image that it meets: [..., H', W', D]."""
+def shifts(x: Array, g: Geometry) -> list[Array]:
+    """The part of the padded image under each pixel of the window, each [..., H', W', D].
+
+    The pixels of the window are in the order of the kernel, row by row.
+    """
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(g.padding,) * 2] * 2 + [(0, 0)])
     (height, width), s = g.out, g.stride
     return [
@@ -163,20 +171,28 @@ def _shifts(x: Array, g: Geometry) -> list[Array]:
 
 def _products_of_shifts(x: Array, y: Array, g: Geometry) -> Array:
     rows = y.reshape(-1, y.shape[-1])
-    products = [shift.reshape(-1, x.shape[-1]).T @ rows for shift in _shifts(x, g)]
+    products = [shift.reshape(-1, x.shape[-1]).T @ rows for shift in shifts(x, g)]
     return jnp.stack(products).reshape(*g.window, x.shape[-1], -1)
 
 
 def _rows_of_patches(x: Array, kernel: Array, g: Geometry) -> Array:
-    """One product for each row of the window, so that only a row of it is ever copied."""
-    shifts, width = _shifts(x, g), g.window[1]
-    rows = (jnp.concatenate(shifts[i * width : (i + 1) * width], -1) for i in range(g.window[0]))
+    """The convolution by one product for each row of the window.
+
+    So only one row of the patches is copied at a time.
+    """
+    parts, width = shifts(x, g), g.window[1]
+    rows = (jnp.concatenate(parts[i * width : (i + 1) * width], -1) for i in range(g.window[0]))
     products = (row @ k.reshape(-1, k.shape[-1]) for row, k in zip(rows, kernel, strict=True))
     return functools.reduce(operator.add, products)
 
 
+def patches(x: Array, g: Geometry) -> Array:
+    """The part of the padded image under every window, [..., H', W', height width D]."""
+    return jnp.concatenate(shifts(x, g), -1)
+
+
 def _patches_convolution(x: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
-    return jnp.concatenate(_shifts(x, g), -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return patches(x, g) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def _patches_image_transpose(y: Array, kernel: Array, g: Geometry, precision: Any) -> Array:
@@ -188,12 +204,11 @@ def _patches_image_transpose(y: Array, kernel: Array, g: Geometry, precision: An
 
 
 def _patches_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Array:
-    patches = jnp.concatenate(_shifts(x, g), -1)
-    result = jnp.einsum("bhwp,bhwe->pe", patches, y, precision=precision)
+    result = jnp.einsum("bhwp,bhwe->pe", patches(x, g), y, precision=precision)
     return result.reshape(*g.window, x.shape[-1], -1)
 
 
-def _mapped(form: Callable[..., Array]) -> Callable[..., Array]:
+def _mapped(form: _Form) -> Callable[..., Array]:
     """A form over the leading axis R of both operands."""
 
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
@@ -204,30 +219,34 @@ def _mapped(form: Callable[..., Array]) -> Callable[..., Array]:
     return run
 
 
-def _mapped_on_cpu(
-    name: str, form: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]
-) -> Callable[..., Array]:
-    """Likewise: few large ones one after the other, many small ones (such as one for each example) as patches."""
+def _mapped_on_cpu(name: str, form: _Form, general: _Form, by_patches: _Form) -> Callable[..., Array]:
+    """A form over the leading axis R of both operands, for a CPU.
+
+    Few large convolutions go one after the other, many small ones (such as one for each example) as patches.
+    """
 
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
-            return _mapped(general if a.shape[0] == 1 else patches)(a, b, geometry=geometry, precision=precision)
+            return _mapped(general if a.shape[0] == 1 else by_patches)(a, b, geometry=geometry, precision=precision)
         if a.dtype == jnp.float32 and a.size and b.size and not geometry.pointwise and native.available():
             shape = _SHAPES[name](a.shape, b.shape, geometry)
             return native.call(name, shape, a, b, stride=geometry.stride, padding=geometry.padding)
         if a.shape[0] == 1:
-            # Else what made the operands is computed anew for each of the parts that read them.
+            # Without it XLA fuses the operands' own computation into every part that reads them, and repeats it.
             a, b = lax.optimization_barrier((a, b))
             return form(a[0], b[0], geometry, precision)[None]
         if a.shape[0] > a.shape[1]:
-            return _mapped(patches)(a, b, geometry=geometry, precision=precision)
+            return _mapped(by_patches)(a, b, geometry=geometry, precision=precision)
         return lax.map(lambda one: form(*one, geometry, precision), (a, b))
 
     return run
 
 
 def in_native_code() -> bool:
-    """Whether convolutions of float32 go by the library in C++, which differs from XLA's forms in the last bits."""
+    """Return True if float32 convolutions use the C++ library.
+
+    Its results differ from those of XLA's forms in the last bits.
+    """
     return jax.default_backend() == "cpu" and jax.device_count("cpu") == 1 and native.available()
 
 
@@ -239,8 +258,8 @@ _SHAPES: dict[str, Callable[[Shape, Shape, Geometry], Shape]] = {
 }
 
 
-def _forms(name: str, cpu: Callable[..., Array], general: Callable[..., Array], patches: Callable[..., Array]) -> Forms:
-    return Forms(_SHAPES[name], _mapped_on_cpu(name, cpu, general, patches), _mapped(general))
+def _forms(name: str, cpu: _Form, general: _Form, by_patches: _Form) -> Forms:
+    return Forms(shape=_SHAPES[name], cpu=_mapped_on_cpu(name, cpu, general, by_patches), default=_mapped(general))
 
 
 CONVOLUTION = _forms("convolution", _cpu_convolution, _convolution, _patches_convolution)

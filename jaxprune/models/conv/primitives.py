@@ -1,4 +1,4 @@
-"""A convolution that is fast inside of compiled loops, over replicas, and in derivatives of every order.
+"""The convolution and its two transposes as primitives.
 
 XLA rewrites convolutions into its fast kernels only outside of loops on a CPU (jax-ml/jax#12868), so the derivative of
 a convolution, which is one of an unusual layout, is up to forty times slower in the body of a `lax.scan` than outside.
@@ -27,7 +27,7 @@ from jaxprune.models.conv.forms import Geometry, matmul_precision
 from jaxprune.types import Array
 
 
-def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> Array:
+def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> jax.Array:
     """A convolution (cross-correlation, as in every deep learning library) with zero padding.
 
     Args:
@@ -40,20 +40,26 @@ def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> A
       [B, (H + 2 padding - height) // stride + 1, (W + 2 padding - width) // stride + 1, E].
     """
     wide = jnp.result_type(x, kernel)
-    geometry = Geometry(x.shape[1:3], kernel.shape[:2], stride, padding)
+    image, window = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
+    geometry = Geometry(image=image, window=window, stride=stride, padding=padding)
     operands = (jnp.asarray(operand, wide)[None] for operand in (x, kernel))
     return _convolution.bind(*operands, geometry=geometry, precision=matmul_precision())[0]
 
 
 class _Operand(NamedTuple):
-    """Which axis of an operand a `vmap` over that operand alone is merged into, and where it appears in the result."""
+    """The place of an axis mapped over one operand alone.
+
+    Attributes:
+      merged: The axis of the operand that it is merged into.
+      result: The axis of the result in which it appears.
+    """
 
     merged: int
     result: int
 
 
 def _define(name: str, form: forms.Forms, *operands: _Operand) -> Primitive:
-    """A bilinear primitive with its lowering for each platform and its batching rule."""
+    """Define a bilinear primitive with its lowerings and batching rule."""
     primitive = Primitive(f"jaxprune_{name}")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=("geometry", "precision")))
 
@@ -93,7 +99,7 @@ _kernel_transpose = _define("kernel_transpose", forms.KERNEL_TRANSPOSE, _Operand
 
 
 def _transposes(primitive: Primitive, left: Callable[..., Array], right: Callable[..., Array]) -> None:
-    """Declares a primitive bilinear, with the transposes in its left and its right operand."""
+    """Declare a primitive bilinear, with its transposes in both operands."""
     ad.defbilinear(
         primitive,
         lambda cotangent, _, b, **params: left(cotangent, b, **params),

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering F(2x2, 3x3) for convolutions that keep the size of an even image.
+"""Winograd's filtering F(2x2, 3x3), for images of even size.
 
 A tile of 2x2 results needs 16 products for each pair of channels in place of 36: the 4x4 pixels that it rests on and
 the 3x3 kernel are transformed, multiplied, and transformed back (Lavin and Gray, "Fast algorithms for convolutional
@@ -7,25 +7,26 @@ few units in the last place of the largest term.
 """
 
 import jax.numpy as jnp
-from jax import lax
-
-from jaxprune.types import Array
+from jax import Array, lax
 
 _BYTES = 2**24  # of transformed tiles at a time, measured: less is not spread over cores, more leaves the cache
 
 
 def pays(features_in: int, features: int) -> bool:
-    """Whether it was measured to be faster than XLA's plain convolution, on a CPU, with so many channels."""
+    """Return True where it is faster than XLA's convolution on a CPU.
+
+    By measurement, for this number of channels.
+    """
     return min(features_in, features) >= 32 and features_in * features <= 512 * 512
 
 
 def convolution(x: Array, kernel: Array) -> Array:
-    """[B, H, W, D], [3, 3, D, E] -> [B, H, W, E], zeros around the image."""
+    """Convolve [B, H, W, D] with [3, 3, D, E], with zero padding."""
     return _filtered(x, _kernel_tiles(kernel))
 
 
 def image_transpose(y: Array, kernel: Array) -> Array:
-    """[B, H, W, E], [3, 3, D, E] -> [B, H, W, D]: the transpose of `convolution` in its image.
+    """The transpose of `convolution` in its image, [B, H, W, D].
 
     It is the convolution by the kernel turned by half a circle, whose tiles are those of the kernel in another order.
     """
@@ -46,7 +47,7 @@ def _filtered(x: Array, transformed: list[Array]) -> Array:
 
 
 def kernel_transpose(x: Array, y: Array) -> Array:
-    """[B, H, W, D], [B, H, W, E] -> [3, 3, D, E]: the transpose of `convolution` in its kernel."""
+    """The transpose of `convolution` in its kernel, [3, 3, D, E]."""
 
     def add(total: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
         pairs = zip(_image_tiles(chunk[0]), _result_tiles(chunk[1]), strict=True)
@@ -59,7 +60,10 @@ def kernel_transpose(x: Array, y: Array) -> Array:
 
 
 def _chunked(features: int, *arrays: Array) -> tuple[Array, ...]:
-    """Arrays [B, ...] as [chunks, b, ...], filled up with zeros, so that the tiles of a chunk take `_BYTES`."""
+    """Cut arrays [B, ...] into [chunks, b, ...], padded with zeros.
+
+    The transformed tiles of a chunk take at most about `_BYTES`.
+    """
     b, height, width, features_in = arrays[0].shape
     each = 4 * height * width * (features_in + features) * arrays[0].dtype.itemsize
     chunks = -(-b // max(1, _BYTES // each))
@@ -73,7 +77,10 @@ def _chunked(features: int, *arrays: Array) -> tuple[Array, ...]:
 
 
 def _image_tiles(x: Array) -> list[Array]:
-    """B'd B of every 4x4 patch, [b, H, W, D] -> 16 of [b H/2 W/2, D]: as one array they are made by one core."""
+    """Bᵀd B of every 4x4 patch d, 16 arrays [b H/2 W/2, D].
+
+    As one array they would be computed by a single core.
+    """
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
     rows = _differences([padded[:, i : i + height : 2] for i in range(4)])
@@ -101,7 +108,7 @@ def _kernel_back(u: list[Array]) -> list[Array]:
 
 
 def _results(products: list[Array], shape: tuple[int, ...]) -> Array:
-    """A'm A of every tile, 16 of [b H/2 W/2, E] -> [b, H, W, E]."""
+    """Aᵀm A of every tile m, [b, H, W, E] from 16 products."""
     b, height, width, _ = shape
     m = [product.reshape(b, height // 2, width // 2, -1) for product in products]
     columns = [_sums(m[j::4]) for j in range(4)]
@@ -114,7 +121,7 @@ def _sums(m: list[Array]) -> list[Array]:
 
 
 def _result_tiles(y: Array) -> list[Array]:
-    """The transpose of `_results`, [b, H, W, E] -> 16 of [b H/2 W/2, E]."""
+    """The transpose of `_results`, 16 arrays [b H/2 W/2, E]."""
     b, height, width, features = y.shape
     pairs = y.reshape(b, height // 2, 2, width // 2, 2, features)
     rows = _spread(pairs[:, :, 0], pairs[:, :, 1])

@@ -14,7 +14,9 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 def group_gradients(
     apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
 ) -> Params:
-    """g_a = ∇_θ J(θ; D_a), the gradient of the mean loss of each group, as in Theorem 1 (eq. 4) of Tran et al. 2022.
+    """The gradient of each group's mean loss, g_a = ∇_θ J(θ; D_a).
+
+    The g_a of Theorem 1 (Tran et al. 2022, eq. 4).
 
     Computed in the precision of the parameters with full matrix products, in one pass over the examples whatever the
     number of groups.
@@ -40,7 +42,9 @@ def group_gradients(
 def group_gradient_norms(
     apply: Apply, params: Params, batch: Batch | Chunks, *, num_groups: int, loss: ExampleLoss = cross_entropy
 ) -> Array:
-    """‖g_a‖ of Theorem 1 (Tran et al. 2022, eq. 4), the norm of each group's gradient; not its examples' mean norm.
+    """‖g_a‖, the norm of each group's gradient.
+
+    As in Theorem 1 (Tran et al. 2022, eq. 4); it is not the mean of the norms of the examples' gradients.
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen.
@@ -54,10 +58,22 @@ def group_gradient_norms(
 
     Raises:
       UserError: As `group_gradients` does.
+
+    Example:
+      One weight θ, loss log(1 + exp(-θx)) for label 1: at θ = 0 an example's gradient is -x / 2.
+
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import theory
+      >>> from jaxprune.types import Batch
+      >>> def apply(theta, x):
+      ...     return jnp.concatenate([jnp.zeros_like(x), theta * x], axis=-1)
+      >>> batch = Batch(x=jnp.array([[1.0], [3.0], [8.0]]), y=jnp.array([1, 1, 1]), group=jnp.array([0, 0, 1]))
+      >>> theory.group_gradient_norms(apply, jnp.zeros(()), batch, num_groups=2).tolist()
+      [1.0, 4.0]
     """
     chunks = checked_chunks(apply, params, batch, num_groups)
-    found = norms(_group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss))
-    return jnp.where(jnp.asarray(chunks.size) > 0, found, jnp.nan)
+    lengths = norms(_group_gradients(as_pytree(apply), params, chunks, num_groups=num_groups, loss=loss))
+    return jnp.where(jnp.asarray(chunks.size) > 0, lengths, jnp.nan)
 
 
 def norms(stacked: Params) -> Array:
@@ -92,7 +108,7 @@ def gradient_cosines(stacked: Params) -> Array:
 
 
 def chunk_loss(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: Array, weight: Array) -> Array:
-    """The weighted sum of the losses of one chunk, []; padding contributes 0."""
+    """The weighted sum of one chunk's losses, []; padding contributes 0."""
     losses = loss(apply(params, x), y)
     return jnp.sum(jnp.where(weight != 0, losses * weight, 0))
 

@@ -1,4 +1,7 @@
-"""Curvature of the group losses as linear maps: linearised once where that fits a budget, evaluated anew otherwise."""
+"""The curvature of the group losses as linear maps.
+
+They are linearised once where that fits a budget of memory, and evaluated anew in every product otherwise.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,7 +37,9 @@ _AXIS = "data"
 )
 @dataclass(frozen=True)
 class GroupOperator:
-    """The curvature matrices of all groups, never formed; a pytree, so that it is an argument of compiled functions.
+    """The curvature matrices of all groups, as linear maps.
+
+    The matrices are never formed. A pytree, so that it can be an argument of compiled functions.
 
     Attributes:
       apply: `(params, x) -> logits [B, C]`.
@@ -44,8 +49,8 @@ class GroupOperator:
       loss: Per-example loss.
       curvature: "hessian" or "gauss_newton".
       mesh: Devices that the chunks are spread over along the axis "data", or None.
-      inside: Whether this is one device's part of it, as a function run by `everywhere` is given.
-      slopes: [G, P] the gradients of the groups' summed losses, where `maps` are held; see `group_slopes`.
+      inside: True for the part of one device, inside of `everywhere`.
+      slopes: [G, P] the gradients of the groups' summed losses, where there are `maps`; see `group_slopes`.
     """
 
     apply: Apply
@@ -70,11 +75,13 @@ class GroupOperator:
 
     @property
     def dtype(self) -> Any:
-        """The type of the vectors that it multiplies."""
+        """The type of the vectors that the operator multiplies."""
         return jnp.result_type(*jax.tree.leaves(self.params))
 
     def __call__(self, vectors: Array) -> Array:
-        """[G, P] -> [G, P], the matrix of group a times row a; 0 for a group without examples.
+        """Multiply group a's matrix with row a, [G, P] -> [G, P].
+
+        The product is 0 for a group without examples.
 
         It has a forward derivative and none in reverse, as `jaxprune.replicas.where_due` has none.
         """
@@ -90,7 +97,7 @@ class GroupOperator:
 
 
 def everywhere(function: Callable[..., Any], operator: GroupOperator, *arrays: Any) -> Any:
-    """`function(operator, *arrays)`, on every device that the operator is spread over.
+    """Call `function(operator, *arrays)` on every device of the operator's mesh.
 
     The whole search runs on each device, on examples of its own; only the products are summed over the devices. So a
     loop around the products ends at the same turn on all of them, and nothing else has to be exchanged.
@@ -101,7 +108,7 @@ def everywhere(function: Callable[..., Any], operator: GroupOperator, *arrays: A
       *arrays: The same on every device.
 
     Returns:
-      What the function gives, the same on every device.
+      The result of the function, the same on every device.
     """
     if operator.mesh is None:
         return function(operator, *arrays)
@@ -116,7 +123,7 @@ def everywhere(function: Callable[..., Any], operator: GroupOperator, *arrays: A
 
 
 def _places(operator: GroupOperator) -> Any:
-    """What of an operator is spread over the devices, and what is on each."""
+    """The partition of an operator's arrays over the devices."""
     spread, whole = PartitionSpec(_AXIS), PartitionSpec()
     chunks = jax.tree.map(lambda _: spread, operator.chunks)._replace(size=whole)
     places = jax.tree.map(lambda _: whole, operator)
@@ -134,7 +141,7 @@ def group_operator(
     memory: int = MEMORY,
     mesh: Mesh | None = None,
 ) -> GroupOperator:
-    """The curvature of every group's mean loss at `params`, as an operator in lockstep over the groups.
+    """The curvature of every group's mean loss, as one operator.
 
     The Hessian H_a = ∇²_θ J(θ; D_a) is applied by forward over reverse differentiation; the Gauss-Newton matrix
     mean_x Jᵀ (∇²_z ℓ) J, with J = ∂z/∂θ, by a forward product, the Hessian of the loss in the logits, and a reverse
@@ -155,7 +162,7 @@ def group_operator(
       The operator.
 
     Raises:
-      UserError: The curvature is not known; a parameter is not finite, or narrower than float32; the outputs for one
+      UserError: The curvature is unknown; a parameter is not finite, or narrower than float32; the outputs for one
         example depend on the others (live batch statistics); or there are no examples. Inside of a compiled function
         values cannot be checked.
     """
@@ -172,7 +179,7 @@ def group_operator(
 
 
 def residual_bytes(operator: GroupOperator) -> int:
-    """The memory that linearising the operator takes, in bytes, over all devices."""
+    """The bytes that the linearised operator keeps, over all devices."""
     chunks = operator.chunks
     if not len(chunks.group):
         return 0
@@ -182,12 +189,15 @@ def residual_bytes(operator: GroupOperator) -> int:
 
 
 def vectors_within(memory: int, num_groups: int, num_params: int, itemsize: int) -> int:
-    """How many vectors of G * P numbers a budget in bytes holds, at least 4, of which one is the newest."""
+    """The number of vectors of G * P numbers that fit a budget.
+
+    At least 4; room for the newest vector is not counted.
+    """
     return max(4, memory // max(1, num_groups * num_params * itemsize) - 1)
 
 
 def group_slopes(operator: GroupOperator) -> Array:
-    """[G, P] the gradient of the sum of each group's losses, 0 for a group without examples.
+    """The gradient of the sum of each group's losses, [G, P].
 
     It lies mostly along the leading eigenvectors of the group's Hessian (Gur-Ari, Roberts and Dyer, arXiv:1812.04754),
     so that a search for them that begins with it takes fewer products.
@@ -196,18 +206,21 @@ def group_slopes(operator: GroupOperator) -> Array:
 
 
 def _with_slopes(operator: GroupOperator, of_chunk: Callable[..., Any]) -> tuple[Array, Any]:
-    """The slopes, and what a function gives for every chunk, [K, ...]: where both evaluate the network, it is once."""
+    """The slopes [G, P], and the results of a function for every chunk, [K, ...].
+
+    In one pass, so that XLA evaluates the network once for both.
+    """
     chunks = operator.chunks
 
-    def add(slopes: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, Any]:
+    def add(slopes: jax.Array, chunk: tuple[Array, ...]) -> tuple[jax.Array, Any]:
         *examples, group = chunk
         slope = jax.grad(partial(chunk_loss, operator.apply, operator.loss))(operator.params, *examples)
         return slopes.at[group].add(ravel_pytree(slope)[0]), of_chunk(operator, *examples)
 
     none = jnp.zeros((operator.num_groups, operator.num_params), operator.dtype)
     with jax.default_matmul_precision("highest"):
-        slopes, found = jax.lax.scan(add, none, (chunks.x, chunks.y, chunks.weight, chunks.group))
-    return (jax.lax.psum(slopes, _AXIS) if operator.inside else slopes), found
+        slopes, results = jax.lax.scan(add, none, (chunks.x, chunks.y, chunks.weight, chunks.group))
+    return (jax.lax.psum(slopes, _AXIS) if operator.inside else slopes), results
 
 
 @jax.jit
@@ -224,13 +237,16 @@ def _linearised(operator: GroupOperator) -> GroupOperator:
 
 
 def _linear_map(operator: GroupOperator, x: Array, y: Array, weight: Array) -> Any:
-    """The product with one chunk's curvature, a Partial whose leaves are the intermediate values."""
+    """The product with one chunk's curvature, with its intermediate values as leaves."""
     zeros = jax.tree.map(jnp.zeros_like, operator.params)
     return jax.linearize(lambda v: _product(operator, x, y, weight, v), zeros)[1]
 
 
 def _product(operator: GroupOperator, x: Array, y: Array, weight: Array, vector: Params) -> Params:
-    """The sum over one chunk of the curvature of each example, times a vector with the structure of the parameters."""
+    """The summed curvature of one chunk's examples times a vector.
+
+    The vector has the structure of the parameters.
+    """
     apply, params, loss = operator.apply, operator.params, operator.loss
     if operator.curvature == "hessian":
         gradient = jax.grad(partial(chunk_loss, apply, loss))
@@ -245,30 +261,33 @@ def _sums(operator: GroupOperator, vectors: Array) -> Array:
     """[G, P] products, not yet divided by the sizes of the groups."""
     chunks = operator.chunks
 
-    def add(sums: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
+    def add(sums: jax.Array, chunk: tuple[Array, Array]) -> tuple[jax.Array, None]:
         row, group = chunk
         vector = vectors[group]
         # A product with 0 is 0: the chunks of a group whose search has ended, in all replicas, are passed over.
-        found = _product_of_row(jnp.any(vector != 0), jnp.zeros_like(vector), (operator, row, vector))
-        return sums.at[group].add(found), None
+        product = _product_of_row(jnp.any(vector != 0), jnp.zeros_like(vector), (operator, row, vector))
+        return sums.at[group].add(product), None
 
     return jax.lax.scan(add, jnp.zeros_like(vectors), (jnp.arange(len(chunks.group)), chunks.group))[0]
 
 
 @where_due
-def _product_of_row(_: Array, at: tuple[GroupOperator, Array, Array]) -> Array:
+def _product_of_row(_: Array, at: tuple[GroupOperator, Array, jax.Array]) -> Array:
     """The product [P] of one chunk, by its row, with a vector [P]."""
     operator, row, vector = at
     unravel, chunks = ravel_pytree(operator.params)[1], operator.chunks
     inputs = operator.maps if operator.maps is not None else (chunks.x, chunks.y, chunks.weight)
-    # Taken in here, as operands of a condition are copied.
+    # The row is taken inside of the condition: its operands are copied, and all rows would be.
     of_row = jax.tree.map(lambda a: jnp.asarray(a)[row], inputs)
     of_chunk = of_row if operator.maps is not None else partial(_product, operator, *of_row)
     return ravel_pytree(of_chunk(unravel(vector)))[0]
 
 
 def _spread(chunks: Chunks, mesh: Mesh) -> Chunks:
-    """Chunks laid over the devices, filled up with ones of weight 0 to the same number on each."""
+    """Chunks spread over the devices, the same number on each.
+
+    Chunks of weight 0 make up the number.
+    """
     missing = -len(chunks.group) % mesh.shape[_AXIS]
     parts = chunks._replace(size=None)
     filled = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[:1], missing, 0)]), parts)

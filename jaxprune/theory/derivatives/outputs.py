@@ -1,4 +1,4 @@
-"""Functions of a network's outputs, and the norms of their Jacobians ∂z/∂θ for single examples."""
+"""Outputs of a network, and the norms of their Jacobians ∂z/∂θ."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,17 +21,20 @@ def each_logit(logits: Array) -> Array:
 
 
 def binary_logit(logits: Array) -> Array:
-    """Z = z₁ - z₀ of a network with two logits, [B, 1]: the softmax of the two is the sigmoid of z."""
+    """The logit z₁ - z₀ of a network with two logits, [B, 1].
+
+    The softmax of the two is the sigmoid of it.
+    """
     return logits[:, 1:] - logits[:, :1]
 
 
 def binary_probability(logits: Array) -> Array:
-    """The probability of label 1 of a network with two logits, [B, 1]."""
+    """The probability of label 1 for two logits, [B, 1]."""
     return jax.nn.softmax(logits)[:, 1:]
 
 
 def example_logits(apply: Apply, params: Params, batch: Batch, chunk_size: int = 512) -> Array:
-    """[N, C] logits of all examples, computed in chunks with full matrix products."""
+    """The logits of all examples, [N, C], with full matrix products."""
     with jax.default_matmul_precision("highest"):
         return map_examples(lambda x: apply(params, x), batch.x, chunk_size)
 
@@ -39,7 +42,7 @@ def example_logits(apply: Apply, params: Params, batch: Batch, chunk_size: int =
 def example_jacobian_norms(
     apply: Apply, params: Params, batch: Batch, *, outputs: Outputs = each_logit, chunk_size: int = 16
 ) -> Array:
-    """‖∇_θ z(x)‖₂ of every example: the spectral norm of the Jacobian [K, P] of the outputs.
+    """The spectral norm of every example's Jacobian, ‖∇_θ z(x)‖₂.
 
     ‖∇_θ f(x)‖ of Proposition 2 and Theorem 2 (Tran et al. 2022, eq. 6), which hold with the logits z for f.
     From the K x K products of its rows. Memory: chunk_size * K * P numbers.

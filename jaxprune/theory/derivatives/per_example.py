@@ -1,4 +1,7 @@
-"""The norm of every example's own gradient, without an array of examples times parameters."""
+"""Norms of the gradients of single examples.
+
+No array of examples times parameters is formed.
+"""
 
 from functools import partial
 
@@ -17,7 +20,9 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 def example_gradient_norms(
     apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 128
 ) -> Array:
-    """‖∇_θ ℓ(f(x), y)‖ of every example, the norms whose mean bounds ‖g_a‖ (triangle inequality, Proposition 2).
+    """The norm of every example's gradient, ‖∇_θ ℓ(f(x), y)‖.
+
+    The mean of the norms bounds ‖g_a‖ (triangle inequality, Proposition 2).
 
     Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015, for dense layers; the same with
     the patches of the input for convolutions.
@@ -49,9 +54,9 @@ def _loss_of_one(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: A
 
 
 def _tappable(
-    apply: Apply, loss: ExampleLoss, leaves: list[Array], params: Params, one: Batch
+    apply: Apply, loss: ExampleLoss, leaves: list[jax.Array], params: Params, one: Batch
 ) -> tuple[ClosedJaxpr, dict[int, Product]]:
-    """The program of the loss of one example, and the products in it that can be tapped."""
+    """The program of one example's loss, and the products that can be tapped."""
     treedef = jax.tree.structure(params)
 
     def program(leaves: list[Array], x: Array, y: Array) -> Array:

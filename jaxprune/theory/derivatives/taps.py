@@ -1,4 +1,6 @@
-"""Where the parameters of a network multiply: read off its program, so that it may be written in any library.
+"""Products of a network with its parameters, found in its program.
+
+The network may so be written in any library.
 
 The program of one example is walked. Where a parameter (reshaped or transposed at most) is one side of a matrix product
 or the kernel of a convolution, and used nowhere else, a zero is added to the result: a tap. The derivative with respect
@@ -42,7 +44,10 @@ class Product(NamedTuple):
 
 @dataclass
 class _Walk:
-    """One walk over a program; taps are added where `taps` has one, by the number of the product."""
+    """One evaluation of a program, which adds taps to products.
+
+    `taps` holds the taps by the number of the product, in the order of the program.
+    """
 
     taps: dict[int, Array]
     products: list[Product] = field(default_factory=list)
@@ -50,7 +55,10 @@ class _Walk:
     uses: dict[int, list[int | None]] = field(default_factory=dict)  # leaf -> its products; None for another use
 
     def run(self, jaxpr: Any, constants: Sequence[Any], values: Sequence[Any], views: Sequence[int | None]) -> list:
-        """Evaluates a program; a value comes with the leaf that it is a reshaped form of, or None."""
+        """Evaluate a program.
+
+        Each value comes with its view: the leaf that it is a reshaped form of, or None.
+        """
         known: dict[Any, tuple[Any, int | None]] = {}
 
         def read(variable: Any) -> tuple[Any, int | None]:
@@ -58,16 +66,17 @@ class _Walk:
 
         known.update(zip(jaxpr.constvars, ((c, None) for c in constants), strict=True))
         known.update(zip(jaxpr.invars, zip(values, views, strict=True), strict=True))
+        # A view is the whole parameter, reordered at most: only then are the norms of both gradients the same.
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
             outputs = self.step(equation, [value for value, _ in inputs], [view for _, view in inputs])
             known.update(zip(equation.outvars, outputs, strict=True))
-        found = [read(variable) for variable in jaxpr.outvars]
-        self._used(view for _, view in found)
-        return found
+        results = [read(variable) for variable in jaxpr.outvars]
+        self._used(view for _, view in results)  # a parameter that is a result has a gradient beside that of a product
+        return results
 
     def step(self, equation: Any, values: list, views: list[int | None]) -> list[tuple[Any, int | None]]:
-        """Evaluates one equation."""
+        """Evaluate one equation."""
         name = equation.primitive.name
         if name in _INLINED:
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
@@ -79,12 +88,13 @@ class _Walk:
             return [(results[0], views[0])]
         product = _product(equation, views)
         if product is None:
-            self._used(leaves)
+            self._used(leaves)  # by anything but a product: its gradient is formed
             return [(result, None) for result in results]
         number = len(self.products)
         self.products.append(product)
         self.uses.setdefault(product.leaf, []).append(number)
         if number in self.taps:
+            # The tap is 0: it changes no value, and the derivative with respect to it is that in the result.
             self.operands[number] = values[1 - product.side]
             results = [results[0] + self.taps[number]]
         return [(results[0], None)]
@@ -96,7 +106,7 @@ class _Walk:
 
 
 def find_products(program: ClosedJaxpr, num_leaves: int) -> dict[int, Product]:
-    """The products that can be tapped, by their number in the order of the program.
+    """The products that can be tapped, by their number in the program.
 
     Args:
       program: Of the loss of one example, its first inputs being the leaves of the parameters.
@@ -105,29 +115,30 @@ def find_products(program: ClosedJaxpr, num_leaves: int) -> dict[int, Product]:
     Returns:
       Products of leaves that are used in that product alone.
     """
-    found: dict[int, Product] = {}
+    products: dict[int, Product] = {}
 
     def walk(*values: Any) -> None:
         seen = _Walk({})
         seen.run(program.jaxpr, program.consts, values, _leaf_views(num_leaves, len(values)))
+        # The gradient of a parameter that is used twice is a sum, whose norm is not that of either part.
         single = [used[0] for used in seen.uses.values() if len(used) == 1]
-        found.update({number: seen.products[number] for number in single if number is not None})
+        products.update({number: seen.products[number] for number in single if number is not None})
 
     jax.eval_shape(walk, *(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars))
-    return found
+    return products
 
 
 def run_tapped(
     program: ClosedJaxpr, num_leaves: int, values: Sequence[Any], taps: dict[int, Array]
 ) -> tuple[Any, dict[int, Array]]:
-    """The program's first result with the taps added, and the other side of every tapped product."""
+    """The result with taps added, and the other side of tapped products."""
     walk = _Walk(taps)
     results = walk.run(program.jaxpr, program.consts, values, _leaf_views(num_leaves, len(values)))
     return results[0][0], walk.operands
 
 
 def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
-    """[] the squared norm of the gradient of one example with respect to the parameter of a product.
+    """The squared norm [] of one example's gradient in a product's parameter.
 
     With A [T, d] the other side and Δ [T, p] the derivative with respect to the result, the gradient is AᵀΔ. At one
     position its norm is ‖a‖‖δ‖; at several it is formed for this layer alone, or ⟨AAᵀ, ΔΔᵀ⟩ is, whichever takes fewer
@@ -140,7 +151,7 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
         rows, slopes = _as_rows(product, operand, slope)
         if positions == 1:
             return jnp.sum(rows**2) * jnp.sum(slopes**2)
-        if positions * (d + p) < d * p:
+        if positions * (d + p) < d * p:  # ‖AᵀΔ‖² = tr(AAᵀ ΔΔᵀ): two T x T products are cheaper than one d x p
             return jnp.sum((rows @ rows.T) * (slopes @ slopes.T))
         return jnp.sum((rows.T @ slopes) ** 2)
 
@@ -167,7 +178,7 @@ def _evaluate(equation: Any, values: list) -> list:
 
 
 def _is_added_axis(equation: Any) -> bool:
-    """Whether it is a broadcast that adds axes of length 1 only."""
+    """Return True for a broadcast that only adds axes of length 1."""
     if equation.primitive.name != "broadcast_in_dim":
         return False
     return equation.invars[0].aval.size == equation.outvars[0].aval.size
@@ -192,7 +203,7 @@ def _product(equation: Any, views: list[int | None]) -> Product | None:
 
 
 def _single(equation: Any) -> Any:
-    """The one equation that a function with a derivative of its own consists of; otherwise the equation itself."""
+    """The equation inside a `custom_vjp` of one equation, or the equation itself."""
     if equation.primitive.name != "custom_vjp_call":
         return equation
     inner = equation.params["call_jaxpr"].jaxpr
@@ -202,10 +213,13 @@ def _single(equation: Any) -> Any:
 
 
 def _as_rows(product: Product, operand: Array, slope: Array) -> tuple[Array, Array]:
-    """The other side as [T, d], and the derivative with respect to the result as [T, p]."""
+    """The other side as [T, d], and the result's derivative as [T, p]."""
     parameters = product.equation.params
     if product.equation.primitive.name == _CONVOLUTION:  # [1, B, H, W, D], and [1, B, H', W', E]
-        return _windows(operand[0], parameters["geometry"]), slope.reshape(-1, slope.shape[-1])
+        from jaxprune.models.conv.forms import patches  # here: only networks of ours need it, and it loads flax
+
+        rows = patches(operand[0], parameters["geometry"])
+        return rows.reshape(-1, rows.shape[-1]), slope.reshape(-1, slope.shape[-1])
     if product.equation.primitive.name == "conv_general_dilated":
         return _patches(product, operand), _channels_last(slope, parameters["dimension_numbers"].out_spec)
     summed = parameters["dimension_numbers"][0][1 - product.side]
@@ -216,23 +230,11 @@ def _as_rows(product: Product, operand: Array, slope: Array) -> tuple[Array, Arr
     return rows, slope.reshape(-1, rows.shape[0]).T
 
 
-def _windows(x: Array, geometry: Any) -> Array:
-    """What each window of a convolution meets, [B, H, W, D] -> [B H' W', height width D]."""
-    (height, width), s = geometry.out, geometry.stride
-    padded = jnp.pad(x, ((0, 0), (geometry.padding,) * 2, (geometry.padding,) * 2, (0, 0)))
-    shifts = [
-        padded[:, i : i + (height - 1) * s + 1 : s, j : j + (width - 1) * s + 1 : s]
-        for i in range(geometry.window[0])
-        for j in range(geometry.window[1])
-    ]
-    return jnp.concatenate(shifts, -1).reshape(-1, len(shifts) * x.shape[-1])
-
-
 def _patches(product: Product, operand: Array) -> Array:
     parameters = product.equation.params
     numbers = parameters["dimension_numbers"]
     kernel = product.equation.invars[1].aval.shape
-    found = jax.lax.conv_general_dilated_patches(
+    patches = jax.lax.conv_general_dilated_patches(
         operand,
         filter_shape=[kernel[axis] for axis in numbers.rhs_spec[2:]],
         window_strides=parameters["window_strides"],
@@ -242,7 +244,7 @@ def _patches(product: Product, operand: Array) -> Array:
         dimension_numbers=numbers,
         precision=jax.lax.Precision.HIGHEST,
     )
-    return _channels_last(found, numbers.out_spec)
+    return _channels_last(patches, numbers.out_spec)
 
 
 def _channels_last(values: Array, spec: Sequence[int]) -> Array:

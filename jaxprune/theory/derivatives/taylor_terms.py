@@ -1,4 +1,4 @@
-"""The exact first and second derivative of each group's loss along the path from dense to pruned."""
+"""Exact derivatives of the group losses from the dense to the pruned network."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class Taylor(NamedTuple):
-    """The Taylor terms of R(a) at the dense network, each [G], in nats; NaN for a group without examples.
+    """The Taylor terms of R(a) at the dense network, each [G], in nats.
+
+    NaN for a group without examples.
 
     Attributes:
       first_order: g_aᵀΔ.
@@ -34,7 +36,7 @@ class Taylor(NamedTuple):
 
     @property
     def remainder(self) -> Array:
-        """What orders above the second contribute: observed - predicted."""
+        """The contribution of orders above the second: observed - predicted."""
         return self.observed - self.predicted
 
 
@@ -48,9 +50,10 @@ def taylor(
     loss: ExampleLoss = cross_entropy,
     chunk_size: int | None = None,
 ) -> Taylor:
-    """The Taylor terms of each group's excessive loss R(a) (eq. 2), with Δ = pruned - dense.
+    """Compute the Taylor terms of each group's excessive loss R(a) (eq. 2).
 
-    R(a) = g_aᵀΔ + ½ ΔᵀH_aΔ + O(‖Δ‖³), from which the proof of Theorem 1 begins (Tran et al. 2022, eq. 4 and 9).
+    With Δ = pruned - dense, R(a) = g_aᵀΔ + ½ ΔᵀH_aΔ + O(‖Δ‖³), from which the proof of Theorem 1 begins (Tran et al.
+    2022, eq. 4 and 9).
     They are the derivatives of t -> J(θ + tΔ; D_a) at 0, taken forward over forward: one pass over the examples gives
     both terms of all groups, and no Hessian-vector product is formed.
 
@@ -67,7 +70,7 @@ def taylor(
       The terms.
 
     Raises:
-      UserError: There are no examples, or one is of a group that there is not.
+      UserError: There are no examples, or a group is out of range.
     """
     batch = check_examples(batch, num_groups=num_groups)
     check_labels(apply, dense, batch.x, batch.y, batch.weight)

@@ -15,7 +15,7 @@ from jaxprune.types import Array
 
 
 class SpectralDensity(NamedTuple):
-    """A Gauss quadrature of each operator's eigenvalue distribution, for each of V starting vectors.
+    """Gauss quadratures of the eigenvalue distributions, one for each starting vector.
 
     For a starting vector v of length √P, Σ_k weights_k nodes_k^j = vᵀA^j v / P for all j below twice the steps; its
     mean over random v is the mean of λ^j over the spectrum.
@@ -29,11 +29,13 @@ class SpectralDensity(NamedTuple):
     weights: Array
 
     def moment(self, order: int) -> Array:
-        """[G] the mean of λ^order over the spectrum, estimated."""
+        """The estimated mean of λ^order over the spectrum, [G]."""
         return jnp.mean(jnp.sum(self.weights * self.nodes**order, -1), 0)
 
     def width(self, kappa: float = 2.0) -> Array:
-        """[G] a standard deviation for Gaussians at the nodes, such that neighbours of M even steps run together.
+        """A standard deviation for smoothing the nodes, [G].
+
+        Gaussians at M evenly spaced nodes then overlap.
 
         σ = 2 / ((M - 1) √(8 ln κ)) on [-1, 1], scaled to the range of the nodes: Lin, Saad and Yang, SIAM Review 58,
         2016, §3.
@@ -46,7 +48,7 @@ class SpectralDensity(NamedTuple):
         return spread / 2 * 2 / ((steps - 1) * math.sqrt(8 * math.log(kappa)))
 
     def smooth(self, grid: Array, width: Array) -> Array:
-        """The density at the points of a grid, Gaussians of this standard deviation in place of the nodes.
+        """The density on a grid, with Gaussians in place of the nodes.
 
         Args:
           grid: [K] places.
@@ -59,8 +61,8 @@ class SpectralDensity(NamedTuple):
         bumps = jnp.exp(-(apart**2) / 2) / (width[:, None, None] * math.sqrt(2 * math.pi))
         return jnp.mean(jnp.sum(self.weights[..., None] * bumps, 2), 0)
 
-    def share(self, low: Array, high: Array) -> Array:
-        """[G] the share of the eigenvalues in (low, high), estimated from the quadrature."""
+    def share(self, low: Array | float, high: Array | float) -> Array:
+        """The estimated share of the eigenvalues in (low, high), [G]."""
         inside = (self.nodes > low) & (self.nodes < high)
         inside = jnp.where(jnp.isfinite(self.nodes), inside, jnp.nan)  # what is not finite lies nowhere
         return jnp.mean(jnp.sum(inside * self.weights, -1), 0)
@@ -69,7 +71,7 @@ class SpectralDensity(NamedTuple):
 def group_spectral_densities(
     operator: GroupOperator, key: jax.Array, *, steps: int = 40, starts: int = 4
 ) -> SpectralDensity:
-    """The distribution of the P eigenvalues of every group's curvature matrix, in one compiled program.
+    """The eigenvalue distribution of every group's curvature matrix.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017) with full
     reorthogonalisation; the random ±1 starting vectors are common to the groups. Memory: G * (steps + 1) * P numbers.
@@ -105,12 +107,14 @@ def _group_spectral_densities(operator: GroupOperator, key: jax.Array, *, steps:
                 return extend(krylov, position, product, jnp.zeros(shape[0], bool))[0], None
 
             krylov, _ = jax.lax.scan(step, empty_krylov(start, steps), jnp.arange(steps))
+            # Golub and Welsch: eigenvalues are the nodes of the Gauss quadrature, squared first components its weights.
+            # Rows that were not reached, where the space was invariant before, are 0 and so have weight 0.
             nodes, vectors = jnp.linalg.eigh(krylov.matrix)
             return nodes, vectors[:, 0] ** 2
 
         with jax.default_matmul_precision("highest"):
             return SpectralDensity(*jax.lax.map(from_start, jax.random.split(key, starts)))
 
-    found = everywhere(quadrature, operator, key)
-    missing = (jnp.asarray(operator.chunks.size) <= 0)[:, None]  # the operator 0 stands in for what is not there
-    return SpectralDensity(*(jnp.where(missing, jnp.nan, leaf) for leaf in found))
+    density = everywhere(quadrature, operator, key)
+    missing = (jnp.asarray(operator.chunks.size) <= 0)[:, None]  # the operator is 0 for a group without examples
+    return SpectralDensity(*(jnp.where(missing, jnp.nan, leaf) for leaf in density))

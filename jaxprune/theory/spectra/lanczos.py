@@ -1,4 +1,4 @@
-"""The extreme eigenvalues of several symmetric operators at once, by Lanczos with thick restart."""
+"""Extreme eigenvalues of several operators at once, by thick-restart Lanczos."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxprune.theory.checks import check_products
 from jaxprune.types import Array
 
 _BLOCK = 4  # vectors of the basis that are read at a time
-_LEAST = 0.01  # of the larger modulus: the smallest eigenvalue is found to no less than this share's tolerance
+_LEAST = 0.01  # of the larger modulus: the tolerance of the smallest eigenvalue is relative to this share at least
 
 
 class Eigenvalue(NamedTuple):
@@ -20,9 +20,9 @@ class Eigenvalue(NamedTuple):
     Attributes:
       value: [G] the Ritz value; never beyond the eigenvalue that it stands for but for rounding.
       residual: [G] ‖Av - θv‖ of its Ritz pair: an eigenvalue lies within this distance of `value`, but for rounding.
-        That none lies beyond it does not say: it is the surer the smaller the tolerance.
-      converged: [G] whether the residual met the tolerance.
-      matvecs: [G] int32, products that were taken.
+        A small residual does not prove that none lies beyond; a tighter tolerance makes a miss less likely.
+      converged: [G] bool, True where the residual met the tolerance.
+      matvecs: [G] int32, the number of products.
     """
 
     value: Array
@@ -56,15 +56,15 @@ class Krylov(NamedTuple):
       matrix: [G, m, m], symmetric, 0 where not reached.
     """
 
-    basis: Array
-    matrix: Array
+    basis: jax.Array
+    matrix: jax.Array
 
 
 class _Search(NamedTuple):
     krylov: Krylov
     position: Array  # [] rows of the matrix that are filled
     taken: Array  # [] products taken
-    found: Extremes
+    extremes: Extremes
 
 
 def extreme_eigenvalues(
@@ -76,12 +76,12 @@ def extreme_eigenvalues(
     max_vectors: int | None = None,
     both: bool = True,
 ) -> Extremes:
-    """The largest and the smallest *algebraic* eigenvalue of G symmetric operators in lockstep.
+    """The largest and smallest *algebraic* eigenvalues of G symmetric operators.
 
     Lanczos with full reorthogonalisation, done twice (twice is enough: Parlett, The Symmetric Eigenvalue Problem,
     §6.9), stopped on the residual β_m |s_m| of the Ritz pairs. Every test is relative, so that any scale of the
     operator takes the same steps; an operator that is 0, or has few distinct eigenvalues, ends early with residual 0.
-    When `max_vectors` are held the search is restarted from the best half of its Ritz vectors (thick restart: Wu and
+    When there are `max_vectors` the search is restarted from the best half of its Ritz vectors (thick restart: Wu and
     Simon, SIAM J. Matrix Anal. Appl. 22, 2000): the memory is G * (max_vectors + 1) * P numbers for any products.
 
     Args:
@@ -90,8 +90,8 @@ def extreme_eigenvalues(
       tolerance: Of the residual, relative to the value; for the smallest, which is 0 for many operators, to a hundredth
         of the larger modulus of the two ends where that is more.
       max_iterations: The largest number of products; what has not converged by then is marked.
-      max_vectors: How many vectors are held, at least 4; None for as many as products.
-      both: Whether both ends have to converge; otherwise the smallest is what came with the largest, marked as it is.
+      max_vectors: The largest number of vectors in memory, at least 4; None for as many as products.
+      both: Search until both ends have converged; otherwise until the largest has, and the smallest may not have.
 
     Returns:
       Both ends for each operator, with residuals.
@@ -102,57 +102,64 @@ def extreme_eigenvalues(
     check_products(max_iterations)
     num, size = start.shape
     products = min(max_iterations, size) if max_vectors is None else max_iterations
-    held = min(products, size, max(4, max_vectors or products))
-    kept = held // 2
+    capacity = min(products, size, max(4, max_vectors or products))
+    kept = capacity // 2  # vectors that survive a restart
     step = _stepper(matvec, tolerance, both)
     restarted = where_due(lambda krylov, _: _restart(krylov, kept, both))
 
     def unfinished(search: _Search) -> Array:
-        done = _done(search.found, both)
+        done = _done(search.extremes, both)
         return (search.taken < products) & ~jnp.all(done)
 
     def advance(search: _Search) -> _Search:
-        if held < products:  # a search that cannot outgrow its basis has no restart in its program
-            restart = search.position == held
+        if capacity < products:  # a search that cannot outgrow its basis has no restart in its program
+            restart = search.position == capacity
             krylov = restarted(restart, search.krylov, ())
             search = search._replace(krylov=krylov, position=jnp.where(restart, kept, search.position))
         return step(search)
 
     nothing = Eigenvalue(
-        jnp.zeros(num, start.dtype),
-        jnp.full(num, jnp.inf, start.dtype),
-        jnp.zeros(num, bool),
-        jnp.zeros(num, jnp.int32),
+        value=jnp.zeros(num, start.dtype),
+        residual=jnp.full(num, jnp.inf, start.dtype),
+        converged=jnp.zeros(num, bool),
+        matvecs=jnp.zeros(num, jnp.int32),
     )
-    begun = _Search(empty_krylov(start, held), jnp.int32(0), jnp.int32(0), Extremes(nothing, nothing))
+    begun = _Search(
+        krylov=empty_krylov(start, capacity),
+        position=jnp.int32(0),
+        taken=jnp.int32(0),
+        extremes=Extremes(largest=nothing, smallest=nothing),
+    )
     with jax.default_matmul_precision("highest"):
-        return jax.lax.while_loop(unfinished, advance, begun).found
+        return jax.lax.while_loop(unfinished, advance, begun).extremes
 
 
-def empty_krylov(start: Array, held: int) -> Krylov:
-    """Room for `held` steps, holding the normalised starting vectors [G, P]."""
+def empty_krylov(start: Array, capacity: int) -> Krylov:
+    """Krylov spaces of the starting vectors [G, P], with room for `capacity` steps."""
     num, size = start.shape
-    basis = jnp.zeros((num, held + 1, size), start.dtype).at[:, 0].set(unit(start))
-    return Krylov(basis, jnp.zeros((num, held, held), start.dtype))
+    basis = jnp.zeros((num, capacity + 1, size), start.dtype).at[:, 0].set(unit(start))
+    return Krylov(basis=basis, matrix=jnp.zeros((num, capacity, capacity), start.dtype))
 
 
 def extend(krylov: Krylov, position: Array, w: Array, done: Array) -> tuple[Krylov, Array, Array]:
-    """One step of the recurrence, from w = A q for the newest vector q of each operator.
+    """Extend the Krylov spaces by w = A q of the newest vectors q.
 
     Args:
-      krylov: What was reached.
+      krylov: The Krylov spaces so far.
       position: [] the number of rows that are filled.
       w: [G, P] the products.
       done: [G] operators that stay as they are while the others go on.
 
     Returns:
-      What is reached now, β [G] (the norm of what is new in w), and whether nothing is new: the Krylov space is
-      invariant then.
+      The extended spaces, β [G] (the norm of the new part of w), and exhausted [G] bool, True where nothing is new: the
+      Krylov space is invariant then.
     """
     basis, matrix = krylov
+    # Twice is enough: after the second pass w is orthogonal to the basis to working precision.
     along = jnp.zeros((len(w), basis.shape[1]), w.dtype)
     for _ in range(2):
         w, along = _orthogonalised(basis, position, w, along)
+    # `along` is qᵢᵀAq for all i, so that the matrix is QAQᵀ also after a restart, where it is not tridiagonal.
     along = jnp.where(done[:, None], 0, along[:, :-1])
     beta = jnp.where(done, 0, _norm(w))
     matrix = matrix.at[:, position].set(along).at[:, :, position].set(along)
@@ -163,7 +170,9 @@ def extend(krylov: Krylov, position: Array, w: Array, done: Array) -> tuple[Kryl
 
 
 def _orthogonalised(basis: Array, position: Array, w: Array, along: Array) -> tuple[Array, Array]:
-    """Takes from w its parts along rows 0 to `position` of the basis, and adds them to `along`.
+    """Subtract from w its parts along the basis, and add them to `along`.
+
+    The basis is its rows 0 to `position`.
 
     Block by block, and no block that was not reached is read: a basis has room for many more vectors than most
     searches need, and reading all of it took a twentieth of the time of a search on a CPU.
@@ -171,8 +180,8 @@ def _orthogonalised(basis: Array, position: Array, w: Array, along: Array) -> tu
     rows = basis.shape[1]
     size = min(_BLOCK, rows)
 
-    def without(block: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        w, along = found
+    def without(block: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        w, along = carry
         first = jnp.minimum(block * size, rows - size)  # the last block may overlap with the one before it
         fresh = first + jnp.arange(size) >= block * size
         vectors = jax.lax.dynamic_slice_in_dim(basis, first, size, 1)
@@ -186,12 +195,13 @@ def _orthogonalised(basis: Array, position: Array, w: Array, along: Array) -> tu
 
 def _stepper(matvec: Callable[[Array], Array], tolerance: float, both: bool) -> Callable[[_Search], _Search]:
     def step(search: _Search) -> _Search:
-        done = _done(search.found, both)
+        done = _done(search.extremes, both)
         newest = search.krylov.basis[:, search.position]
         product = matvec(jnp.where(done[:, None], 0, newest))  # 0 costs a group operator nothing
         krylov, beta, exhausted = extend(search.krylov, search.position, product, done)
         taken, position = search.taken + 1, search.position + 1
         values, weights = _ritz_ends(krylov.matrix, position)
+        # ‖Ay - θy‖ = β_m |s_m| for a Ritz vector y = Qs: no product is needed for the residual.
         residual = jnp.where(exhausted[:, None], 0, beta[:, None] * weights)
         modulus = jnp.abs(values)
         least = _LEAST * jnp.max(modulus, 1)
@@ -200,18 +210,22 @@ def _stepper(matvec: Callable[[Array], Array], tolerance: float, both: bool) -> 
         converged &= jnp.isfinite(values)  # infinity is not small beside infinity
         count = jnp.full(len(beta), taken, jnp.int32)
         now = Extremes(*(Eigenvalue(values[:, i], residual[:, i], converged[:, i], count) for i in (0, 1)))
-        found = jax.tree.map(lambda old, new: jnp.where(done, old, new), search.found, now)
-        return _Search(krylov, position, taken, found)
+        # An operator whose search has ended keeps its values while the others go on.
+        extremes = jax.tree.map(lambda old, new: jnp.where(done, old, new), search.extremes, now)
+        return _Search(krylov=krylov, position=position, taken=taken, extremes=extremes)
 
     return step
 
 
-def _done(found: Extremes, both: bool) -> Array:
-    return found.largest.converged & found.smallest.converged if both else found.largest.converged
+def _done(extremes: Extremes, both: bool) -> Array:
+    largest = extremes.largest.converged
+    return largest & extremes.smallest.converged if both else largest
 
 
 def _restart(krylov: Krylov, kept: int, both: bool) -> Krylov:
-    """The Krylov space of the best `kept` Ritz vectors and the newest vector, which is the remainder of them all."""
+    """The Krylov space of the best `kept` Ritz vectors and the newest vector."""
+    # A times each Ritz vector lies in its own span and that of the newest vector, so the recurrence goes on from here.
+    # In the new basis the matrix is diagonal; its border with the newest vector comes with the next product.
     values, vectors = jnp.linalg.eigh(krylov.matrix)
     low = kept // 2 if both else 1
     index = jnp.concatenate([jnp.arange(low), jnp.arange(values.shape[1] - (kept - low), values.shape[1])])
@@ -234,7 +248,10 @@ def _norm(vectors: Array) -> Array:
 
 
 def _ritz_ends(matrix: Array, steps: Array) -> tuple[Array, Array]:
-    """Top and bottom eigenvalue [G, 2] of the leading `steps` x `steps` matrix, and |last entries| of their vectors."""
+    """Both end eigenvalues of the leading `steps` x `steps` matrix, [G, 2].
+
+    Beside them the moduli of the last entries of their eigenvectors, [G, 2].
+    """
     m = matrix.shape[1]
     # Rows not reached are moved below the whole spectrum (Gershgorin), so that they come first and are told apart.
     below = -4 * jnp.max(jnp.sum(jnp.abs(matrix), 2), 1)

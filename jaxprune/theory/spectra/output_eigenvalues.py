@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of ∇²_θ z, the Hessians of a network's outputs, for single examples."""
+"""Extreme eigenvalues of ∇²_θ z, the Hessians of single outputs."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ def example_output_eigenvalues(
     max_iterations: int = 20,
     chunk_size: int = 16,
 ) -> Extremes:
-    """The largest and the smallest eigenvalue of ∇²_θ z_k(x), of every output k and every example x.
+    """The extreme eigenvalues of ∇²_θ z_k(x), for every output and example.
 
     λ(∇²_θ f(x)) of Theorem 2 (Tran et al. 2022, eq. 6); both ends, as its corrected form takes the spectral norm.
     All examples of a chunk and all outputs advance together. Memory: chunk_size * K * max_iterations * P numbers.
@@ -83,8 +83,8 @@ def _eigenvalues(
             return each.reshape(vectors.shape)
 
         starts = jnp.broadcast_to(start, (len(x) * count, flat.size))
-        found = extreme_eigenvalues(matvec, starts, tolerance=tolerance, max_iterations=max_iterations)
-        return jax.tree.map(lambda leaf: leaf.reshape(len(x), count), found)
+        extremes = extreme_eigenvalues(matvec, starts, tolerance=tolerance, max_iterations=max_iterations)
+        return jax.tree.map(lambda leaf: leaf.reshape(len(x), count), extremes)
 
     return map_examples(of_chunk, batch.x, chunk_size)
 

@@ -1,4 +1,4 @@
-"""Traces of several symmetric operators at once, with their standard errors, from probes that all of them share."""
+"""Traces of several symmetric operators, estimated from common probes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -35,12 +35,17 @@ class Trace(NamedTuple):
     matvecs: Array
 
     def difference(self, a: int, b: int) -> tuple[Array, Array]:
-        """tr(A_a) - tr(A_b) with its standard error, which the common probes make smaller than that of either."""
+        """tr(A_a) - tr(A_b) with its standard error.
+
+        Common probes make the error smaller than that of either trace.
+        """
         return _summary(self.samples[:, a] - self.samples[:, b])
 
 
 def hutchinson(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, products: int) -> Trace:
-    """The mean of zᵀAz over Rademacher probes z; its variance is 2(‖A‖_F² - Σ A_ii²) / products.
+    """The mean of zᵀAz over Rademacher probes z.
+
+    Its variance is 2(‖A‖_F² - Σ A_ii²) / products.
 
     Hutchinson, Communications in Statistics 18, 1989.
 
@@ -60,7 +65,7 @@ def hutchinson(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: i
 
 
 def hutch_plus_plus(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, products: int) -> Trace:
-    """Hutch++: the trace over a sketched range exactly, and Hutchinson's estimate over what is left.
+    """Hutch++: exact on a sketched range, Hutchinson's estimate on the rest.
 
     Meyer, Musco, Musco and Woodruff, SOSA 2021. Exact where the rank is at most a third of the products, and from P
     products on. Arguments and result as for `hutchinson`; the memory is G * products / 3 * P numbers.
@@ -69,6 +74,7 @@ def hutch_plus_plus(matvec: Matvec, key: jax.Array, *, num_groups: int, num_para
         return _exact(matvec, num_groups, num_params)
     third = max(1, products // 3)
     sketch, probes = jnp.split(_probes(key, 2 * third, num_params), 2)
+    # tr(A) = tr(QᵀAQ) + tr((I - QQᵀ)A(I - QQᵀ)): the first part is exact, the second is estimated.
     basis = _orthonormal(jnp.moveaxis(_apply_shared(matvec, sketch, num_groups), 0, 2))  # [G, P, k]
     within = jnp.einsum("gpk,kgp->g", basis, jax.lax.map(matvec, jnp.moveaxis(basis, 2, 0)))
     along = jnp.einsum("gpk,jp->jgk", basis, probes)
@@ -78,7 +84,9 @@ def hutch_plus_plus(matvec: Matvec, key: jax.Array, *, num_groups: int, num_para
 
 
 def xtrace(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, products: int) -> Trace:
-    """XTrace: every probe serves as sketch for all the others, which gives the smallest error for the products.
+    """XTrace: every probe serves in the sketch for all others.
+
+    It has the smallest error of the three for the same number of products.
 
     Epperly, Tropp and Webber, SIAM J. Matrix Anal. Appl. 45, 2024, with Rademacher probes. Exact from P products on.
     Arguments and result as for `hutchinson`; the memory is G * products * P numbers.
@@ -88,7 +96,7 @@ def xtrace(matvec: Matvec, key: jax.Array, *, num_groups: int, num_params: int, 
     count = max(2, products // 2)
     probes = _probes(key, count, num_params)
     sketch = jnp.moveaxis(_apply_shared(matvec, probes, num_groups), 0, 2)  # [G, P, k]: A of every probe
-    basis, upper = jnp.linalg.qr(sketch)
+    basis, upper = jnp.linalg.qr(sketch)  # AΩ = QR; R tells below what each probe added to the range
     image = jnp.moveaxis(jax.lax.map(matvec, jnp.moveaxis(basis, 2, 0)), 0, 2)
     samples = jax.vmap(partial(_leave_one_out, probes))(basis, upper, sketch, image).T
     return Trace(*_summary(samples), samples, jnp.int32(2 * count))
@@ -102,7 +110,7 @@ ESTIMATORS: Mapping[str, Callable[..., Trace]] = {
 
 
 def group_traces(operator: GroupOperator, key: jax.Array, *, products: int = 30, estimator: str = "xtrace") -> Trace:
-    """tr(H_a) of every group, with common probes, in one compiled program.
+    """The trace of every group's curvature matrix, with common probes.
 
     Args:
       operator: The curvature, made by `group_operator`.
@@ -134,14 +142,17 @@ def _group_traces(operator: GroupOperator, key: jax.Array, *, products: int, est
                 return _exact(_typed(operator), **sizes)
             return ESTIMATORS[estimator](_typed(operator), key, products=products, **sizes)
 
-    found = everywhere(estimate, operator, key)
-    missing = jnp.asarray(operator.chunks.size) <= 0  # the operator 0 stands in for a matrix that is not there
-    value, error, samples = (jnp.where(missing, jnp.nan, leaf) for leaf in found[:3])
-    return Trace(value, error, samples, found.matvecs)
+    trace = everywhere(estimate, operator, key)
+    missing = jnp.asarray(operator.chunks.size) <= 0  # the operator is 0 for a group without examples
+    value, error, samples = (jnp.where(missing, jnp.nan, leaf) for leaf in trace[:3])
+    return Trace(value=value, standard_error=error, samples=samples, matvecs=trace.matvecs)
 
 
 def _exact(matvec: Matvec, num_groups: int, num_params: int) -> Trace:
-    """The sums of the diagonals, by a product with every axis; two equal samples, so that the errors are 0."""
+    """The exact traces, by a product with every axis.
+
+    They come as two equal samples, so that the errors are 0.
+    """
 
     def entry(i: Array) -> Array:
         axis = jax.nn.one_hot(i, num_params, dtype=jnp.result_type(float))
@@ -156,23 +167,25 @@ def _typed(operator: GroupOperator) -> Matvec:
 
 
 def _probes(key: jax.Array, count: int, size: int) -> Array:
-    """[K, P] of ±1; in float64 only where that is on, so that the operators' own type decides."""
+    """Random probes of ±1, [K, P], in float64 where that is enabled."""
     check_key(key)
     return jax.random.rademacher(key, (count, size), jnp.result_type(float))
 
 
 def _apply_shared(matvec: Matvec, vectors: Array, num_groups: int) -> Array:
-    """[K, P] -> [K, G, P], every operator applied to every vector, one vector at a time."""
+    """Apply every operator to every vector, [K, P] -> [K, G, P]."""
     return jax.lax.map(lambda v: matvec(jnp.broadcast_to(v, (num_groups, len(v)))), vectors)
 
 
 def _orthonormal(columns: Array) -> Array:
-    """Orthonormal columns [G, P, k] that span those given, and more where they are dependent."""
+    """Orthonormal columns [G, P, k] whose span contains these columns."""
     return jnp.linalg.qr(columns)[0]
 
 
 def _leave_one_out(probes: Array, basis: Array, upper: Array, sketch: Array, image: Array) -> Array:
-    """The K estimates of one operator: probe i against the range that the others sketched.
+    """The K estimates of one operator, [K].
+
+    Estimate i is exact on the range that the other probes sketched, and Hutchinson's with probe i on the rest.
 
     QQᵀ without the direction that probe i alone gave is Q(I - s_i s_iᵀ)Qᵀ, with s_i along the i-th column of R⁻ᵀ.
     """
@@ -182,14 +195,17 @@ def _leave_one_out(probes: Array, basis: Array, upper: Array, sketch: Array, ima
     # Where the rank is below K, R is singular; any direction outside of the range will then do for s_i.
     safe = upper + jnp.diag(jnp.where(jnp.abs(diagonal) < floor, floor, 0))
     inverse = jax.scipy.linalg.solve_triangular(safe, jnp.eye(len(upper), dtype=upper.dtype), lower=False)
+    # Column i of R⁻ᵀ is orthogonal to all columns of R but the i-th: the direction of Q that the other probes lack.
     directions = inverse.T
     scale = jnp.max(jnp.abs(directions), 0)  # squares of 1 / eps are beyond float32
     directions = directions / scale
     directions = directions / jnp.linalg.norm(directions, axis=0)
     small = basis.T @ image  # QᵀAQ
+    # tr(Q_iᵀAQ_i) with Q_i the range without s_i: the trace of QᵀAQ less that along s_i.
     inside = jnp.trace(small) - jnp.einsum("ji,jk,ki->i", directions, small, directions)
     along = basis.T @ probes.T  # Qᵀ of every probe
-    along = along - directions * jnp.sum(directions * along, 0)
+    along = along - directions * jnp.sum(directions * along, 0)  # Q_iᵀω_i
+    # ω_iᵀ(I - Q_iQ_iᵀ)A(I - Q_iQ_iᵀ)ω_i, multiplied out: all terms are in products that were taken already.
     whole = jnp.einsum("ip,pi->i", probes, sketch)
     mixed = jnp.sum(along * upper, 0)  # QᵀA of every probe is R
     return inside + whole - 2 * mixed + jnp.einsum("ji,jk,ki->i", along, small, along)

@@ -1,4 +1,4 @@
-"""Proposition 1 of Tran et al. 2022: larger groups have smaller gradients; and points stationary enough to check it."""
+"""Proposition 1 of Tran et al. 2022, and stationary points to check it at."""
 
 from functools import partial
 from typing import NamedTuple
@@ -88,7 +88,7 @@ def stationary_point(
     max_iterations: int = 100,
     tolerance: float = 1e-12,
 ) -> tuple[Params, Array]:
-    """A stationary point of a convex model's mean loss, by Newton's method with a dense Hessian.
+    """A stationary point of a convex model's loss, by Newton's method.
 
     Steps are halved while they do not lower the loss; directions in which the Hessian is flat (as softmax has) are left
     alone. Run it in float64.
@@ -121,14 +121,14 @@ def _newton(
 ) -> tuple[Params, Array]:
     flat, unravel = ravel_pytree(params)
 
-    def value(v: Array) -> Array:
+    def value(v: jax.Array) -> Array:
         return weighted_mean(loss(apply(unravel(v), batch.x), batch.y), batch.weight)
 
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
         count, _, slope = state
         return (count < max_iterations) & (jnp.linalg.norm(slope) > tolerance)
 
-    def advance(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def advance(state: tuple[Array, jax.Array, Array]) -> tuple[Array, jax.Array, Array]:
         count, v, slope = state
         step = -jnp.linalg.pinv(jax.hessian(value)(v), hermitian=True) @ slope
         scales = 0.5 ** jnp.arange(30, dtype=v.dtype)
@@ -140,8 +140,8 @@ def _newton(
         return count + 1, moved, jax.grad(value)(moved)
 
     with jax.default_matmul_precision("highest"):
-        _, found, slope = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), flat, jax.grad(value)(flat)))
-    return unravel(found), jnp.linalg.norm(slope)
+        _, flat, slope = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), flat, jax.grad(value)(flat)))
+    return unravel(flat), jnp.linalg.norm(slope)
 
 
 def proposition1_at(

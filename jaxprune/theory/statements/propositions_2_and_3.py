@@ -1,4 +1,4 @@
-"""Propositions 2 and 3 of Tran et al. 2022: gradients by errors, and closeness to the decision boundary."""
+"""Propositions 2 and 3 of Tran et al. 2022: gradients, and closeness."""
 
 from typing import NamedTuple
 
@@ -57,7 +57,7 @@ def proposition2(
       A statement over [G]; its terms are the mean error and the mean norm of the Jacobian.
 
     Raises:
-      UserError: There are no examples, or one is of a group that there is not.
+      UserError: There are no examples, or a group is out of range.
     """
     batch = check_examples(batch, num_groups=num_groups)
     check_labels(apply, params, batch.x, batch.y, batch.weight)
@@ -82,7 +82,9 @@ def proposition2(
 
 
 def proposition3(probabilities: Array) -> Proposition3:
-    """Proposition 3: f(1 - f) is largest, ¼, at f = ½ and smallest, 0, at 0 and 1; and its form for many labels.
+    """Proposition 3: f(1 - f) is largest at f = ½, and smallest at 0 and 1.
+
+    With its form for any number of labels.
 
     Args:
       probabilities: [N, C], rows summing to 1.
@@ -105,7 +107,10 @@ def proposition3(probabilities: Array) -> Proposition3:
 
 
 def softmax_curvature(probabilities: Array) -> Array:
-    """λ_max(diag p - ppᵀ), the largest curvature of cross-entropy in the logits, [N] from [N, C]."""
+    """The largest curvature of cross-entropy in the logits, [N].
+
+    λ_max(diag p - ppᵀ) for probabilities p, the rows of [N, C].
+    """
     p = jnp.asarray(probabilities)
     matrices = jax.vmap(jnp.diag)(p) - p[:, :, None] * p[:, None, :]
     return jnp.maximum(jnp.linalg.eigvalsh(matrices)[:, -1], 0)

@@ -89,7 +89,9 @@ def bound(gradient_norm: Array, eigenvalue: Array, distance: Array, observed: Ar
 
 
 def corollary1(bound: Array, eigenvalue: Array, nested: Array) -> Statement:
-    """Corollary 1: pruning more makes the bound of Theorem 1 larger, R̃(a, θ̄') <= R̃(a, θ̄) if θ̄ keeps fewer weights.
+    """Corollary 1: pruning more makes the bound of Theorem 1 larger.
+
+    R̃(a, θ̄') <= R̃(a, θ̄) if θ̄ keeps fewer weights than θ̄'.
 
     Corrected: it needs masks that are nested (what the milder pruning cuts, the stronger cuts too) and λ(H_a) >= 0.
     It speaks of the bound; R(a) itself need not rise.
@@ -97,7 +99,7 @@ def corollary1(bound: Array, eigenvalue: Array, nested: Array) -> Statement:
     Args:
       bound: [S, ..., G] the bound at sparsities that rise.
       eigenvalue: [..., G] λ(H_a).
-      nested: [S - 1] or [S - 1, ...] whether each mask is within the one before.
+      nested: [S - 1] or [S - 1, ...] bool, True where each mask is within the one before.
 
     Returns:
       A statement over [S - 1, ..., G]: the left side is the bound at a sparsity, the right side that at the next one.

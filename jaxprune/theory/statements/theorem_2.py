@@ -1,4 +1,4 @@
-"""Theorem 2 of Tran et al. 2022: a group's curvature by its errors and its closeness to the decision boundary."""
+"""Theorem 2 of Tran et al. 2022: curvature by errors and closeness."""
 
 from collections.abc import Callable
 from functools import partial
@@ -48,7 +48,7 @@ def theorem2(
     max_iterations: int = 30,
     chunk_size: int = 16,
 ) -> Statement:
-    """Theorem 2: the curvature of a group is bounded by its closeness to the boundary and its error.
+    """Theorem 2: a group's closeness and error bound its curvature.
 
     With z the logits, p their softmax and J = ∂z/∂θ the Hessian of cross-entropy is mean over D_a of
     Jᵀ(diag p - ppᵀ)J + Σ_k (p_k - y_k) ∇²z_k, hence the forms:

@@ -1,4 +1,4 @@
-"""The convolution for CPUs in C++, built once on the machine that it runs on.
+"""The convolution for CPUs in C++, built on first use.
 
 XLA's own forms of a 3x3 convolution are slow in compiled loops on a CPU. Where there is a C++ compiler, convolution.cc
 is built for the very processor at its first use, some five seconds, and kept in the user's cache directory; where there
@@ -14,10 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from jaxprune.cache import Exposed
 from jaxprune.models.conv.native import library
-from jaxprune.types import Array
 
 NAMES = ("convolution", "image_transpose", "kernel_transpose")
 _TARGET = "jaxprune_{}"
@@ -26,21 +26,24 @@ _lock = threading.Lock()
 
 
 def available() -> bool:
-    """Whether the convolution in C++ can be called; builds and loads it when first asked."""
+    """Return True if the C++ convolution can be called.
+
+    The first call builds and loads it.
+    """
     with _lock:
         return _registered()
 
 
 def in_use() -> bool:
-    """Whether it is loaded; nothing is built."""
+    """Return True if the library is loaded; nothing is built."""
     return _registered.cache_info().currsize > 0 and available()
 
 
 def call(name: str, shape: tuple[int, ...], left: Array, right: Array, *, stride: int, padding: int) -> Array:
-    """One of `convolution`, `image_transpose` and `kernel_transpose`, as defined at the top of convolution.cc.
+    """Call one of the functions defined at the top of convolution.cc.
 
     Args:
-      name: Which of the three.
+      name: "convolution", "image_transpose" or "kernel_transpose".
       shape: The shape of the result.
       left: [R, ...], float32.
       right: [R, ...], float32.

@@ -17,8 +17,8 @@ from jaxprune.cache import cache_folder, check_owner
 
 SOURCES = Path(__file__).parent  # convolution.cc and the headers beside it
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
-# The first that the compiler knows: for the very processor, in vectors of full width where gcc prefers half of it, and
-# with products and sums fused in every loop, as the number of threads decides in which of several a tile is computed.
+# Compiler flags, most specific first: the native CPU, vectors of full width where gcc prefers half, and products and
+# sums fused in every loop: the number of threads decides which loop computes a tile, and must not change results.
 _WIDE = ("-march=native", "-mprefer-vector-width=512")
 TARGETS = ((*_WIDE, "--param=avoid-fma-max-bits=0"), _WIDE, ("-march=native",), ("-mcpu=native",), ())
 ASK_SECONDS, BUILD_SECONDS = 20, 180  # it takes a tenth of a second and some five
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unfit(Exception):
-    """The library cannot be loaded, or lacks a function; the text says which."""
+    """The library cannot be loaded, or lacks a function."""
 
 
 def load(symbols: tuple[str, ...]) -> ctypes.CDLL:
@@ -73,9 +73,9 @@ def built(folder: Path) -> Path:
     compiler = _compiler()
     target, macros = _target(compiler)
     headers = Path(jax.ffi.include_dir())
-    told = "\0".join((compiler, *FLAGS, *target)).encode()
+    command = "\0".join((compiler, *FLAGS, *target)).encode()
     files = sorted([*SOURCES.glob("*.cc"), *SOURCES.glob("*.h"), *headers.rglob("*.h")])
-    name = hashlib.sha256(b"\0".join((*(file.read_bytes() for file in files), macros, told))).hexdigest()[:24]
+    name = hashlib.sha256(b"\0".join((*(file.read_bytes() for file in files), macros, command))).hexdigest()[:24]
     suffix = sysconfig.get_config_var("SHLIB_SUFFIX") or ".so"
     for path in sorted(folder.glob(f"{name}-*{suffix}")):
         check_owner(path)
@@ -84,12 +84,12 @@ def built(folder: Path) -> Path:
         _log.warning("%s is truncated or altered; it is built anew", path)
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as aside:
-        made = Path(aside) / f"made{suffix}"
+        library = Path(aside) / f"library{suffix}"
         source = str(SOURCES / "convolution.cc")
-        _run(BUILD_SECONDS, compiler, *FLAGS, *target, "-isystem", str(headers), source, "-o", str(made))
-        made.chmod(0o700)
-        path = folder / f"{name}-{_digest(made)}{suffix}"
-        made.replace(path)  # whole or not there, whoever else builds it
+        _run(BUILD_SECONDS, compiler, *FLAGS, *target, "-isystem", str(headers), source, "-o", str(library))
+        library.chmod(0o700)
+        path = folder / f"{name}-{_digest(library)}{suffix}"
+        library.replace(path)  # whole or not there, whoever else builds it
     return path
 
 
@@ -127,16 +127,16 @@ def _target(compiler: str) -> tuple[tuple[str, ...], bytes]:
 
 
 def _run(seconds: float, *command: str) -> bytes:
-    """What a command prints; its process group is killed at the timeout."""
+    """The output of a command; its process group is killed at the timeout."""
     quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         try:
-            said, complained = process.communicate(timeout=seconds)
+            output, complaints = process.communicate(timeout=seconds)
         except BaseException:
             if hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             raise
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, said, complained)
-    return said
+        raise subprocess.CalledProcessError(process.returncode, command, output, complaints)
+    return output
