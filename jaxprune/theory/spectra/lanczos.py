@@ -1,7 +1,7 @@
 """Extreme eigenvalues of several operators at once, by thick-restart Lanczos."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,20 +118,25 @@ def extreme_eigenvalues(
             search = search._replace(krylov=krylov, position=jnp.where(restart, kept, search.position))
         return step(search)
 
-    nothing = Eigenvalue(
-        value=jnp.zeros(num, start.dtype),
-        residual=jnp.full(num, jnp.inf, start.dtype),
-        converged=jnp.zeros(num, bool),
-        matvecs=jnp.zeros(num, jnp.int32),
-    )
     begun = _Search(
         krylov=empty_krylov(start, capacity),
         position=jnp.int32(0),
         taken=jnp.int32(0),
-        extremes=Extremes(largest=nothing, smallest=nothing),
+        extremes=_nothing(num, start.dtype),
     )
     with jax.default_matmul_precision("highest"):
         return jax.lax.while_loop(unfinished, advance, begun).extremes
+
+
+def _nothing(num: int, dtype: Any) -> Extremes:
+    """The ends before the first product: not converged."""
+    end = Eigenvalue(
+        value=jnp.zeros(num, dtype),
+        residual=jnp.full(num, jnp.inf, dtype),
+        converged=jnp.zeros(num, bool),
+        matvecs=jnp.zeros(num, jnp.int32),
+    )
+    return Extremes(largest=end, smallest=end)
 
 
 def empty_krylov(start: Array, capacity: int) -> Krylov:
