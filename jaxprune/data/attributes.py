@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxprune.data.table import Column
+from jaxprune.data.raw import Column
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import attributes_of, intersect
 from jaxprune.text import name_some, shortened

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune.data.companions import Companions
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
 
@@ -38,18 +38,18 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
+def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
     """The examples at some rows of a data set.
 
     Args:
-      data: [N] examples; `Companions` bring theirs along.
+      data: [N] examples; `IndexedBatch` bring theirs along.
       index: [B] rows in [0, N).
       weight: [B], multiplied with the weights of the examples; 0 marks padding.
 
     Returns:
       The batch.
     """
-    if isinstance(data, Companions):
+    if isinstance(data, IndexedBatch):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxprune.data.cells import no_number
-from jaxprune.data.table import Column
+from jaxprune.data.raw import Column
 from jaxprune.errors import UserError, unknown
 
 # The paper's nine age bins; other numeric attributes need data.bins.

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprune.data.attributes import MINIMUM_COUNT, Attributes, Grouping
 from jaxprune.data.normalisation import Normalise, as_they_are
-from jaxprune.data.records import RecordImages
+from jaxprune.data.record_images import RecordImages
 from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
 from jaxprune.types import Array, Batch

@@ -12,10 +12,10 @@ from jaxprune.data.cells import twin_notes
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.grouping import keep_groups
 from jaxprune.data.normalisation import as_they_are, image_sums, is_image_bytes, normalise_with
-from jaxprune.data.records import RecordImages
-from jaxprune.data.sources import read_table
+from jaxprune.data.raw import RawData
+from jaxprune.data.record_images import RecordImages
+from jaxprune.data.sources import read_source
 from jaxprune.data.splitting import TEST_SHARE, cells_of, copies_of, crossing, stratified_units
-from jaxprune.data.table import Table
 from jaxprune.errors import UserError
 from jaxprune.groups import attributes_of, intersect
 from jaxprune.types import Array
@@ -64,7 +64,7 @@ def load(
     Raises:
       UserError: A name is not known, a group has no examples in a split, or the arrays are not fit for use.
     """
-    table = read_table(name, options | {"stream": True} if stream else options, label=label, group=group)
+    table = read_source(name, options | {"stream": True} if stream else options, label=label, group=group)
     _check_names(table, label, group)
     label_by, group_by = label or next(iter(table.labels)), group or next(iter(table.attributes))
     (y, label_names), (groups, group_names) = table.labels[label_by], intersect(table.attributes, group_by)
@@ -83,7 +83,7 @@ def load(
     )  # fmt: skip
 
 
-def _check_names(table: Table, label: str | None, group: str | None) -> None:
+def _check_names(table: RawData, label: str | None, group: str | None) -> None:
     """Raise for labels and attributes that are not there, and, with the reason, for those that cannot be used."""
     for setting, kind, columns, names in (
         ("data.label", "label", table.labels, (label.strip(),) if label else ()),
@@ -96,7 +96,7 @@ def _check_names(table: Table, label: str | None, group: str | None) -> None:
 
 
 def _check_examples(
-    table: Table, y: np.ndarray, groups: np.ndarray, label: str, names: Sequence[str], num_groups: int, where: str
+    table: RawData, y: np.ndarray, groups: np.ndarray, label: str, names: Sequence[str], num_groups: int, where: str
 ) -> None:
     """Raise where inputs, labels or groups are not fit for use, or all examples have one label."""
     if len(kinds := np.unique(y)) == 1 and 0 <= kinds[0] < len(names):
@@ -105,14 +105,14 @@ def _check_examples(
     check_split("whole", x, y, groups, num_classes=len(names), num_groups=num_groups, where=where)
 
 
-def _kinds(table: Table, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
+def _kinds(table: RawData, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
     """The names of the classes and of the kinds of each attribute that forms groups, by column."""
     columns = {label: table.labels[label]} | {name: table.attributes[name] for name in attributes_of(group)}
     return [(name, names) for name, (_, names) in columns.items()]
 
 
 def _parts(
-    table: Table, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
+    table: RawData, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
 ) -> tuple[dict[str, tuple[Array, np.ndarray, np.ndarray]], Callable[[Array], Array]]:
     """Inputs, labels and groups of each split, and how the device is to normalise the inputs."""
     if is_image_bytes(table.x):
@@ -128,7 +128,7 @@ def _parts(
     return {split: (scaled[split], y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
-def _units(table: Table) -> np.ndarray:
+def _units(table: RawData) -> np.ndarray:
     """[N] equal for copies; there are none among rows of numbers and images of floats: these may be two people."""
     if table.unit is not None:
         return table.unit
@@ -147,11 +147,11 @@ def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
     ]
 
 
-def _members(table: Table, y: np.ndarray, validation: float, where: str) -> tuple[dict[str, np.ndarray], list[str]]:
+def _members(table: RawData, y: np.ndarray, validation: float, where: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """Indices of each split, and what was left out; a validation split that the source has of its own is kept."""
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
-    left_out = crossing(table.split, unit := _units(table))
+    left_out = crossing(table.split, unit := _units(table)) >= 0
     notes = _notes(table.split, left_out)
     train, test, own = (np.flatnonzero((table.split == code) & ~left_out) for code in range(3))
     if not len(train):
@@ -199,7 +199,7 @@ def _reshape(
     return index
 
 
-def _moments(x: np.ndarray, table: Table) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: np.ndarray, table: RawData) -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations of the inputs of the training split: of all values, or of each column that is scaled."""
     axes = (0,) if table.standardise is not None else tuple(range(x.ndim - 1))
     if table.imputed:

@@ -70,20 +70,25 @@ def copies_of(x: np.ndarray) -> np.ndarray:
 
 
 def crossing(split: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Which examples are copies of one in a split that goes before theirs: test, then validation, then train.
+    """Find the examples that are copies of one in a split that goes before theirs.
+
+    Test goes before validation, and validation before train. Without these examples, copies are on one side of every
+    split.
 
     Args:
-      split: [N] 0 train, 1 test, 2 validation.
+      split: [N] codes as in `SPLIT_CODES`: 0 train, 1 test, 2 validation.
       unit: [N] int, equal for copies.
 
     Returns:
-      [N] bool; without these, copies are on one side of every split.
+      [N] int, the first copy in the split that goes first; -1 for examples that may stay.
     """
     rank = np.array([2, 0, 1], np.int8)[split.astype(np.intp)]
-    kinds, of_unit = np.unique(unit, return_inverse=True)
-    best = np.full(len(kinds), 2, np.int8)
-    np.minimum.at(best, of_unit.reshape(-1), rank)
-    return rank > best[of_unit.reshape(-1)]
+    _, of_unit = np.unique(unit, return_inverse=True)
+    of_unit = of_unit.reshape(-1)
+    order = np.lexsort((np.arange(len(unit)), rank, of_unit))  # by unit, then rank, then number
+    _, begins = np.unique(of_unit[order], return_index=True)
+    first = order[begins][of_unit]
+    return np.where(rank > rank[first], first, -1)
 
 
 def at_most(group: np.ndarray, y: np.ndarray, examples: int) -> np.ndarray:

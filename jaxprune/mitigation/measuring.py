@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
 from jaxprune.data.batching import chunked
-from jaxprune.data.companions import Companions
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import UserError
 from jaxprune.groups import group_mean, group_sum
 from jaxprune.losses import cross_entropy, weighted_mean
@@ -94,7 +94,7 @@ class Examples(NamedTuple):
 
 def examine(
     logits: Array,
-    batch: Batch | Companions,
+    batch: Batch | IndexedBatch,
     loss: ExampleLoss,
     dense: DenseReference | None,
     dense_logits: Array | None,
@@ -209,13 +209,13 @@ def dense_logits_of(batch: Any, dense: DenseReference | None) -> tuple[Array | N
     """
     if dense is None:
         return None, None
-    held_out = batch.held_out if isinstance(batch, Companions) else None
+    held_out = batch.held_out if isinstance(batch, IndexedBatch) else None
     found = None
     if dense.logits is not None:
-        if not isinstance(batch, Companions):
+        if not isinstance(batch, IndexedBatch):
             raise UserError(
                 "the dense network's outputs are held by example, but the batch does not say which examples it has; "
-                "train on data.companions(examples)"
+                "train on data.indexed_batch(examples)"
             )
         found = dense.logits[batch.row]
     beside = dense.held_out[held_out.row] if held_out is not None and dense.held_out is not None else None

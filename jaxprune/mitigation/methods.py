@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxprune.batches import check_batch
-from jaxprune.data import Companions, companions
+from jaxprune.data import IndexedBatch, indexed_batch
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import objectives
@@ -177,7 +177,7 @@ def method_step(method: Method, network: Network, tx: optax.GradientTransformati
     return make_step(network, cross_entropy, tx)
 
 
-def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: int) -> Batch | Companions:
+def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: int) -> Batch | IndexedBatch:
     """The training data as a method draws from it.
 
     Raises:
@@ -198,4 +198,4 @@ def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: 
     if not (method.needs_dense or method.held_out or method.balanced):
         return train
     held_out = validation if method.held_out else None
-    return companions(train, held_out=held_out, balanced=method.balanced, num_groups=num_groups)
+    return indexed_batch(train, held_out=held_out, balanced=method.balanced, num_groups=num_groups)

@@ -25,7 +25,7 @@ def distillation(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Arra
 
     Args:
       logits: [B, C].
-      batch: The examples, from `data.companions`.
+      batch: The examples, from `data.indexed_batch`.
       values: What the optimiser state holds: "dense", "share" and "temperature".
 
     Returns:
@@ -45,7 +45,7 @@ def performance_weighted(logits: Array, batch: Batch, values: Mapping[str, Any])
 
     Args:
       logits: [B, C].
-      batch: The examples, from `data.companions`.
+      batch: The examples, from `data.indexed_batch`.
       values: What the optimiser state holds: "dense", "floor" and "sharpness".
 
     Returns:

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxprune.data import cells, table_files
-from jaxprune.data.split_column import read_split
+from jaxprune.data import cells
+from jaxprune.data.sources import table_files
+from jaxprune.data.sources.split_column import read_split
 from jaxprune.errors import UserError
 
 

@@ -163,7 +163,7 @@ def test_copies_are_left_out_of_a_prepared_set_in_memory_and_on_disk_alike(cross
 
 def test_a_prepared_set_is_cut_alike_in_memory_and_on_disk(crossed, prepared, monkeypatch) -> None:
     """Also where copies are to stay together: here the whole set is one train split."""
-    monkeypatch.setattr("jaxprune.data.prepared.SPLIT_CODES", {"train": 0})
+    monkeypatch.setattr("jaxprune.data.sources.tfds.SPLIT_CODES", {"train": 0})
     memory = data.load("foreign", directory=prepared)
     streamed = data.load("foreign", directory=prepared, stream=True)
     seen = [{image.tobytes() for image in memory.split(name).x} for name in CODES]

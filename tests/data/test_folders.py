@@ -19,10 +19,14 @@ from PIL import Image
 
 from jaxprune import config, data
 from jaxprune.cli import main
-from jaxprune.data.folders import images, matching, sides, tables
-from jaxprune.data.folders.building import BUILD_VERSION
-from jaxprune.data.folders.collection import Attribute, Collection
-from jaxprune.data.prepared import find_prepared
+from jaxprune.data.prepare import images
+from jaxprune.data.prepare.build import BUILD_VERSION
+from jaxprune.data.prepare.collection import Attribute, Collection
+from jaxprune.data.prepare.match import match_rows
+from jaxprune.data.prepare.split import draw_test_split
+from jaxprune.data.prepare.table import to_attribute
+from jaxprune.data.sources.table_files import read_columns
+from jaxprune.data.sources.tfds import find_prepared
 from jaxprune.errors import UserError
 from jaxprune.pipeline.experiment import resolve
 
@@ -225,7 +229,7 @@ def collected(labels: Sequence[int], **others: Sequence[int]) -> Collection:
 def test_two_images_of_a_kind_give_one_to_the_test_split() -> None:
     labels = [0] * 2 + [1] + [2] * 4 + [3] * 8
     digests = [f"{i:064x}" for i in range(len(labels))]
-    chosen = [i for i, side in enumerate(sides.drawn(collected(labels), digests, 0.2)) if side == "test"]
+    chosen = [i for i, side in enumerate(draw_test_split(collected(labels), digests, 0.2)) if side == "test"]
     assert chosen == [0, 3, 7, 8], "0.4, 0.2, 0.8 and 1.6, rounded"
 
 
@@ -240,16 +244,16 @@ def test_a_drawn_split_is_even_over_the_label_and_the_attributes_that_follow() -
         )
         digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
         for others, cells in (({"sex": sex}, sex), ({"age": age}, np.digitize(age, range(10, 81, 10)))):
-            test = np.array(sides.drawn(collected(labels, **others), digests, 0.2)) == "test"
+            test = np.array(draw_test_split(collected(labels, **others), digests, 0.2)) == "test"
             for label in range(4):
                 here = labels == label
                 assert test[here].sum() == int(0.2 * here.sum() + 0.5)
                 for cell in range(cells.max() + 1):
                     both = here & (cells == cell)
                     assert abs(test[both].sum() - test[here].mean() * both.sum()) <= 1.5, (n, label, cell)
-        both = np.array(sides.drawn(collected(labels, sex=sex, age=age), digests, 0.2)) == "test"
+        both = np.array(draw_test_split(collected(labels, sex=sex, age=age), digests, 0.2)) == "test"
         order = rng.permutation(n)
-        shuffled = sides.drawn(
+        shuffled = draw_test_split(
             collected(labels[order], sex=sex[order], age=age[order]), [digests[i] for i in order], 0.2
         )
         np.testing.assert_array_equal(np.array(shuffled) == "test", both[order])
@@ -260,7 +264,7 @@ def test_rare_kinds_of_an_attribute_have_their_share_of_the_test_split() -> None
     """Though every label has one or two of them: rounding cell by cell would leave all out, or take half."""
     labels, rare = np.arange(4000) % 100, np.arange(4000) // 100 == 7
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(4000)]
-    test = np.array(sides.drawn(collected(labels, rare=rare.astype(int)), digests, 0.2)) == "test"
+    test = np.array(draw_test_split(collected(labels, rare=rare.astype(int)), digests, 0.2)) == "test"
     assert rare.sum() == 100
     assert 10 <= test[rare].sum() <= 32, "20, give or take three standard deviations"
 
@@ -418,14 +422,14 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path) -> None:
 
 
 def attribute(cells: list, chosen: bool = True) -> tuple[list, tuple[str, ...]]:
-    found = tables.to_attribute(cells, chosen=chosen)
+    found = to_attribute(cells, chosen=chosen)
     assert isinstance(found, Attribute), found
     return found.values.tolist(), found.names
 
 
 def csv_column(tmp_path: Path, *cells: str) -> list:
     (tmp_path / "t.csv").write_text("file,c\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
-    return tables.read_columns(tmp_path / "t.csv")["c"]
+    return read_columns(tmp_path / "t.csv", "--table")["c"]
 
 
 def test_the_kinds_of_columns(tmp_path) -> None:
@@ -453,14 +457,14 @@ def test_the_kinds_of_columns(tmp_path) -> None:
     ],
 )
 def test_columns_that_are_not_fit_say_why(tmp_path, cells, reason) -> None:
-    assert tables.to_attribute(csv_column(tmp_path, *cells), chosen=True) == reason
+    assert to_attribute(csv_column(tmp_path, *cells), chosen=True) == reason
 
 
 def test_remarks_are_taken_only_where_they_are_asked_for() -> None:
     remarks = [f"remark {i}" for i in range(101)]
-    assert tables.to_attribute(remarks, chosen=False) == "101 kinds of text"
+    assert to_attribute(remarks, chosen=False) == "101 kinds of text"
     assert attribute(remarks)[0] == list(range(101))
-    assert tables.to_attribute([[1], [2]], chosen=True) == "its cells are of the kind list"
+    assert to_attribute([[1], [2]], chosen=True) == "its cells are of the kind list"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -471,7 +475,7 @@ def test_csv_of_several_makes(tmp_path, delimiter, mark) -> None:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter).writerows(lines)
     (tmp_path / "t.csv").write_text(mark + text.getvalue(), encoding="utf-8")
-    assert tables.read_columns(tmp_path / "t.csv") == {"file": ["a.png", "b.png"], "note": [f"x{delimiter}y", "z"]}
+    assert read_columns(tmp_path / "t.csv", "--table") == {"file": ["a.png", "b.png"], "note": [f"x{delimiter}y", "z"]}
 
 
 @pytest.mark.parametrize(
@@ -491,34 +495,34 @@ def test_tables_that_cannot_be_read(tmp_path, name, content, message) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     with pytest.raises(UserError, match=message) as caught:
-        tables.read_columns(tmp_path / name)
+        read_columns(tmp_path / name, f"--table {tmp_path / name}")
     assert "\n" not in str(caught.value)
 
 
 def test_parquet_says_what_csv_says(folder, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     pyarrow = pytest.importorskip("pyarrow")
-    columns = tables.read_columns(folder / "t.csv")
+    columns = read_columns(folder / "t.csv", "--table")
     parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    assert tables.read_columns(tmp_path / "t.parquet") == columns
+    assert read_columns(tmp_path / "t.parquet", "--table") == columns
     odd = {
         "kind": pyarrow.array(["a", "b", None]).dictionary_encode(),
         "yes": [True, False, True],
         "n": [1.5, None, 2.0],
     }
     parquet.write_table(pyarrow.table(odd | {"__index_level_0__": [0, 1, 2]}), tmp_path / "odd.parquet")
-    read = tables.read_columns(tmp_path / "odd.parquet")
+    read = read_columns(tmp_path / "odd.parquet", "--table")
     assert list(read) == ["kind", "yes", "n"]
     assert attribute(read["kind"]) == ([0, 1, 2], ("a", "b", "missing"))
     assert attribute(read["yes"]) == ([1, 0, 1], ("False", "True"))
-    assert tables.to_attribute(read["n"], chosen=True) == "1 of 3 rows have no number in it"
+    assert to_attribute(read["n"], chosen=True) == "1 of 3 rows have no number in it"
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"needs pyarrow; run: python -m pip install 'jaxprune\[parquet\]'"):
-        tables.read_columns(tmp_path / "t.parquet")
+        read_columns(tmp_path / "t.parquet", "--table")
 
 
 # ---------------------------------------------------------------- rows and images
@@ -526,7 +530,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch) -> None:
 
 def match(names: list[str], files: list[str]) -> list[str]:
     top = Path("photos")
-    found = matching.match_rows(names, [top / file for file in files], top, "t.csv")
+    found = match_rows(names, [top / file for file in files], top, "t.csv")
     return [path.relative_to(top).as_posix() for path in found]
 
 

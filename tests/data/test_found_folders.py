@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data.folders.images import find_images
+from jaxprune.data.prepare.images import find_images
 
 N = 40
 

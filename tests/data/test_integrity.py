@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data.folders.building import BUILD_VERSION
-from jaxprune.data.records import Records
+from jaxprune.data.prepare.build import BUILD_VERSION
+from jaxprune.data.sources.tfds_records import Records
 from jaxprune.errors import UserError
 
 TRAIN = "mine-train.array_record-00000-of-00001"

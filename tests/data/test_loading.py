@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune import data
-from jaxprune.data.arrays import read_npz
 from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
+from jaxprune.data.sources.npz import read_npz
 from jaxprune.data.splitting import cells_of, stratified
 from jaxprune.errors import UserError
 from jaxprune.types import Batch
@@ -90,7 +90,7 @@ def test_every_source_is_the_same_at_every_load(name):
 
 
 def test_every_source_is_normalised_on_its_training_split(name):
-    table = data.SOURCES[name].read() if name in data.SOURCES else read_npz(Path(name))
+    table = data.SOURCES[name][0]() if name in data.SOURCES else read_npz(Path(name))
     scaled = np.ones(table.x.shape[-1], bool) if table.standardise is None else table.standardise
     dataset = load(name)
     normalised = {split: np.asarray(dataset.normalise(dataset.split(split).x)) for split in data.SPLITS}
@@ -237,7 +237,7 @@ def test_the_bundled_files_are_small_and_carry_their_licence():
     sources = folder.joinpath("SOURCES.md").read_text()
     assert {"adult.npz", "digits.npz"} <= {entry.name for entry in files}
     for name in (entry.name.removesuffix(".npz") for entry in files):
-        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.KNOWN_SETS[name]
+        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.CATALOGUE[name]
         assert source.licence in section
         assert "doi.org" in section
         assert source.licence in load(name).provenance

@@ -9,7 +9,7 @@ import pytest
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data import npz_files
+from jaxprune.data.sources import npz_files
 from jaxprune.errors import UserError
 
 GOOD = {"x": np.arange(120.0).reshape(60, 2), "y": np.arange(60) % 2, "race": np.arange(60) // 2 % 3}

@@ -7,7 +7,7 @@ import pytest
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data.folders.building import BUILD_VERSION
+from jaxprune.data.prepare.build import BUILD_VERSION
 from jaxprune.errors import UserError
 
 

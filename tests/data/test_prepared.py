@@ -12,9 +12,9 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data import prepared as prepared_sets
-from jaxprune.data.folders.building import BUILD_VERSION
-from jaxprune.data.prepared import find_prepared
+from jaxprune.data.prepare.build import BUILD_VERSION
+from jaxprune.data.sources import tfds as prepared_sets
+from jaxprune.data.sources.tfds import find_prepared
 from jaxprune.errors import UserError
 
 SHARED = SHARED_DATA / "utkface64.npz"

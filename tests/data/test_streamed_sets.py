@@ -45,7 +45,7 @@ def load(sets: str, **options) -> data.Dataset:
 @pytest.fixture(scope="module", autouse=True)
 def three_races(monkeypatch_module):
     """The made set has three of the five races, and a group without examples is an error."""
-    monkeypatch_module.setattr("jaxprune.data.folders.utkface.RACES", ("White", "Black", "Asian"))
+    monkeypatch_module.setattr("jaxprune.data.prepare.utkface.RACES", ("White", "Black", "Asian"))
 
 
 @pytest.fixture(scope="module")

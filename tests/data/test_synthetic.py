@@ -4,14 +4,14 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from jaxprune import data
-from jaxprune.data.synthetic import synthetic
+from jaxprune.data.sources.synthetic import make_synthetic
 from jaxprune.errors import UserError
 
 DESIGN = data.SyntheticDesign((9000, 20000), (0.5, 1.5), (0.0, 0.2))
 
 
 def drawn():
-    table = synthetic(DESIGN.sizes, DESIGN.margins, DESIGN.noise)
+    table = make_synthetic(DESIGN.sizes, DESIGN.margins, DESIGN.noise)
     return table.x, table.labels["label"][0], table.attributes["cell"][0]
 
 

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from jaxprune.data.columns import AGE, AGE_BINS
-from jaxprune.data.folders.collection import Attribute, Collection
+from jaxprune.data.prepare.collection import Attribute, Collection
 from jaxprune.errors import UserError
 
-# Where copies of one image are in two splits, the first of these keeps them.
-PRECEDENCE = ("test", "validation", "train")
 
-
-def drawn(collection: Collection, digests: Sequence[str], test_share: float) -> list[str]:
+def draw_test_split(collection: Collection, digests: Sequence[str], test_share: float) -> list[str]:
     """A test split with its share of every kind of the usual label, even over the other attributes within each.
 
     It rests on the digests of the images, whatever their order, so that adding images moves few of the others.
@@ -43,16 +40,6 @@ def drawn(collection: Collection, digests: Sequence[str], test_share: float) -> 
             "split from; add images, or give each its split (a column named split, an array split)"
         )
     return ["test" if digest in chosen else "train" for digest in digests]
-
-
-def crossing(split: Sequence[str], digests: Sequence[str]) -> dict[int, int]:
-    """Images of a split that are copies of one in a split that goes before it -> the first such one, by number."""
-    first: dict[str, int] = {}
-    for side in PRECEDENCE:
-        for i, digest in enumerate(digests):
-            if split[i] == side:
-                first.setdefault(digest, i)
-    return {i: first[digest] for i, digest in enumerate(digests) if split[first[digest]] != split[i]}
 
 
 def _kinds(collection: Collection) -> list[tuple[int, ...]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.folders.collection import Attribute, Collection
-from jaxprune.data.folders.images import find_images
+from jaxprune.data.prepare.collection import Attribute, Collection
+from jaxprune.data.prepare.images import find_images
 from jaxprune.errors import UserError
 
 RACES = ("White", "Black", "Asian", "Indian", "Others")

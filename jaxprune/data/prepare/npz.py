@@ -4,7 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.arrays import (
+from jaxprune.data.cells import twin_notes
+from jaxprune.data.columns import Bins
+from jaxprune.data.normalisation import is_image_bytes
+from jaxprune.data.prepare.collection import RESERVED, Attribute, Collection
+from jaxprune.data.sources.npz import (
     begins_elsewhere,
     code_names,
     column_names,
@@ -14,11 +18,7 @@ from jaxprune.data.arrays import (
     split_codes,
     split_notes,
 )
-from jaxprune.data.cells import twin_notes
-from jaxprune.data.columns import Bins
-from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
-from jaxprune.data.normalisation import is_image_bytes
-from jaxprune.data.split_column import SPLIT_NAMES
+from jaxprune.data.sources.split_column import SPLIT_NAMES
 from jaxprune.errors import UserError
 from jaxprune.files import digest_of
 

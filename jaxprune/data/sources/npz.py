@@ -8,16 +8,16 @@ import numpy as np
 from jaxprune.data.cells import kinds_of, natural
 from jaxprune.data.columns import FEW, Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.normalisation import centred, is_image_bytes
-from jaxprune.data.npz_files import read_npz_file
-from jaxprune.data.split_column import read_split
+from jaxprune.data.raw import Column, RawData
+from jaxprune.data.sources.npz_files import read_npz_file
+from jaxprune.data.sources.split_column import read_split
 from jaxprune.data.splitting import TEST_SHARE, cells_of, copies_of, stratified_units
-from jaxprune.data.table import Column, Table
 from jaxprune.errors import UserError
 
 _NO_COLUMNS = ("x", "split", "provenance")
 
 
-def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
+def read_npz(path: Path, *, bins: BinsLike = ()) -> RawData:
     """Reads a data set from an npz file.
 
     The file holds `x` [N, ...] (rows or images), `y` [N] int, and one array [N] for each attribute that may form
@@ -43,7 +43,7 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> Table:
     # By the codes of attributes that have some without bins: these must not move the splits.
     codes = {name: arrays[name] for name in columns if name != "y" and is_code(name, arrays, Bins())}
     strata = [columns["y"][0] if name == "y" else codes[name] for name in columns if name == "y" or name in codes]
-    return Table(
+    return RawData(
         x=x,
         labels={"y": columns["y"], **attributes},
         attributes=attributes,

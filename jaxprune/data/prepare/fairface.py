@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.folders.collection import Attribute, Collection
-from jaxprune.data.folders.images import find_images
-from jaxprune.data.folders.matching import match_rows
-from jaxprune.data.folders.tables import read_columns
+from jaxprune.data.prepare.collection import Attribute, Collection
+from jaxprune.data.prepare.images import find_images
+from jaxprune.data.prepare.match import match_rows
+from jaxprune.data.sources.table_files import read_columns
 from jaxprune.errors import UserError, unknown
 
 _NAMES = {
@@ -34,7 +34,7 @@ def collect_fairface(directory: Path) -> Collection:
             raise UserError(
                 f"--directory {directory} has no {table}; give the folder of FairFace's train, val and tables"
             )
-        columns = read_columns(path)
+        columns = read_columns(path, f"--table {path}")
         for name, found in cells.items():
             if name not in columns:
                 raise unknown("column", name, columns, where=str(path))

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from jaxprune.data.raw import RawData
 from jaxprune.data.splitting import stratified
-from jaxprune.data.table import Table
 from jaxprune.errors import UserError
 from jaxprune.memory import check_fits
 
@@ -69,9 +69,9 @@ class SyntheticDesign:
         return np.stack([-np.logaddexp(0, log_odds), -np.logaddexp(0, -log_odds)], axis=1)
 
 
-def synthetic(
+def make_synthetic(
     sizes: Sequence[int] = (8000, 800), margins: Sequence[float] = (2.0, 1.0), noise: Sequence[float] = (0.0,)
-) -> Table:
+) -> RawData:
     """Draws the examples of a `SyntheticDesign`, the same ones at every call.
 
     Raises:
@@ -98,7 +98,7 @@ def synthetic(
     features[np.arange(len(group)), group] += (2 * true - 1) * margin
     y = np.where(rng.random(len(group)) < flips, 1 - true, true)
     x = np.concatenate([np.eye(len(design.cells))[group], features], axis=1).astype(np.float32)
-    return Table(
+    return RawData(
         x=x,
         labels={"label": (y, ("0", "1"))},
         attributes={"cell": (group, design.group_names)},

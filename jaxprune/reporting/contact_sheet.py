@@ -45,7 +45,7 @@ def check_path(dataset: Dataset, asked: str | None) -> Path | None:
     return path
 
 
-def contact_sheet(dataset: Dataset) -> bytes:
+def draw_contact_sheet(dataset: Dataset) -> bytes:
     """Examples of every group, a row for each, as a PNG.
 
     Where there are few labels, each has its own columns; where there are many, an example's label stands below it. The

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune.data.folders.collection import Collection, FolderReport
-from jaxprune.data.folders.images import Look, examine, stored
-from jaxprune.data.folders.sides import PRECEDENCE, crossing, drawn
-from jaxprune.data.prepared import find_prepared
+from jaxprune.data.prepare.collection import Collection, FolderReport
+from jaxprune.data.prepare.images import Look, examine, stored
+from jaxprune.data.prepare.split import draw_test_split
+from jaxprune.data.sources.split_column import SPLIT_CODES
+from jaxprune.data.sources.tfds import find_prepared
+from jaxprune.data.splitting import crossing
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
 from jaxprune.types import Progress
@@ -49,9 +51,11 @@ def build(
         looks = examine(collection.paths, advance)
     digests = [look.digest for look in looks]
     if collection.split is None:
-        split, copies = drawn(collection, digests, test_share), {}
+        split, copies = draw_test_split(collection, digests, test_share), {}
     else:
-        copies = crossing(collection.split, digests)
+        codes = np.array([SPLIT_CODES[side] for side in collection.split])
+        first = crossing(codes, np.unique(digests, return_inverse=True)[1])
+        copies = {i: int(first[i]) for i in np.flatnonzero(first >= 0).tolist()}
         split = [_NOTHING if i in copies else side for i, side in enumerate(collection.split)]
         if "train" not in split:
             raise UserError(f"{collection.name}: every training image is a copy of one in another split; mend it")
@@ -160,7 +164,7 @@ def _write(
             if left_out:  # its folder is one aside still, which is renamed as a whole
                 text = "".join(f"{line}\n" for line in left_out)
                 write_atomically(Path(self.data_dir) / LEFT_OUT, text.encode("utf-8", "backslashreplace"))
-            return {side: self._generate_examples(side) for side in PRECEDENCE[::-1] if side in split}
+            return {side: self._generate_examples(side) for side in ("train", "validation", "test") if side in split}
 
         def _generate_examples(self, side: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for i, path in enumerate(collection.paths):

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxprune.data.records import RecordImages
+from jaxprune.data.record_images import RecordImages
 
 Column = tuple[np.ndarray, tuple[str, ...]]  # codes [N], the names of the codes
 
 
 @dataclass(frozen=True)
-class Table:
+class RawData:
     """Raw examples of a source.
 
     Attributes:

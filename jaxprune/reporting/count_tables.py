@@ -34,7 +34,7 @@ def cell_counts(dataset: Dataset, split: str) -> np.ndarray:
     return np.bincount(cells, minlength=dataset.num_groups * dataset.num_classes).reshape(dataset.num_groups, -1)
 
 
-def count_tables(dataset: Dataset) -> list[CountTable]:
+def count_examples(dataset: Dataset) -> list[CountTable]:
     """Counts by group and label in each split; by one of the two at a time where both have many names."""
     counts = {split: cell_counts(dataset, split) for split in SPLITS}
     groups, labels = (shown_names(names, _LONGEST) for names in (dataset.group_names, dataset.label_names))

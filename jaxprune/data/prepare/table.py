@@ -1,22 +1,25 @@
 """A folder of images and a table that says what each of them shows."""
 
+import numbers
 from collections.abc import Sequence
+from datetime import date, datetime
 from pathlib import Path
 
-from jaxprune.data import table_files
-from jaxprune.data.cells import Cell, none_notes, twin_notes
-from jaxprune.data.folders.collection import RESERVED, Attribute, Collection
-from jaxprune.data.folders.images import SUFFIXES, find_images
-from jaxprune.data.folders.matching import match_rows
-from jaxprune.data.folders.tables import read_columns, to_attribute
-from jaxprune.data.split_column import SPLIT_NAMES, read_split
+import numpy as np
+
+from jaxprune.data.cells import MANY, Cell, is_missing, is_number, kinds_of, natural, none_notes, twin_notes
+from jaxprune.data.prepare.collection import RESERVED, Attribute, Collection
+from jaxprune.data.prepare.images import SUFFIXES, find_images
+from jaxprune.data.prepare.match import match_rows
+from jaxprune.data.sources import table_files
+from jaxprune.data.sources.split_column import SPLIT_NAMES, read_split
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import digest_of
 
 _USUAL = ("file", "image", "filename", "file_name", "path", "image_id")  # names of the column that names the images
 
 
-def collect_labelled(
+def collect_table(
     name: str,
     directory: Path | None,
     table: Path,
@@ -43,7 +46,7 @@ def collect_labelled(
     """
     files = [] if directory is None else find_images(directory)
     where = f"--table {table}"
-    cells, inside = read_columns(table), table_files.image_columns(table, where)
+    cells, inside = table_files.read_columns(table, where), table_files.image_columns(table, where)
     images = _image_column([*inside, *cells], inside, image_column, where)
     splits = split_column or ("split" if "split" in cells and "split" not in columns else None)
     if splits is not None and splits not in cells:
@@ -132,6 +135,38 @@ def _attributes(
         reasons = f": {', '.join(left_out)}" if left_out else ""
         raise UserError(f"{where} has no column of labels or attributes{reasons}; add one")
     return found, left_out
+
+
+def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
+    """A column as an attribute, or the reason why it is not fit to be one.
+
+    Text becomes codes of its sorted kinds ("2-9" before "10-19"), a cell of it that says nothing the kind "missing";
+    numbers stay numbers.
+
+    Args:
+      cells: [N] the column.
+      chosen: Whether it was asked for: then it may have any number of kinds.
+    """
+    there = [cell for cell in cells if not is_missing(cell)]
+    if not there:
+        return "it is empty"
+    if all(is_number(cell) for cell in there):
+        if len(there) < len(cells):
+            return f"{len(cells) - len(there):,} of {len(cells):,} rows have no number in it"
+        whole = all(isinstance(cell, numbers.Integral) for cell in there)
+        if max(map(abs, there)) >= (2**63 if whole else float(np.finfo(np.float32).max)):
+            return "its numbers are too large"
+        return Attribute(
+            np.array(list(map(int, there)), np.int64) if whole else np.array(list(map(float, there)), np.float32)
+        )
+    if not all(isinstance(cell, str | bool | date | datetime) or is_number(cell) for cell in there):
+        return f"its cells are of the kind {type(there[0]).__name__}"
+    texts = kinds_of(cells)
+    kinds = sorted(set(texts), key=natural)
+    if len(kinds) > MANY and not chosen:
+        return f"{len(kinds):,} kinds of text"
+    code = {kind: i for i, kind in enumerate(kinds)}
+    return Attribute(np.array([code[text] for text in texts], np.int64), tuple(kinds))
 
 
 def _split(cells: Sequence[Cell], column: str, where: str) -> list[str]:

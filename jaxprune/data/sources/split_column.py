@@ -7,7 +7,7 @@ import numpy as np
 from jaxprune.data.cells import Cell
 from jaxprune.errors import UserError
 
-SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in Table.split
+SPLIT_CODES = {"train": 0, "test": 1, "validation": 2}  # as in RawData.split
 SPLIT_NAMES = tuple(SPLIT_CODES)  # by their codes
 _WORDS = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
           "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip

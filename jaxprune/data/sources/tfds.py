@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxprune.data.columns import AGE, Bins, BinsLike, not_finite, number_column, read_bins
-from jaxprune.data.integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
-from jaxprune.data.records import Records, read_all
-from jaxprune.data.split_column import SPLIT_CODES
-from jaxprune.data.table import Column, Table
+from jaxprune.data.raw import Column, RawData
+from jaxprune.data.sources.split_column import SPLIT_CODES
+from jaxprune.data.sources.tfds_integrity import FEATURES, INFO, check_shards, damaged, in_another_format, read_info
+from jaxprune.data.sources.tfds_records import Records, read_all
 from jaxprune.errors import UserError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -49,7 +49,7 @@ def _folders(where: Path) -> list[Path]:
     return [path for path in where.iterdir() if path.is_dir()] if where.is_dir() else []
 
 
-def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, stream: bool = False) -> Table:
+def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, stream: bool = False) -> RawData:
     """Reads a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
@@ -92,7 +92,7 @@ def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, str
     usual = str((builder.info.supervised_keys or ("", ""))[1])
     if usual in columns:  # what the set is usually used for comes first, and so is the default
         columns = {usual: columns.pop(usual), **columns}
-    return Table(
+    return RawData(
         x=x,
         labels=columns,
         attributes=columns,

@@ -5,13 +5,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jaxprune.data.folders.building import build, refuse_prepared
-from jaxprune.data.folders.collection import FolderReport
-from jaxprune.data.folders.fairface import collect_fairface
-from jaxprune.data.folders.labelled import collect_labelled
-from jaxprune.data.folders.npz import collect_npz
-from jaxprune.data.folders.utkface import collect_utkface
-from jaxprune.data.known import KNOWN_SETS, fit_name
+from jaxprune.data.prepare.build import build, refuse_prepared
+from jaxprune.data.prepare.collection import FolderReport
+from jaxprune.data.prepare.fairface import collect_fairface
+from jaxprune.data.prepare.npz import collect_npz
+from jaxprune.data.prepare.table import collect_table
+from jaxprune.data.prepare.utkface import collect_utkface
+from jaxprune.data.sources.catalogue import CATALOGUE, fit_name
 from jaxprune.errors import UserError
 from jaxprune.types import Progress
 
@@ -100,7 +100,7 @@ def prepare_folder(
     _check_name(name)
     refuse_prepared(name, Path(destination))
     with tempfile.TemporaryDirectory() as scratch:
-        collection = collect_labelled(
+        collection = collect_table(
             name, None if directory is None else Path(directory), Path(table), scratch=Path(scratch),
             image_column=image_column, columns=columns, split_column=split_column,
         )  # fmt: skip
@@ -133,7 +133,7 @@ def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress 
 
 
 def _check_name(name: str) -> None:
-    if name in KNOWN_SETS:
+    if name in CATALOGUE:
         raise UserError(f"datasets prepare: {name} is the name of a known data set; call yours otherwise")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(

@@ -14,7 +14,7 @@ FROM_TENSORFLOW = (
 
 
 @dataclass(frozen=True)
-class KnownSet:
+class CatalogueEntry:
     """A data set and how to get it.
 
     Attributes:
@@ -34,23 +34,23 @@ class KnownSet:
     command: str = ""
 
 
-def _by_files(licence: str, examples: int, megabytes: float) -> KnownSet:
-    return KnownSet(licence, examples, megabytes, "race, gender, age", "prepare its files (1)", FROM_FILES)
+def _by_files(licence: str, examples: int, megabytes: float) -> CatalogueEntry:
+    return CatalogueEntry(licence, examples, megabytes, "race, gender, age", "prepare its files (1)", FROM_FILES)
 
 
-def _by_tensorflow(licence: str, examples: int, megabytes: float, groups: str) -> KnownSet:
-    return KnownSet(licence, examples, megabytes, groups, "TensorFlow, once (3)", FROM_TENSORFLOW)
+def _by_tensorflow(licence: str, examples: int, megabytes: float, groups: str) -> CatalogueEntry:
+    return CatalogueEntry(licence, examples, megabytes, groups, "TensorFlow, once (3)", FROM_TENSORFLOW)
 
 
 # Examples and bytes of the published files are those that tensorflow-datasets 4.9.10 states; without the "extra" part
 # of SVHN, which is downloaded and not read.
-KNOWN_SETS: Mapping[str, KnownSet] = {
-    "adult": KnownSet("CC BY 4.0", 48_842, 0.5, "race, sex, education, ...", "in the package"),
-    "digits": KnownSet("CC BY 4.0", 1_797, 0.05, "digit", "in the package"),
-    "synthetic": KnownSet("none needed", 17_600, 0, "cell: size, margin, noise", "made when asked for"),
-    "FILE.csv": KnownSet("yours", 0, 0, "any column", "a row for each person (4)"),
-    "FILE.npz": KnownSet("yours", 0, 0, "any array in it", "numpy.savez (5)"),
-    "folder": KnownSet("yours", 0, 0, "any column of a table", "prepare with a table (2)", FROM_TABLE),
+CATALOGUE: Mapping[str, CatalogueEntry] = {
+    "adult": CatalogueEntry("CC BY 4.0", 48_842, 0.5, "race, sex, education, ...", "in the package"),
+    "digits": CatalogueEntry("CC BY 4.0", 1_797, 0.05, "digit", "in the package"),
+    "synthetic": CatalogueEntry("none needed", 17_600, 0, "cell: size, margin, noise", "made when asked for"),
+    "FILE.csv": CatalogueEntry("yours", 0, 0, "any column", "a row for each person (4)"),
+    "FILE.npz": CatalogueEntry("yours", 0, 0, "any array in it", "numpy.savez (5)"),
+    "folder": CatalogueEntry("yours", 0, 0, "any column of a table", "prepare with a table (2)", FROM_TABLE),
     "utkface": _by_files("research only", 23_704, 107),
     "fairface": _by_files("CC BY 4.0", 97_698, 563),
     "celeb_a": _by_tensorflow("research only", 202_599, 1_489, "attributes/Male, 39 more"),
@@ -66,4 +66,4 @@ PLACEHOLDERS = ("FILE.csv", "FILE.npz", "folder")  # that stand for sets of your
 def fit_name(name: str) -> str:
     """A name that a set of your own may have, as near to this one as can be."""
     fit = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_") or "faces"
-    return f"my_{fit}" if fit in KNOWN_SETS else fit
+    return f"my_{fit}" if fit in CATALOGUE else fit

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprune.data.known import FROM_ARRAYS, FROM_TABLE, FROM_TENSORFLOW, KNOWN_SETS
+from jaxprune.data.sources.catalogue import CATALOGUE, FROM_ARRAYS, FROM_TABLE, FROM_TENSORFLOW
 from jaxprune.errors import UserError
 
 INFO, FEATURES = "dataset_info.json", "features.json"
@@ -138,7 +138,7 @@ def _how_to_prepare(folder: Path) -> str:
     said = _said(folder)
     name, config = str(said.get("name", folder.parent.name)), str(said.get("configName", ""))
     ours = FROM_ARRAYS if ".npz, SHA-256" in str(said.get("description")) else FROM_TABLE
-    command = KNOWN_SETS[name].command if name in KNOWN_SETS else ours if _is_ours(folder) else FROM_TENSORFLOW
+    command = CATALOGUE[name].command if name in CATALOGUE else ours if _is_ours(folder) else FROM_TENSORFLOW
     if command == FROM_TENSORFLOW:
         return f"run, where TensorFlow is installed: {command.replace('NAME', f'{name}/{config}'.strip('/'))}"
     return f"prepare it anew with: {command.replace('NAME', name)}"

@@ -8,13 +8,13 @@ import numpy as np
 
 from jaxprune.data.cells import Cell, is_missing, none_notes, twin_notes
 from jaxprune.data.columns import BinsLike, number_column, read_bins
-from jaxprune.data.known import fit_name
 from jaxprune.data.normalisation import centred
-from jaxprune.data.people_columns import Kinds, Numbers, read_column, read_label
-from jaxprune.data.split_column import SPLIT_CODES, read_split
+from jaxprune.data.raw import Column, RawData
+from jaxprune.data.sources.catalogue import fit_name
+from jaxprune.data.sources.people_columns import Kinds, Numbers, read_column, read_label
+from jaxprune.data.sources.split_column import SPLIT_CODES, read_split
+from jaxprune.data.sources.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, image_columns, read_columns
 from jaxprune.data.splitting import TEST_SHARE, cells_of, stratified
-from jaxprune.data.table import Column, Table
-from jaxprune.data.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, image_columns, read_columns
 from jaxprune.errors import UserError, unknown
 from jaxprune.files import digest_of
 from jaxprune.groups import attributes_of
@@ -38,7 +38,7 @@ def read_people(
     split_column: str = "",
     leave_out: Sequence[str] = (),
     groupings: Sequence[str] = (),
-) -> Table:
+) -> RawData:
     """Read a data set from a table with one row for each person.
 
     Columns of numbers are inputs as they are, columns of kinds as one input for each kind. The label, the columns of
@@ -83,7 +83,7 @@ def read_people(
         c.few for name, c in columns.items() if name != label and not isinstance(c, str) and c.few is not None
     )
     told = f"{len(x):,} rows, {x.shape[1]:,} inputs from {', '.join(inputs)}"
-    return Table(
+    return RawData(
         x=x, labels={label: labels}, attributes=attributes, stratify=strata, standardise=standardise,
         split=_split(cells, split_column, [labels[0], *strata], where), unused=unused, imputed=True,
         provenance=f"{path.name}, SHA-256 {digest_of(path)}: {told}", notes=tuple(notes),

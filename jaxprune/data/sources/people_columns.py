@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxprune.data.cells import MANY, Cell, is_missing, is_number, kinds_of, natural
 from jaxprune.data.columns import FEW
-from jaxprune.data.table import Column
+from jaxprune.data.raw import Column
 from jaxprune.errors import UserError
 
 _CLASSES = 50  # kinds of numbers that a label may have
