@@ -51,11 +51,12 @@ def fit(
     block_bytes: int = BLOCK_BYTES,
     threads: int = THREADS,
 ) -> tuple[TrainState, Logs]:
-    """`training.fit` for inputs that stay on disk: the same batches, and so the same parameters.
+    """Train on inputs that stay on disk, as `training.fit` does.
 
-    Worker threads read and decode inputs while the device computes on blocks of several steps, each one `lax.scan` in
-    one compiled program; at most two programs are compiled. Every method of retraining streams. A block never crosses
-    the end of an epoch: an epoch has ended where `done % training.num_steps(data, batch_size)` is 0 in `on_block`.
+    The batches are the same, and so are the parameters. Worker threads read and decode inputs while the device computes
+    on blocks of several steps, each one `lax.scan` in one compiled program; at most two programs are compiled. Every
+    method of retraining streams. A block never crosses the end of an epoch: an epoch has ended where `done %
+    training.num_steps(data, batch_size)` is 0 in `on_block`.
 
     Args:
       step: `(state, batch) -> (state, logs)`.
@@ -112,7 +113,10 @@ def _run(
     collected: list[Logs] = []
 
     def end(first: int, stop: int, logs: Logs) -> None:
-        """Check and report a block; called when the next block is ready, it waits for the device."""
+        """Check and report a block.
+
+        Called when the next block is ready, for it waits for the device.
+        """
         logs = sharding.fetch(logs)
         training.check_finite(training.logged_losses(state, logs), first_step=first)
         collected.append(logs)
@@ -147,7 +151,9 @@ def evaluate(
     block_bytes: int = BLOCK_BYTES,
     threads: int = THREADS,
 ) -> GroupMetrics:
-    """`auditing.evaluate` for inputs that stay on disk, read once in blocks.
+    """Evaluate inputs that stay on disk, as `auditing.evaluate` does.
+
+    They are read once, in blocks.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -219,7 +225,10 @@ def _logits(apply: Apply, params: Params, x: Array, length: int) -> Array:
 
 
 def _stretches(start: int, stop: int, steps: int, length: int) -> Iterator[tuple[int, int]]:
-    """First and last step (exclusive) of every block; blocks begin anew with each epoch, wherever the start is."""
+    """Yield first and last step (exclusive) of every block.
+
+    A block begins with each epoch, wherever the start is.
+    """
     while start < stop:
         at = start % steps
         end = start - at + min(steps, (at // length + 1) * length)
@@ -228,7 +237,7 @@ def _stretches(start: int, stop: int, steps: int, length: int) -> Iterator[tuple
 
 
 class _Layout:
-    """The devices that a block lies on, and the part of each batch that this host reads."""
+    """Placement of blocks on devices, and the rows this host reads."""
 
     def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
         sharding.check_mesh(mesh, replicated=replicated)
@@ -247,7 +256,10 @@ class _Layout:
         self.part = Part(*hull) if replicated else Part(examples=hull[0])
 
     def place(self, block: Batch | IndexedBatch) -> Batch | IndexedBatch:
-        """Put a block [R, K, B, ...] or [K, B, ...] on the devices, from the part that this host read."""
+        """Put a block on the devices.
+
+        The block is [R, K, B, ...] or [K, B, ...]; each host gives the part that it read.
+        """
         if self.of_block is None:
             return jax.device_put(block)
         return jax.tree.map(partial(self._spread, self.of_block), block)

@@ -1,4 +1,4 @@
-"""Who is hurt: metrics per group, the impact of pruning, and intervals over seeds."""
+"""Metrics per group, the impact of pruning, and intervals over seeds."""
 
 from jaxprune.auditing.harm import MEASURES, Harm, changes_of, measure_harm
 from jaxprune.auditing.impact import Impact, impact

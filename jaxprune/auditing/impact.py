@@ -1,4 +1,4 @@
-"""What pruning did to each group: from the metrics of the dense and of the pruned network."""
+"""Impact of pruning on each group."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,10 @@ class Impact(NamedTuple):
 
     @property
     def excessive_loss_spread(self) -> Array:
-        """ξ = max_{a,a'} |R(a) - R(a')|, the fairness violation of Tran et al.'s theory, eq. (3)."""
+        """Fairness violation ξ = max_{a,a'} |R(a) - R(a')|.
+
+        Eq. (3) of Tran et al. 2022.
+        """
         return spread_over_groups(self.excessive_loss)
 
     @property
@@ -36,7 +39,7 @@ class Impact(NamedTuple):
 
 
 def impact(dense: GroupMetrics, pruned: GroupMetrics) -> Impact:
-    """The impact of pruning on each group.
+    """Compare the metrics of a pruned network with the dense ones.
 
     Args:
       dense: The metrics of the network before.

@@ -36,12 +36,15 @@ class GroupMetrics(NamedTuple):
 
     @property
     def accuracy_spread(self) -> Array:
-        """max_a accuracy_a - min_a accuracy_a: the fairness violation of Tran et al.'s experiments (§6.2)."""
+        """Spread of accuracy, max_a accuracy_a - min_a accuracy_a.
+
+        It is the fairness violation of Tran et al.'s experiments (§6.2).
+        """
         return spread_over_groups(self.accuracy)
 
     @property
     def worst_group(self) -> Array:
-        """The index of the group of lowest accuracy; the first of them on a tie."""
+        """Index of the least accurate group, the first on a tie."""
         return jnp.nanargmin(self.accuracy, -1)
 
     def named(self, group_names: Sequence[str]) -> "GroupMetrics":
@@ -55,7 +58,9 @@ class GroupMetrics(NamedTuple):
         return metrics
 
     def to_pandas(self) -> Any:
-        """One row for each group, and for each replica where there are several, as a `pandas.DataFrame`.
+        """Return a `pandas.DataFrame` with one row for each group.
+
+        Where there are several replicas, each has rows of its own.
 
         Raises:
           UserError: pandas is not installed.
@@ -79,7 +84,7 @@ def evaluate(
     loss: ExampleLoss = cross_entropy,
     chunk_size: int | None = None,
 ) -> GroupMetrics:
-    """Evaluates a network on every group.
+    """Evaluate a network on every group.
 
     Compiled once for each function `apply` and shape of the data. Sums are weighted by example, so that the result
     does not depend on `chunk_size` but for rounding.
@@ -106,7 +111,7 @@ def evaluate(
 
 
 def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
-    """The sums behind `metrics_of`; those of parts of a split add up.
+    """Compute the sums behind `metrics_of`, which add up over parts.
 
     Args:
       found: Of the N examples.
@@ -125,7 +130,7 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
-    """The metrics of `evaluation_sums` [..., G, 3], added up over parts."""
+    """Compute metrics from `evaluation_sums` [..., G, 3], added up over parts."""
     size, total_loss, right = jnp.moveaxis(jnp.asarray(sums), -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     everyone = jnp.sum(size, -1)

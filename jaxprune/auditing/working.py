@@ -1,4 +1,4 @@
-"""Whether a compressed network still works, for everybody and for each group."""
+"""Checks that a compressed network still works."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ MINIMUM_PEOPLE = 30  # in a smaller group, equal predictions may be chance
 
 
 class Working(NamedTuple):
-    """Whether networks still work, for each seed.
+    """Judgement of each seed's network.
 
     Attributes:
       skill: [R] accuracy beyond that of the commonest label, as a share of the dense network's; NaN where that has
@@ -63,7 +63,7 @@ def _diversity(labels: np.ndarray) -> np.ndarray:
 
 
 def _collapsed(labels: np.ndarray, y: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
-    """Groups [R, G] with one label alone or without a right one."""
+    """Find groups [R, G] that get one label alone or none right."""
     size = np.bincount(group, minlength=num_groups)
     order = np.argsort(group, kind="stable")
     starts = np.concatenate([[0], np.cumsum(size)[:-1]])[size > 0]

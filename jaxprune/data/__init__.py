@@ -1,4 +1,4 @@
-"""Data sets with groups: three splits of examples, each with a label, a group and a weight."""
+"""Data sets with groups, in three splits."""
 
 from jaxprune.data.attributes import Attributes, Grouping
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop

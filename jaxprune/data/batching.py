@@ -1,4 +1,4 @@
-"""Batches of data that lies on the device, cut inside the compiled program."""
+"""Batches of data on the device, cut inside the compiled program."""
 
 import math
 
@@ -14,7 +14,9 @@ CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
 
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
-    """A shuffled epoch: every example once, the last batch filled up with repeats (of the first batch) of weight 0.
+    """Shuffle an epoch.
+
+    Every example occurs once; the last batch is filled up with repeats (of the first batch) of weight 0.
 
     Args:
       key: Decides the order.
@@ -39,7 +41,7 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
 
 
 def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
-    """The examples at some rows of a data set.
+    """Gather the examples at some rows of a data set.
 
     Args:
       data: [N] examples; `IndexedBatch` bring theirs along.
@@ -55,10 +57,11 @@ def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
 
 
 def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:
-    """Examples to compute on at a time: those asked for, or as many as keep the memory of the computation in bounds.
+    """Choose the number of examples to compute on at a time.
 
-    What a network makes of an input takes many times the memory of the input, in proportion to it; so the inputs, as
-    float32, are given a budget. No more than 4096: beyond that, larger products are no faster.
+    It is the number asked for, or as many as keep the memory of the computation in bounds. What a network makes of an
+    input takes many times the memory of the input, in proportion to it; so the inputs, as float32, are given a budget.
+    No more than 4096: beyond that, larger products are no faster.
 
     Args:
       x: [N, ...] inputs.
@@ -76,9 +79,10 @@ def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budge
 
 
 def chunked(data: Batch, size: int) -> Batch:
-    """All examples in order, as [T, B] chunks of at most `size`, the last one padded with weight 0.
+    """Cut all examples, in order, into chunks [T, B].
 
-    The chunks are made equally long, so that little is padded.
+    A chunk has at most `size` examples; the last one is padded with weight 0. The chunks are made equally long, so that
+    little is padded.
     """
     n = data.y.shape[0]
     steps = max(1, -(-n // size))

@@ -1,4 +1,7 @@
-"""Columns of numbers as labels and groups: binned, or taken as they are where there are few kinds of them."""
+"""Columns of numbers as labels and groups.
+
+Numbers are binned, or are categories of their own where there are few distinct ones.
+"""
 
 import itertools
 import math
@@ -20,7 +23,7 @@ FEW = 20  # kinds of numbers that may stand as they are
 
 @dataclass(frozen=True)
 class Bins:
-    """The edges of the bins of columns of numbers.
+    """Edges of the bins of numeric columns.
 
     Attributes:
       others: Edges for the columns that have none of their own; empty for none.
@@ -31,11 +34,11 @@ class Bins:
     named: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def of(self, column: str) -> tuple[float, ...]:
-        """The edges of a column."""
+        """Return the edges of a column."""
         return self.named.get(column, self.others)
 
     def check_names(self, numbers: Iterable[str], columns: Mapping[str, Sequence[str]]) -> None:
-        """Raises for edges of a column that there is not, or that is not one of numbers: they would do nothing.
+        """Raise if edges name an unknown or non-numeric column.
 
         Args:
           numbers: The columns of numbers.
@@ -53,7 +56,7 @@ class Bins:
 
 
 def read_bins(bins: BinsLike) -> Bins:
-    """The bins that a setting asks for.
+    """Read the edges of bins.
 
     Args:
       bins: Edges for all columns, such as `(30, 60)`; or for each its own, as texts such as `("age=30,60", "dose=0.7")`
@@ -81,7 +84,7 @@ def read_bins(bins: BinsLike) -> Bins:
 
 
 def _edges(edges: Iterable[float], name: str = "") -> tuple[float, ...]:
-    """Edges that rise, or an error."""
+    """Return the edges, or raise if they do not rise."""
     found = tuple(edges)
     said = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in found)}"
     if not all(map(math.isfinite, found)):
@@ -92,13 +95,15 @@ def _edges(edges: Iterable[float], name: str = "") -> tuple[float, ...]:
 
 
 def not_finite(values: np.ndarray) -> str:
-    """What is wrong with numbers [N] of which some are none; empty where nothing is."""
+    """Describe non-finite values, or return ""."""
     bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values)).sum())
     return f"holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite" if bad else ""
 
 
 def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
-    """Numbers as codes with names, or why they are none. Bins are for the numbers that they cut, not for a 0 or 1.
+    """Convert numbers to codes with names, or return the reason against it.
+
+    Bins are for the numbers that they cut, not for a 0 or 1.
 
     Args:
       path: What the column is called; one named age has the paper's bins where none are given.

@@ -1,4 +1,4 @@
-"""The `Dataset` that the rest of the library sees, and the checks that it passed."""
+"""The `Dataset` type, and checks of its arrays."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ class Dataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether the images are on disk, to be decoded as they are used."""
+        """True if the images stay on disk until they are used."""
         return isinstance(self.train.x, RecordImages)
 
     @property
@@ -74,11 +74,11 @@ class Dataset:
         return len(self.label_names)
 
     def split(self, name: str) -> Batch:
-        """One of the three splits by its name."""
+        """Return one of the three splits by its name."""
         return getattr(self, name)
 
     def group_sizes(self, split: str) -> np.ndarray:
-        """[G] number of examples of each group in a split."""
+        """Count the examples of each group in a split, [G]."""
         return np.bincount(self.split(split).group, minlength=self.num_groups)
 
     @property
@@ -88,7 +88,7 @@ class Dataset:
         return Grouping(name=self.group_by, group_names=self.group_names, codes=codes)
 
     def grouping(self, spec: str, where: str = "data.group") -> Grouping:
-        """The same people in the groups of an attribute, or of several crossed.
+        """Divide the same people by an attribute, or by several crossed.
 
         Args:
           spec: Attribute names joined by `*`, such as "race*sex".
@@ -104,11 +104,17 @@ class Dataset:
         return self.attributes.grouping(spec, where)
 
     def fingerprint(self) -> str:
-        """A digest of every array and name: equal for equal data, whatever file it came from."""
+        """Return a digest of every array and name.
+
+        Equal data have equal digests, whatever file they came from.
+        """
         return hashlib.sha256((self.examples_fingerprint() + self.primary.fingerprint()).encode()).hexdigest()
 
     def examples_fingerprint(self) -> str:
-        """A digest of inputs, labels and weights: all that a training without groups depends on."""
+        """Return a digest of inputs, labels and weights.
+
+        They are all that a training without groups depends on.
+        """
         names = (self.label_names, self.normalise if isinstance(self.normalise, Normalise) else None)
         digest = hashlib.sha256(repr(names).encode())
         for split in SPLITS:
@@ -122,14 +128,14 @@ class Dataset:
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
-        """The notes, and one sentence for each split that has groups too small to be judged closely."""
+        """Return the notes, and a warning about small groups per split."""
         return [*self.notes, *self.primary.warnings(minimum)]
 
 
 def check_split(
     split: str, x: Array, y: Array, group: Array, *, num_classes: int, num_groups: int, where: str = "data"
 ) -> None:
-    """Checks the arrays of one split.
+    """Check the arrays of one split.
 
     Args:
       split: Its name, for the messages.
@@ -190,7 +196,7 @@ def from_arrays(
     notes: Sequence[str] = (),
     attributes: Attributes | None = None,
 ) -> Dataset:
-    """A checked data set from arrays that are split already.
+    """Build a checked data set from arrays that are split already.
 
     Args:
       train: `(x [N, ...], y [N], group [N])`, with as many examples as you like.
@@ -238,7 +244,7 @@ def from_arrays(
 
 
 def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> None:
-    """Raise where two labels or two groups have one name: nobody could tell them apart."""
+    """Raise if two labels or two groups have one name."""
     for what, by, names in columns:
         repeated = [name for name in names if list(names).count(name) > 1] if len(set(names)) < len(names) else []
         if repeated:
@@ -246,7 +252,7 @@ def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> No
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
-    """The first few of some names, and how many more there are."""
+    """Join the first few names, with the number of the others."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -258,7 +264,7 @@ def _array(x: Array) -> Array:
 def refuse_empty_groups(
     sizes: Mapping[str, np.ndarray], group_names: Sequence[str], group_by: str, remedy: str
 ) -> None:
-    """Raises where a group has no examples in a split.
+    """Raise if a group has no examples in a split.
 
     Args:
       sizes: Split -> [G] numbers of examples.

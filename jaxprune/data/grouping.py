@@ -1,4 +1,4 @@
-"""Which groups there are, and which of them are left out because too few people, or nobody, are in them."""
+"""Selection of groups by size."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ Members = dict[str, np.ndarray]  # split -> indices of its examples
 def keep_groups(
     members: Members, group: np.ndarray, group_names: Sequence[str], group_by: str, minimum: int
 ) -> tuple[Members, np.ndarray, tuple[str, ...], list[str]]:
-    """Leaves groups out, with all their examples; those that are kept keep their order.
+    """Leave out small and empty groups, with all their examples.
 
-    Crossed groups that nobody is in at all are no groups. The splits of the examples that are kept are those that they
-    had.
+    Groups that are kept keep their order. Crossed groups that nobody is in at all are no groups. The splits of the
+    examples that are kept are those that they had.
 
     Args:
       members: The examples of each split.

@@ -1,4 +1,4 @@
-"""From a name to a data set: what is done alike to every source."""
+"""Loading of data sets by name: labels, groups, splits, normalisation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ def load(
     stream: bool = False,
     **options: Any,
 ) -> Dataset:
-    """A data set by name, grouped, split and normalised.
+    """Load a data set by name, grouped, split and normalised.
 
     The validation split is cut from the training part, evenly from every label and group, the same one at every call.
     Inputs are normalised with the moments of the training split: images of bytes by `Dataset.normalise`, on the device.
@@ -84,7 +84,7 @@ def load(
 
 
 def _check_names(table: RawData, label: str | None, group: str | None) -> None:
-    """Raise for labels and attributes that are not there, and, with the reason, for those that cannot be used."""
+    """Raise if a label or attribute is unknown or unusable."""
     for setting, kind, columns, names in (
         ("data.label", "label", table.labels, (label.strip(),) if label else ()),
         ("data.group", "group attribute", table.attributes, attributes_of(group) if group else ()),
@@ -98,7 +98,10 @@ def _check_names(table: RawData, label: str | None, group: str | None) -> None:
 def _check_examples(
     table: RawData, y: np.ndarray, groups: np.ndarray, label: str, names: Sequence[str], num_groups: int, where: str
 ) -> None:
-    """Raise where inputs, labels or groups are not fit for use, or all examples have one label."""
+    """Raise if inputs, labels or groups are not fit for use.
+
+    A label that is the same for all examples is not.
+    """
     if len(kinds := np.unique(y)) == 1 and 0 <= kinds[0] < len(names):
         raise UserError(f"data.label: {label} is {names[int(kinds[0])]!r} for every example; give another")
     x = np.nan_to_num(np.asarray(table.x), nan=0.0) if table.imputed else table.x
@@ -106,7 +109,7 @@ def _check_examples(
 
 
 def _kinds(table: RawData, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
-    """The names of the classes and of the kinds of each attribute that forms groups, by column."""
+    """Collect the names of classes and groups, by column."""
     columns = {label: table.labels[label]} | {name: table.attributes[name] for name in attributes_of(group)}
     return [(name, names) for name, (_, names) in columns.items()]
 
@@ -114,7 +117,7 @@ def _kinds(table: RawData, label: str, group: str) -> list[tuple[str, Sequence[s
 def _parts(
     table: RawData, members: Mapping[str, np.ndarray], y: np.ndarray, groups: np.ndarray
 ) -> tuple[dict[str, tuple[Array, np.ndarray, np.ndarray]], Callable[[Array], Array]]:
-    """Inputs, labels and groups of each split, and how the device is to normalise the inputs."""
+    """Cut inputs, labels and groups into splits; choose the normalisation."""
     if is_image_bytes(table.x):
         x = table.x
         sums = x.channel_sums() if isinstance(x, RecordImages) else image_sums(x)
@@ -129,7 +132,10 @@ def _parts(
 
 
 def _units(table: RawData) -> np.ndarray:
-    """[N] equal for copies; there are none among rows of numbers and images of floats: these may be two people."""
+    """Number the examples [N], copies alike.
+
+    Rows of numbers and images of floats have no copies: equal ones may be two people.
+    """
     if table.unit is not None:
         return table.unit
     if isinstance(table.x, RecordImages):
@@ -138,7 +144,7 @@ def _units(table: RawData) -> np.ndarray:
 
 
 def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
-    """What was left out of the splits that the source came with."""
+    """Describe the copies left out of the source's splits."""
     return [
         f"{count:,} of {(split == code).sum():,} images of the source's {name} split {'is' if count == 1 else 'are'} "
         f"left out: equal ones are in its {others} split"
@@ -148,7 +154,10 @@ def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
 
 
 def _members(table: RawData, y: np.ndarray, validation: float, where: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Indices of each split, and what was left out; a validation split that the source has of its own is kept."""
+    """Choose the examples of each split, and describe those left out.
+
+    A validation split of the source's own is kept.
+    """
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
     left_out = crossing(table.split, unit := _units(table)) >= 0
@@ -186,7 +195,7 @@ def _reshape(
     upsample_times: int,
     balance: bool,
 ) -> np.ndarray:
-    """Indices of the training examples after every reshaping that was asked for: thinned first, then repeated."""
+    """Choose the training examples after thinning and repeating."""
     index = np.arange(len(group))
     if imbalance != 1:
         index = index[resampling.long_tail(group[index], len(group_names), imbalance)]
@@ -200,7 +209,10 @@ def _reshape(
 
 
 def _moments(x: np.ndarray, table: RawData) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations of the inputs of the training split: of all values, or of each column that is scaled."""
+    """Compute means and deviations of the training inputs.
+
+    They are of all values, or of each column that is scaled.
+    """
     axes = (0,) if table.standardise is not None else tuple(range(x.ndim - 1))
     if table.imputed:
         known = ~np.isnan(x)

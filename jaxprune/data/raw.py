@@ -1,4 +1,4 @@
-"""What a source yields before it is grouped, split and normalised."""
+"""Raw examples of a source, before grouping, splitting and normalisation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Images of a split that stay on disk and are decoded when they are used."""
+"""Images that stay on disk and are decoded when used."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RecordImages:
-    """Images [N, H, W, channels] of bytes that stay on disk; indexing reads and decodes those asked for.
+    """Images [N, H, W, channels] of bytes that stay on disk.
 
-    It stands in the place of `Batch.x`, so that a whole split has one form whether it is in memory or not.
+    Indexing reads and decodes the images asked for. It stands in the place of `Batch.x`, so that a whole split has one
+    form whether it is in memory or not.
 
     Attributes:
       records: Where they are.
@@ -37,25 +38,25 @@ class RecordImages:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """The images at an index [n], or the one at a whole number, decoded."""
+        """Read and decode the images at an index [n] or a number."""
         rows = self.rows[index]
         return self.records.images(rows) if np.ndim(rows) else self.records.images(np.array([rows]))[0]
 
     def select(self, index: np.ndarray) -> "RecordImages":
-        """The images at an index [n], still on disk."""
+        """Select the images at an index [n], still on disk."""
         rows = self.rows[index]
         return replace(self, rows=rows, shape=(len(rows), *self.shape[1:]))
 
     def copies(self) -> np.ndarray:
-        """[N] for each image the first one of equal pixels, by the digests."""
+        """Find the first copy of each image, [N], by digests."""
         digests = np.ascontiguousarray(self.digests[self.rows]).view(np.uint64)[:, 0]
         _, first, kind = np.unique(digests, return_index=True, return_inverse=True)
         return first[kind.reshape(-1)]
 
     def channel_sums(self) -> np.ndarray:
-        """[N, 2, channels], as `image_sums` of all of them."""
+        """Sums of all images as of `image_sums`, [N, 2, channels]."""
         return self.sums[self.rows]
 
     def fingerprint(self) -> bytes:
-        """A digest of the pixels of all of them, in order, from those of each image."""
+        """Return a digest of all pixels, from those of each image."""
         return hashlib.sha256(np.ascontiguousarray(self.digests[self.rows]).data).digest()

@@ -10,7 +10,7 @@ _SPLIT_SEED = 20220614  # fixed: splits must not change with the seed of a run
 
 
 def cells_of(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """The stratum of each example, by several columns of codes.
+    """Number the strata of several columns of codes.
 
     Args:
       columns: Codes [N] of each column.
@@ -27,10 +27,11 @@ def cells_of(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
-    """Chooses `fraction` of the examples so that every cell gives its share, to within one example.
+    """Choose a fraction of the examples of every cell.
 
-    Examples are put in order of their cell, in random order inside each, and every (1/fraction)-th one is chosen
-    (systematic sampling), so that the total is exact as well. The choice depends on nothing but the arguments.
+    Every cell gives its share, to within one example. Examples are put in order of their cell, in random order inside
+    each, and every (1/fraction)-th one is chosen (systematic sampling), so that the total is exact as well. The choice
+    depends on nothing but the arguments.
 
     Args:
       cells: [N] int, the stratum of each example.
@@ -49,7 +50,9 @@ def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def stratified_units(cells: np.ndarray, unit: np.ndarray, fraction: float) -> np.ndarray:
-    """As `stratified`, of whole units: copies stay together, in the cell of the first of them.
+    """Choose a fraction of whole units, as `stratified` does.
+
+    Copies stay together, in the cell of the first of them.
 
     Args:
       cells: [N] int, the stratum of each example.
@@ -64,13 +67,16 @@ def stratified_units(cells: np.ndarray, unit: np.ndarray, fraction: float) -> np
 
 
 def copies_of(x: np.ndarray) -> np.ndarray:
-    """For each example the first one that is equal to it, byte for byte; [N, ...] -> [N] indices."""
+    """Find the first example equal to each, byte for byte.
+
+    [N, ...] -> [N] indices.
+    """
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), i) for i, row in enumerate(x)])
 
 
 def crossing(split: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Find the examples that are copies of one in a split that goes before theirs.
+    """Find copies of an example in a split that goes first.
 
     Test goes before validation, and validation before train. Without these examples, copies are on one side of every
     split.
@@ -92,7 +98,9 @@ def crossing(split: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def at_most(group: np.ndarray, y: np.ndarray, examples: int) -> np.ndarray:
-    """A choice of examples that leaves the labels of each group in their shares, the same one at every call.
+    """Choose at most so many examples of each group.
+
+    The labels of a group keep their shares; the choice is the same at every call.
 
     Args:
       group: [N] int.

@@ -1,4 +1,4 @@
-"""Batches of examples that stay on disk, in the order that training in memory takes, read ahead by threads."""
+"""Batches of examples on disk, in the order of training."""
 
 import math
 import os
@@ -25,7 +25,9 @@ _RowsOfBlock = Callable[[int], tuple[np.ndarray, np.ndarray]]  # block number ->
 
 
 class Part(NamedTuple):
-    """The part of each batch [R, B] (or [B], for one replica) that this host reads.
+    """Part of each batch that this host reads.
+
+    A batch is [R, B], or [B] for one replica.
 
     Attributes:
       replicas: A stretch of R.
@@ -39,7 +41,9 @@ class Part(NamedTuple):
 def steps_in_block(
     data: Batch | IndexedBatch, batch_size: int, replicas: int = 1, block_bytes: int = BLOCK_BYTES
 ) -> int:
-    """K, the steps whose inputs go to the device at a time: as many as fit, and all blocks of nearly one length.
+    """Compute K, the steps whose inputs go to the device together.
+
+    As many are taken as fit, and all blocks are of nearly one length.
 
     Args:
       data: [N] examples; held-out examples count as well.
@@ -63,10 +67,11 @@ def training_blocks(
     part: Part | None = None,
     threads: int = THREADS,
 ) -> Iterator[Batch | IndexedBatch]:
-    """The batches of stretches of steps, the very ones that `training.fit` takes from data in memory.
+    """Yield the batches of training, block by block.
 
-    Steps are counted over epochs. Worker threads of grain read up to one block ahead while the caller does something
-    else, so that with the one in use and the one handed out three are held.
+    They are the very ones that `training.fit` takes from data in memory. Steps are counted over epochs. Worker threads
+    of grain read up to one block ahead while the caller does something else, so that with the one in use and the one
+    handed out three are held.
 
     Args:
       data: [N] examples whose `x` gives numpy inputs when it is indexed by numbers [n]: a `RecordImages`, a memory map,
@@ -99,14 +104,16 @@ def training_blocks(
 
 
 def num_blocks(data: Batch, block_bytes: int = BLOCK_BYTES, *, multiple: int = 1) -> int:
-    """The number of `blocks`."""
+    """Return the number of `blocks`."""
     return -(-len(data.y) // _block_length(data, block_bytes, multiple))
 
 
 def blocks(
     data: Batch, *, block_bytes: int = BLOCK_BYTES, threads: int = THREADS, multiple: int = 1
 ) -> Iterator[Batch]:
-    """All examples once, in order, as numpy blocks of one length, the last one padded with weight 0.
+    """Yield all examples once and in order, in blocks.
+
+    Blocks are of one length, the last one padded with weight 0.
 
     Args:
       data: [N] examples, as for `training_blocks`.
@@ -128,14 +135,17 @@ def blocks(
 
 
 def _block_length(data: Batch, block_bytes: int, multiple: int) -> int:
-    """Examples in a block: all blocks are as alike as `multiple` allows."""
+    """Compute the examples in a block, all blocks nearly alike."""
     n = len(data.y)
     count = -(-n // max(1, block_bytes // _bytes_of_one(data)))
     return math.ceil(math.ceil(n / count) / multiple) * multiple
 
 
 class _Order:
-    """Block -> rows and weights of its examples; a step's place in its epoch is all that they depend on."""
+    """Rows and weights of each block.
+
+    They depend on a step's place in its epoch alone.
+    """
 
     def __init__(
         self,
@@ -154,12 +164,15 @@ class _Order:
         self.lock = threading.Lock()
 
     def rows(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and weights of the training examples of a block."""
+        """Return rows and weights of the training examples of a block."""
         rows, weight, _ = self._of_block(number)
         return rows, weight
 
     def held_out_rows(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the held-out examples of a block, and ones: padding of the batch is no padding of these."""
+        """Return rows and weights of the held-out examples.
+
+        The weights are 1: padding of the batch is no padding of these.
+        """
         _, weight, rows = self._of_block(number)
         return rows, np.ones_like(weight)
 
@@ -171,7 +184,10 @@ class _Order:
         return tuple(None if array is None else array[here] for array in self._of_epoch(epoch))
 
     def _of_epoch(self, epoch: int) -> tuple[Any, ...]:
-        """Rows, weights and held-out rows [T, B] or [R, T, B] of an epoch; those of the last two are kept."""
+        """Return rows, weights and held-out rows of an epoch.
+
+        They are [T, B] or [R, T, B]; those of the last two epochs are kept.
+        """
         with self.lock:
             if epoch not in self.epochs:
                 order = _epoch_order(
@@ -202,7 +218,9 @@ def _epoch_order(
 
 
 class _Pieces:
-    """Piece -> inputs [n, ...], as grain wants to index them: blocks cut so small that all threads work on one.
+    """Random access to the inputs of pieces of blocks, for grain.
+
+    Pieces are so small that all threads work on one block.
 
     Attributes:
       size: Examples of a piece, but for the last of a block.
@@ -224,7 +242,7 @@ class _Pieces:
         return np.asarray(self.x[self.block(block)[0].ravel()[at : at + self.size]])
 
     def block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and weights of a block; those of a few are kept."""
+        """Return rows and weights of a block; a few are kept."""
         with self.lock:
             if number not in self.known:
                 self.known = {block: rows for block, rows in self.known.items() if block >= number - 2}
@@ -233,7 +251,10 @@ class _Pieces:
 
 
 def _in_order(data: Any, rows_of: _RowsOfBlock, sizes: Sequence[int], threads: int) -> Iterator[Any]:
-    """Blocks of these sizes, put together from the pieces that the threads read, at most one block ahead."""
+    """Yield blocks, put together from the pieces that threads read.
+
+    At most one block is read ahead.
+    """
     try:
         import grain
     except ImportError:
@@ -251,7 +272,7 @@ def _in_order(data: Any, rows_of: _RowsOfBlock, sizes: Sequence[int], threads: i
 def _put_together(
     data: Any, fields: dict[str, np.ndarray], block: tuple[np.ndarray, np.ndarray], pieces: Iterator[np.ndarray]
 ) -> Any:
-    """A block of the kind of `data`: inputs from the pieces, the other fields gathered by row."""
+    """Put a block together: inputs from pieces, other fields by row."""
     rows, weight = block
     x, done = _aligned((rows.size, *data.x.shape[1:]), data.x.dtype), 0
     while done < rows.size:

@@ -12,7 +12,10 @@ from jaxprune.types import Array, Batch
 
 
 class GroupRows(NamedTuple):
-    """The rows of every group: `order` [N] sorted by group, `first` [G] and `size` [G]."""
+    """Rows of every group.
+
+    They are `order` [N], sorted by group, from `first` [G] on, `size` [G] of each.
+    """
 
     order: Array
     first: Array
@@ -20,7 +23,7 @@ class GroupRows(NamedTuple):
 
 
 class IndexedBatch(NamedTuple):
-    """Examples as in `Batch`, each with its row, and held-out examples beside them.
+    """Examples with their rows, and held-out examples beside them.
 
     Attributes:
       x: [N, ...] inputs.

@@ -1,4 +1,4 @@
-"""A contact sheet: example images of every group, as one PNG."""
+"""Contact sheets: example images of every group, as one PNG."""
 
 import io
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ _INK, _FAINT, _RULE = "#111111", "#666666", "#BBBBBB"
 
 
 def is_images(dataset: Dataset) -> bool:
-    """Whether the inputs are images [N, H, W, channels], rather than rows."""
+    """Return True if the inputs are images [N, H, W, channels]."""
     return len(dataset.train.x.shape) == 4
 
 
 def check_path(dataset: Dataset, asked: str | None) -> Path | None:
-    """Check the file that a sheet is to be written to; None where none is asked for.
+    """Check the path of a contact sheet; None if there is none.
 
     Raises:
       UserError: A sheet of rows is asked for, or one that is no PNG or has no folder.
@@ -46,7 +46,7 @@ def check_path(dataset: Dataset, asked: str | None) -> Path | None:
 
 
 def draw_contact_sheet(dataset: Dataset) -> bytes:
-    """Examples of every group, a row for each, as a PNG.
+    """Draw examples of every group, a row for each, as a PNG.
 
     Where there are few labels, each has its own columns; where there are many, an example's label stands below it. The
     examples of a cell are spread evenly over the whole set, always the same ones.
@@ -81,7 +81,7 @@ def _with_shown_names(dataset: Dataset) -> Dataset:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What goes where.
+    """Layout of a contact sheet.
 
     Attributes:
       headings: The names of the blocks of columns; empty for one block without a name.
@@ -117,12 +117,12 @@ def _plan(dataset: Dataset) -> _Plan:
 
 
 def _spread(members: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the members, evenly spaced."""
+    """Choose at most `count` members, evenly spaced."""
     return members[np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(int)]
 
 
 def _pixels(dataset: Dataset, plan: _Plan) -> "dict[int, Image.Image]":
-    """The chosen examples as pictures of one size, by index."""
+    """Read the chosen examples as pictures of one size, by index."""
     from PIL import Image
 
     offset, found = 0, {}
@@ -142,7 +142,10 @@ def _pixels(dataset: Dataset, plan: _Plan) -> "dict[int, Image.Image]":
 
 
 def _as_bytes(x: np.ndarray) -> np.ndarray:
-    """[n, H, W, 3] uint8: bytes as they are unless they are dark throughout, other numbers stretched per channel."""
+    """Convert images to bytes [n, H, W, 3].
+
+    Bytes stay as they are unless all are dark; other numbers are stretched for each channel.
+    """
     x = x[..., :3] if x.shape[-1] >= 3 else np.repeat(x[..., :1], 3, axis=-1)
     if x.dtype == np.uint8 and x.max() > 127:
         return x
@@ -198,7 +201,7 @@ def _draw(dataset: Dataset, plan: _Plan, pictures: "dict[int, Image.Image]") -> 
 
 
 def _words(dataset: Dataset, plan: _Plan, hidden: int) -> tuple[str, str]:
-    """The title and the line below it, which says how to read the sheet."""
+    """Write the title and the line that explains the sheet."""
     height, width = dataset.train.x.shape[1:3]
     title = f"{dataset.name}: {sum(plan.sizes):,} images of {width}x{height} pixels"
     if plan.headings:
@@ -221,7 +224,7 @@ def _centred(
 
 
 def _short(text: str, font: "ImageFont.FreeTypeFont", width: float) -> str:
-    """The text, or as much of it as there is room for."""
+    """Cut a text to a width in pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

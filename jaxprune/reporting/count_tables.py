@@ -1,4 +1,4 @@
-"""How many examples a data set has, by split, group and label."""
+"""Counts of examples by split, group and label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,17 @@ class CountTable:
 
 
 def cell_counts(dataset: Dataset, split: str) -> np.ndarray:
-    """[G, C] int, the examples of each group and label in a split."""
+    """Count the examples of each group and label, [G, C]."""
     batch = dataset.split(split)
     cells = np.asarray(batch.group, np.int64) * dataset.num_classes + np.asarray(batch.y, np.int64)
     return np.bincount(cells, minlength=dataset.num_groups * dataset.num_classes).reshape(dataset.num_groups, -1)
 
 
 def count_examples(dataset: Dataset) -> list[CountTable]:
-    """Counts by group and label in each split; by one of the two at a time where both have many names."""
+    """Count examples by group and label in each split.
+
+    Where both have many names, each is counted alone.
+    """
     counts = {split: cell_counts(dataset, split) for split in SPLITS}
     groups, labels = (shown_names(names, _LONGEST) for names in (dataset.group_names, dataset.label_names))
     if dataset.group_by == dataset.label_by:

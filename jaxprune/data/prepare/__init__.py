@@ -1,4 +1,4 @@
-"""Data sets built from folders of images: published ones whose files or tables hold the labels, and your own."""
+"""Preparation of published sets, and of image sets of your own."""
 
 import re
 import tempfile
@@ -21,10 +21,11 @@ __all__ = ["PUBLISHED", "FolderReport", "prepare_fairface", "prepare_folder", "p
 def prepare_utkface(
     directory: Path, destination: Path, *, test_share: float = 0.2, progress: Progress | None = None
 ) -> FolderReport:
-    """Builds UTKFace from its published files as array_record, once, without TensorFlow.
+    """Build UTKFace from its published files, without TensorFlow.
 
-    The test split is a fifth of every race, even over the paper's bins of ages and gender; copies of one image are on
-    one side. A build that is interrupted leaves nothing that could be taken for the set.
+    The set is stored as array_record, once. The test split is a fifth of every race, even over the paper's bins of ages
+    and gender; copies of one image are on one side. A build that is interrupted leaves nothing that could be taken for
+    the set.
 
     Args:
       directory: The folder of the published files, whose names hold the labels.
@@ -42,10 +43,10 @@ def prepare_utkface(
 
 
 def prepare_fairface(directory: Path, destination: Path, *, progress: Progress | None = None) -> FolderReport:
-    """Builds FairFace from its published files as array_record, once, without TensorFlow.
+    """Build FairFace from its published files, without TensorFlow.
 
-    The published validation part is the test split; training images that are copies of one of it are left out. A build
-    that is interrupted leaves nothing that could be taken for the set.
+    The set is stored as array_record, once. The published validation part is the test split; training images that are
+    copies of one of it are left out. A build that is interrupted leaves nothing that could be taken for the set.
 
     Args:
       directory: The folder that holds train, val, fairface_label_train.csv and fairface_label_val.csv.
@@ -72,12 +73,12 @@ def prepare_folder(
     split_column: str | None = None,
     progress: Progress | None = None,
 ) -> FolderReport:
-    """Builds a set of your own from a folder of images and a table, as array_record, once, without TensorFlow.
+    """Build a set from a folder of images and a table.
 
-    Text columns become labels with names, columns of numbers stay numbers (`load(..., bins=...)` bins them). The split
-    is that of the table; where it has none, a fifth of each kind of the usual label, even over the other columns, is
-    the test split. Copies of one image are on one side of every split. An interrupted build leaves nothing that could
-    be taken for the set.
+    It is stored as array_record, once, without TensorFlow. Text columns become labels with names, columns of numbers
+    stay numbers (`load(..., bins=...)` bins them). The split is that of the table; where it has none, a fifth of each
+    kind of the usual label, even over the other columns, is the test split. Copies of one image are on one side of
+    every split. An interrupted build leaves nothing that could be taken for the set.
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.
@@ -108,11 +109,12 @@ def prepare_folder(
 
 
 def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress | None = None) -> FolderReport:
-    """Builds a set from the images of an npz file, as array_record, so that it streams and can be resized.
+    """Build a set from the images of an npz file.
 
-    The arrays are those that `load` takes by the path of the file: `x` (uint8 images), `y`, attributes, their names and
-    `split`. Codes become labels with names, other numbers stay numbers. Without a `split`, the test split is drawn as
-    for a folder of images. Copies of one image are on one side of every split.
+    It is stored as array_record, so that it streams and can be resized. The arrays are those that `load` takes by the
+    path of the file: `x` (uint8 images), `y`, attributes, their names and `split`. Codes become labels with names,
+    other numbers stay numbers. Without a `split`, the test split is drawn as for a folder of images. Copies of one
+    image are on one side of every split.
 
     Args:
       name: What to call the set: a letter, then letters, digits and underscores, all small.

@@ -1,4 +1,4 @@
-"""From a collection of images to a data set on disk: array_record through tensorflow-datasets, without TensorFlow."""
+"""Building of data sets on disk, as array_record without TensorFlow."""
 
 import contextlib
 import io
@@ -28,11 +28,12 @@ _NOTHING = ""  # the split of an image that is left out
 def build(
     collection: Collection, destination: Path, *, test_share: float = 0.2, progress: Progress | None = None
 ) -> FolderReport:
-    """Builds a data set once; a build that fails or is interrupted leaves nothing that could be taken for it.
+    """Build a data set once.
 
-    Without a split of its own, the test split is drawn evenly from every label and attribute by the digests of the
-    images' bytes, so that copies of one image are on one side. A split that the collection brings is kept; training
-    images that are copies of test images are left out.
+    A build that fails or is interrupted leaves nothing that could be taken for the set. Without a split of its own, the
+    test split is drawn evenly from every label and attribute by the digests of the images' bytes, so that copies of one
+    image are on one side. A split that the collection brings is kept; training images that are copies of test images
+    are left out.
 
     Args:
       collection: The images.
@@ -78,7 +79,7 @@ def build(
 
 
 def refuse_prepared(name: str, destination: Path) -> None:
-    """Raises where a set is built already."""
+    """Raise if a set is built already."""
     there = find_prepared(name, str(destination))
     if there is not None:
         other = "" if there.name == BUILD_VERSION else f" with other splits than version {BUILD_VERSION} has"
@@ -87,7 +88,7 @@ def refuse_prepared(name: str, destination: Path) -> None:
 
 @contextlib.contextmanager
 def _work(progress: Progress | None, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A piece of work, told to whoever listens."""
+    """Report a piece of work to the progress display."""
     if progress is None:
         yield lambda: None
         return
@@ -97,7 +98,7 @@ def _work(progress: Progress | None, description: str, total: int) -> Iterator[C
 
 
 def _left_out(collection: Collection, copies: Mapping[int, int]) -> list[str]:
-    """A line for each image that is not taken: its place in the folder, and why."""
+    """Describe each image that is left out: its path, and why."""
     paths, split = collection.paths, collection.split or ()
 
     def place(path: Path) -> str:
@@ -109,7 +110,7 @@ def _left_out(collection: Collection, copies: Mapping[int, int]) -> list[str]:
 
 
 def _contradictory(collection: Collection, digests: list[str]) -> list[str]:
-    """Names of the images whose copies are labelled otherwise."""
+    """Name the images whose copies have other labels."""
     labels: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
     rows = zip(*(attribute.values.tolist() for attribute in collection.attributes.values()), strict=True)
     for digest, row in zip(digests, rows, strict=True):
@@ -118,7 +119,7 @@ def _contradictory(collection: Collection, digests: list[str]) -> list[str]:
 
 
 def _features(collection: Collection, grey: bool) -> Any:
-    """What tensorflow-datasets is to store of each image."""
+    """Describe the features that tensorflow-datasets stores of each image."""
     from tensorflow_datasets import features
 
     found = {
@@ -140,7 +141,10 @@ def _write(
     destination: str,
     advance: Callable[[], None],
 ) -> Path:
-    """Writes the set, and beside it what is not in it; both are there, or nothing. Returns the folder."""
+    """Write the set and the list of images left out.
+
+    Both are there in the end, or neither. Returns the folder.
+    """
     import tensorflow_datasets as tfds
 
     first: dict[str, int] = {}

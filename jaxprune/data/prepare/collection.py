@@ -1,4 +1,4 @@
-"""Images with labels and attributes, as found: what every folder becomes before it is built."""
+"""Images with labels and attributes, before a set is built."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ class Attribute:
 
     @property
     def needs_bins(self) -> bool:
-        """Whether it is numbers of many kinds, which are no label as they are."""
+        """True for many distinct numbers, which must be binned first."""
         return not self.names and len(np.unique(self.values)) > FEW
 
 
 @dataclass(frozen=True)
 class Collection:
-    """N images of a folder with what is known of each.
+    """N images of a folder with their labels and attributes.
 
     Attributes:
       name: What the built set is called.
@@ -57,14 +57,17 @@ class Collection:
 
     @property
     def usual_label(self) -> str:
-        """The label that is taken when none is asked for: the first that needs no bins, if there is one."""
+        """The default label.
+
+        It is the first attribute that needs no bins, if there is one.
+        """
         fit = (name for name, attribute in self.attributes.items() if not attribute.needs_bins)
         return next(fit, next(iter(self.attributes)))
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What was found in a folder of images.
+    """Report on the images of a built set.
 
     Attributes:
       used: Images that were taken.

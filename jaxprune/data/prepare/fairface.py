@@ -1,4 +1,7 @@
-"""FairFace from a folder of its published files: two folders of images, two tables of labels."""
+"""FairFace from its published files.
+
+They are two folders of images and two tables of labels.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,9 @@ _TABLES = {"fairface_label_train.csv": "train", "fairface_label_val.csv": "test"
 
 
 def collect_fairface(directory: Path) -> Collection:
-    """The images of a FairFace folder with the labels of its tables; the published validation part is the test split.
+    """Collect the images of a FairFace folder with their labels.
+
+    The published validation part is the test split.
 
     Raises:
       UserError: The folder is missing or is not that of FairFace, or a table and the images do not fit each other.

@@ -1,4 +1,4 @@
-"""The files of a folder of images: which there are, whether they can be read, and what is stored of them."""
+"""Search, check and conversion of image files."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ _ORIENTATION = 274  # the EXIF tag that says how a camera was held
 
 @dataclass(frozen=True)
 class Look:
-    """What one pass over an image found.
+    """Facts about one image file.
 
     Attributes:
       digest: SHA-256 of the bytes of its file.
@@ -33,7 +33,7 @@ class Look:
 
 
 def find_images(directory: Path, what: str = "of the images") -> list[Path]:
-    """The images in a folder and the folders in it, in the order of their paths.
+    """Find the images in a folder and its subfolders, sorted by path.
 
     Hidden files and folders are passed over. Links to folders are gone into, unless the folder is found without them:
     each folder is read once, so that links in a circle end.
@@ -65,7 +65,9 @@ def find_images(directory: Path, what: str = "of the images") -> list[Path]:
 
 
 def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
-    """Reads and decodes every image once, so that all faults are found before anything is written.
+    """Decode every image once.
+
+    So all faults are known before anything is written.
 
     Args:
       paths: [N] the files.
@@ -98,7 +100,9 @@ def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
 
 
 def stored(path: Path, look: Look, grey: bool) -> bytes:
-    """The bytes to store: those of the file where they serve, else a lossless PNG, upright and of the right channels.
+    """Encode an image for storage.
+
+    Its own bytes serve where they can; else it becomes a lossless PNG, upright and with the channels of the set.
 
     Args:
       path: The file.

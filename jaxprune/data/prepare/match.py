@@ -1,4 +1,4 @@
-"""Which file is meant by each row of a table."""
+"""Matching of the rows of a table to image files."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -9,10 +9,10 @@ from jaxprune.errors import UserError
 
 
 def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, table: str) -> list[Path]:
-    """The file of each row: one row for each image, and one image for each row.
+    """Find the file of each row.
 
-    A row may name its image by the path from the folder, by the file's name alone, or by that without its suffix, where
-    only one file has it.
+    There is one row for each image, and one image for each row. A row may name its image by the path from the folder,
+    by the file's name alone, or by that without its suffix, where only one file has it.
 
     Args:
       names: [N] what the rows say.
@@ -65,9 +65,9 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
 
 
 def _called(files: Iterable[Path], directory: Path, form: str = "") -> dict[str, list[Path]]:
-    """Every way to name a file -> the files; a path from the folder goes before a name, and a name before a stem.
+    """Index files by every way to name them.
 
-    Names are in a Unicode form, or as they are.
+    A path from the folder goes before a name, and a name before a stem. Names are in a Unicode form, or as they are.
     """
     ways: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
     for path in files:
@@ -91,6 +91,6 @@ def _count(count: int, what: str) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first three, and how many more."""
+    """Join the first three names, with the number of the others."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""The images of an npz file as a folder of images, to be built like any other."""
+"""Images of an npz file, for building a set."""
 
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from jaxprune.files import digest_of
 
 
 def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
-    """The images of an npz file, written out as PNG without loss, with its labels, attributes and splits.
+    """Collect the images of an npz file.
+
+    They are written out as PNG without loss, with labels, attributes and splits.
 
     Args:
       name: What the built set is to be called.
@@ -57,7 +59,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
 
 
 def _in_order(arrays: dict[str, np.ndarray]) -> list[str]:
-    """The label, which is the usual one, then the attributes."""
+    """Order the columns: the label, then the attributes."""
     return ["y", *(name for name in column_names(arrays) if name != "y")]
 
 

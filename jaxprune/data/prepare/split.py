@@ -1,4 +1,4 @@
-"""Which split every image of a folder is in, so that copies of one image are on one side."""
+"""Test splits of image folders, copies of an image kept together."""
 
 import math
 from collections import defaultdict
@@ -12,9 +12,10 @@ from jaxprune.errors import UserError
 
 
 def draw_test_split(collection: Collection, digests: Sequence[str], test_share: float) -> list[str]:
-    """A test split with its share of every kind of the usual label, even over the other attributes within each.
+    """Draw a stratified test split.
 
-    It rests on the digests of the images, whatever their order, so that adding images moves few of the others.
+    It has its share of every category of the usual label, even over the other attributes within each. It rests on the
+    digests of the images, whatever their order, so that adding images moves few of the others.
 
     Args:
       collection: The images.
@@ -43,7 +44,10 @@ def draw_test_split(collection: Collection, digests: Sequence[str], test_share: 
 
 
 def _kinds(collection: Collection) -> list[tuple[int, ...]]:
-    """[N] what each image shows: the usual label, then the other attributes; of numbers of many kinds, ages alone."""
+    """Describe each image by codes, the usual label first, [N].
+
+    The other attributes follow; of many distinct numbers, ages alone count.
+    """
     usual = collection.usual_label
     columns = [_codes(usual, collection.attributes[usual])] + [
         _codes(name, attribute)
@@ -60,7 +64,10 @@ def _codes(name: str, attribute: Attribute) -> list[int]:
 
 
 def _by_label(kinds: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
-    """The images of every kind of the usual label; those of kinds with one image, too few to share, together."""
+    """Divide the images by the usual label.
+
+    Categories of one image are too few to share, and are taken together.
+    """
     cells = _grouped(kinds, kinds, 0)
     return [cell for cell in cells if len(cell) > 1] + [[cell[0] for cell in cells if len(cell) == 1]]
 
@@ -73,10 +80,11 @@ def _grouped(digests: Iterable[str], kinds: Mapping[str, tuple[int, ...]], depth
 
 
 def _even_order(digests: Sequence[str], kinds: Mapping[str, tuple[int, ...]], depth: int) -> list[str]:
-    """Images in an order of which every beginning is even over the attributes from `depth` on.
+    """Order the images so that every prefix is balanced.
 
-    The images of each kind, put in such an order by the attributes that follow, are spread evenly over [0, 1), the k-th
-    of n at (k + u) / n. The lowest digest makes u, which is random and uniform in [0, 1).
+    It is balanced over the attributes from `depth` on. The images of each kind, put in such an order by the attributes
+    that follow, are spread evenly over [0, 1), the k-th of n at (k + u) / n. The lowest digest makes u, which is random
+    and uniform in [0, 1).
     """
     if not digests or depth == len(kinds[digests[0]]):
         return sorted(digests)

@@ -1,4 +1,4 @@
-"""A folder of images and a table that says what each of them shows."""
+"""Images described by a table, in a folder or in the table."""
 
 import numbers
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def collect_table(
     columns: Sequence[str] = (),
     split_column: str | None = None,
 ) -> Collection:
-    """The images of a folder, or of the table itself, with the columns of the table.
+    """Collect the images of a folder or table with its columns.
 
     Args:
       name: What the built set is to be called.
@@ -73,7 +73,7 @@ def collect_table(
 
 
 def _unpacked(table: Path, column: str, directory: Path | None, scratch: Path) -> list[Path]:
-    """The images of a table as files; in the order of its rows."""
+    """Write the images of a table as files, in row order."""
     if directory is not None:
         raise UserError(f"--directory: the images are in {table}, in column {column!r}; leave the folder out")
     paths = []
@@ -90,7 +90,7 @@ def _unpacked(table: Path, column: str, directory: Path | None, scratch: Path) -
 
 
 def _image_column(cells: Sequence[str], inside: Sequence[str], asked: str | None, where: str) -> str:
-    """The column that names the images or, being one of those inside, holds them."""
+    """Choose the column that names the images, or holds them."""
     if asked is not None:
         if asked not in cells:
             raise unknown("column", asked, cells, where=f"--image-column: {where.removeprefix('--table ')}")
@@ -114,7 +114,7 @@ def _names(cells: Sequence[Cell], column: str, where: str) -> list[str]:
 def _attributes(
     cells: dict[str, list[Cell]], columns: Sequence[str], taken: set[str | None], where: str
 ) -> tuple[dict[str, Attribute], list[str]]:
-    """The columns to store, by name, and those that were left out with the reason."""
+    """Convert the columns to store, and describe those left out."""
     for column in columns:
         if column not in cells:
             raise unknown("column", column, cells, where=f"--columns: {where.removeprefix('--table ')}")
@@ -138,7 +138,7 @@ def _attributes(
 
 
 def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
-    """A column as an attribute, or the reason why it is not fit to be one.
+    """Convert a column to an attribute, or return the reason against it.
 
     Text becomes codes of its sorted kinds ("2-9" before "10-19"), a cell of it that says nothing the kind "missing";
     numbers stay numbers.

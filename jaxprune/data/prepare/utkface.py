@@ -1,4 +1,4 @@
-"""UTKFace from a folder of its published files: the names hold the labels."""
+"""UTKFace from its published files, whose names hold the labels."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,9 @@ _NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_\d+.*\.(jpg|jpeg|png)$", re.IGNOR
 
 
 def collect_utkface(directory: Path) -> Collection:
-    """The well-named images of a UTKFace folder, with the labels in their names.
+    """Collect the well-named images of a UTKFace folder.
+
+    The labels are in their names.
 
     Raises:
       UserError: The folder is missing, or holds no image with labels in its name.

@@ -1,4 +1,4 @@
-"""The data sets that can be loaded by name, and the function that reads each."""
+"""Data sets that can be loaded by name, and their readers."""
 
 import re
 import shlex
@@ -105,7 +105,10 @@ def _describe(name: str, folder: Path) -> CatalogueEntry:
 
 
 def fit_list(names: Sequence[str], room: int = 26) -> str:
-    """Join as many names as fit into `room` characters, with "..." for the others."""
+    """Join as many names as fit, with "..." for the others.
+
+    They fit into `room` characters.
+    """
     text = ", ".join(names)
     while len(text) > room and len(names) > 1:
         names = names[:-1]
@@ -125,7 +128,10 @@ def _feature_paths(features: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _not_prepared(name: str, directory: str) -> UserError:
-    """Error for a known set that is not prepared, with the command that prepares it."""
+    """Error for a known set that must be prepared first.
+
+    It gives the command that prepares it.
+    """
     command = CATALOGUE[name].command.replace("NAME", name)
     where = "where TensorFlow is installed, run once" if CATALOGUE[name].command == FROM_TENSORFLOW else "run"
     return UserError(
@@ -145,7 +151,7 @@ def _unknown_name(name: str, names: Iterable[str], directory: str) -> UserError:
 
 
 def _refuse_other_files(name: str) -> None:
-    """Raise for the path of a file that is not npz, CSV or Parquet."""
+    """Raise if a path names a file of another type."""
     if Path(name).suffix.lower() == ".npy":
         raise UserError(
             f"data.name: {name} is one array; save x, y and attributes in one file, with numpy.savez('FILE.npz', x=x, "
@@ -156,7 +162,10 @@ def _refuse_other_files(name: str) -> None:
 
 
 def _refuse_options_of_prepared_sets(path: str, options: Mapping[str, Any]) -> None:
-    """Raise if an npz file is to be streamed or resized, which only prepared sets can be."""
+    """Raise if an npz file is to be streamed or resized.
+
+    Only prepared sets can be.
+    """
     for option in ("stream", "image_size"):
         if options.get(option):
             stem = fit_name(Path(path).stem)

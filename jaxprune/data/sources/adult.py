@@ -10,11 +10,11 @@ _LEFT_OUT = ("fnlwgt",)  # the weight of a row in the census sample, not a fact 
 
 
 def read_adult() -> RawData:
-    """Adult census income: 48,842 people, label income, attributes race and sex and the categorical inputs.
+    """Read Adult census income: 48,842 people.
 
-    Inputs are the numeric columns (all but the sampling weight; capital gain and loss as log(1 + v)) and the
-    categorical ones as one-hot columns, in which a missing value is a category of its own. Race and sex are not
-    among the inputs.
+    The label is income, attributes are race, sex and the categorical inputs. Inputs are the numeric columns (all but
+    the sampling weight; capital gain and loss as log(1 + v)) and the categorical ones as one-hot columns, in which a
+    missing value is a category of its own. Race and sex are not among the inputs.
     """
     z = read_bundled("adult.npz")
     names = [str(n) for n in z["numeric_names"]]

@@ -1,4 +1,7 @@
-"""The data files that come with the package; data/bundled/SOURCES.md says where they are from."""
+"""Data files that come with the package.
+
+Their origin is in data/bundled/SOURCES.md.
+"""
 
 from importlib import resources
 from typing import Any

@@ -1,4 +1,4 @@
-"""The data sets that are known by name, and the commands that prepare one."""
+"""Descriptions of the known data sets, with commands to prepare them."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FROM_TENSORFLOW = (
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A data set and how to get it.
+    """Description of a data set.
 
     Attributes:
       licence: Its licence.
@@ -64,6 +64,6 @@ PLACEHOLDERS = ("FILE.csv", "FILE.npz", "folder")  # that stand for sets of your
 
 
 def fit_name(name: str) -> str:
-    """A name that a set of your own may have, as near to this one as can be."""
+    """Turn a name into one that a set may have."""
     fit = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_") or "faces"
     return f"my_{fit}" if fit in CATALOGUE else fit

@@ -8,9 +8,10 @@ from jaxprune.data.splitting import stratified
 
 
 def read_digits() -> RawData:
-    """Handwritten digits: 1,797 images of 8x8 grey values, the ten classes being the groups as well.
+    """Read 1,797 images of handwritten digits.
 
-    The images come without a split; 30 % are the test split, cut evenly from the classes.
+    They are 8x8 grey values; the ten classes are the groups as well. The images come without a split; 30 % are the test
+    split, cut evenly from the classes.
     """
     z = read_bundled("digits.npz")
     column = (z["label"], tuple(str(n) for n in range(10)))

@@ -1,4 +1,4 @@
-"""Your own arrays, from an npz file."""
+"""Data sets of your own arrays, from an npz file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _NO_COLUMNS = ("x", "split", "provenance")
 
 
 def read_npz(path: Path, *, bins: BinsLike = ()) -> RawData:
-    """Reads a data set from an npz file.
+    """Read a data set from an npz file.
 
     The file holds `x` [N, ...] (rows or images), `y` [N] int, and one array [N] for each attribute that may form
     groups: codes from 0, or numbers to be binned. Optional: `<name>_names`, the names of the codes of `y` or of an
@@ -57,7 +57,7 @@ def read_npz(path: Path, *, bins: BinsLike = ()) -> RawData:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name, checked.
+    """Read and check the arrays of an npz file.
 
     Images are [N, H, W, channels]. Inputs that are not images of bytes are float32, rows about their medians.
 
@@ -94,7 +94,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def column_names(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """The arrays that are labels or attributes."""
+    """Name the arrays that are labels or attributes."""
     return [name for name in arrays if name not in _NO_COLUMNS and not name.endswith("_names")]
 
 
@@ -132,7 +132,7 @@ def _check_names(name: str, values: np.ndarray, names: np.ndarray, path: Path) -
 
 
 def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Column], dict[str, str]]:
-    """The labels and attributes by name, and why other numbers are none."""
+    """Convert labels and attributes; give reasons against the others."""
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
     given = {name: arrays[name] for name in column_names(arrays)}
@@ -154,10 +154,11 @@ def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Co
 
 
 def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
-    """Whether an array is codes, rather than numbers that are to be binned or named by themselves.
+    """Return True if an array holds codes.
 
-    Codes have names, or are whole numbers from 0 without a gap that no bin cuts. A label may have gaps and is not cut:
-    a class without examples is still a class; only edges of its own cut it. Labels from 1 are no codes.
+    Other numbers are binned, or are categories named by themselves. Codes have names, or are whole numbers from 0
+    without a gap that no bin cuts. A label may have gaps and is not cut: a class without examples is still a class;
+    only edges of its own cut it. Labels from 1 are no codes.
     """
     values = arrays[name]
     if f"{name}_names" in arrays or values.dtype == bool:
@@ -174,25 +175,28 @@ def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
 
 
 def begins_elsewhere(y: np.ndarray) -> bool:
-    """Whether labels are classes that are counted from another number than 0, such as 1."""
+    """Return True if class labels start above 0, such as at 1."""
     return y.dtype.kind in "iu" and y.min() > 0 and y.max() < len(y)
 
 
 def kinds_as_codes(values: np.ndarray) -> Column:
-    """The numbers that occur, as codes with the numbers for names."""
+    """Convert distinct numbers to codes, with the numbers for names."""
     kinds, codes = np.unique(values, return_inverse=True)
     return codes.reshape(-1).astype(np.int32), tuple(map(str, kinds))
 
 
 def code_names(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
-    """The names of the codes of an array: its own, or the numbers."""
+    """Return the names of an array's codes, or the codes themselves."""
     if f"{name}_names" in arrays:
         return tuple(map(str, arrays[f"{name}_names"]))
     return tuple(map(str, range(int(arrays[name].max(initial=0)) + 1)))
 
 
 def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np.ndarray:
-    """[N] the splits of the file; or, where it has none, a fifth of the examples as the test split."""
+    """Read the splits [N], or draw a test split.
+
+    It is a fifth of the examples.
+    """
     split, x = split_codes(arrays), arrays["x"]
     if split is not None:
         return split
@@ -201,7 +205,10 @@ def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np
 
 
 def split_codes(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """[N] the splits of the file, 0 train, 1 test and 2 validation; None where it has none."""
+    """Read the splits [N] of the file, or None.
+
+    The codes are 0 train, 1 test and 2 validation.
+    """
     split = arrays.get("split")
     if split is not None and split.dtype.kind == "U":
         return read_split(split.tolist(), "split", "data.name")
@@ -209,7 +216,10 @@ def split_codes(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
 
 
 def split_notes(arrays: Mapping[str, np.ndarray], path: Path) -> list[str]:
-    """A sentence about numbers of splits, which other sets count in another order; none about words."""
+    """Warn if splits are numbers.
+
+    Other sets count them in another order; words need no warning.
+    """
     split = arrays.get("split", np.zeros(1, int))
     of = np.zeros(3, int) if split.dtype.kind == "U" else np.bincount(split.astype(np.intp), minlength=3)
     if not (of[1] and of[2]):

@@ -1,4 +1,7 @@
-"""Arrays from npz files of strangers: checked before they are read, never unpickled."""
+"""Safe reading of npz files from strangers.
+
+Files are checked before they are read, and never unpickled.
+"""
 
 import math
 import zipfile
@@ -96,7 +99,7 @@ def _read_member(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
 
 
 def _read_header(stream: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the array that follows."""
+    """Read the shape and type of the array that follows."""
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
@@ -115,7 +118,7 @@ def _read_header(stream: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _decoded(texts: np.ndarray, where: str) -> np.ndarray:
-    """Texts of bytes as texts."""
+    """Decode texts stored as bytes."""
     try:
         return np.char.decode(texts, "utf-8")
     except UnicodeDecodeError:

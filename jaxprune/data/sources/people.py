@@ -1,4 +1,4 @@
-"""Rows of people from a table (CSV or Parquet) as inputs, labels and groups."""
+"""Tables of people (CSV or Parquet) as inputs, labels and groups."""
 
 import shlex
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _MISSING = ("category", "drop")
 
 
 def is_table_file(name: str) -> bool:
-    """Whether the name has the suffix of a CSV or Parquet file."""
+    """Return True if a name ends like a table file."""
     return Path(name).suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 
 
@@ -39,11 +39,11 @@ def read_people(
     leave_out: Sequence[str] = (),
     groupings: Sequence[str] = (),
 ) -> RawData:
-    """Read a data set from a table with one row for each person.
+    """Read a data set from a table of people.
 
-    Columns of numbers are inputs as they are, columns of kinds as one input for each kind. The label, the columns of
-    the groups and the split are no inputs; nor are remarks, identifiers, row numbers and columns that never change,
-    which the notes name. All columns but remarks and the like may form groups.
+    The table has one row for each person. Columns of numbers are inputs as they are, columns of kinds as one input for
+    each kind. The label, the columns of the groups and the split are no inputs; nor are remarks, identifiers, row
+    numbers and columns that never change, which the notes name. All columns but remarks and the like may form groups.
 
     Args:
       path: A CSV or Parquet file.
@@ -99,7 +99,7 @@ def _refuse_images(path: Path, where: str) -> None:
 
 
 def _check_names(cells: _Cells, label: str, group: str, split_column: str, leave_out: Sequence[str]) -> None:
-    """Raise for columns that are not named, or that there are not."""
+    """Raise if a column is missing, unknown or has two roles."""
     for setting, name, use in (("data.label", label, "is predicted"), ("data.group", group, "forms the groups")):
         if not name:
             raise UserError(f"{setting}: say which column of the table {use}; it has {', '.join(cells)}")
@@ -115,7 +115,7 @@ def _check_names(cells: _Cells, label: str, group: str, split_column: str, leave
 def _read(
     cells: _Cells, label: str, split_column: str, unused: set[str], apart: set[str], drop: bool, where: str
 ) -> tuple[_Cells, dict[str, Numbers | Kinds | str], list[str]]:
-    """The rows that are used, their columns, and what was left out.
+    """Choose rows, read their columns, and describe those left out.
 
     Args:
       cells: Those of the file.
@@ -137,7 +137,7 @@ def _read(
 
 
 def _kept_rows(cells: _Cells, label: str, whole: set[str], where: str) -> tuple[list[int], list[str]]:
-    """The rows without missing values in some columns, and notes on others."""
+    """Choose the rows without missing values in some columns."""
     count, notes = len(cells[label]), []
     lacking = np.array([is_missing(cell) for cell in cells[label]])
     if lacking.any():
@@ -167,7 +167,7 @@ def _input_notes(
 
 
 def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [N, F], and which of them are to be standardised."""
+    """Build the inputs [N, F], and flag columns to standardise."""
     values = [column.values for column in columns if isinstance(column, Numbers)]
     absent = [np.isnan(column) for column in values if np.isnan(column).any()]
     one_hot = [np.eye(len(c.names), dtype=np.float32)[c.codes] for c in columns if isinstance(c, Kinds)]
@@ -178,7 +178,7 @@ def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _attributes(columns: dict[str, Numbers | Kinds | str], bins: BinsLike) -> tuple[dict[str, Column], dict[str, str]]:
-    """The columns that may form groups, and why others cannot."""
+    """Convert columns to attributes; give reasons against the others."""
     edges, found, unused = read_bins(bins), {}, {}
     edges.check_names(
         [name for name, column in columns.items() if isinstance(column, Numbers)],

@@ -1,4 +1,4 @@
-"""Columns of a table of people: numbers, kinds, or neither with the reason."""
+"""Columns of a table of people, as numbers or categories."""
 
 import math
 import re
@@ -29,7 +29,7 @@ class Numbers:
 
     @property
     def known(self) -> np.ndarray:
-        """The numbers that there are, as integers where all of them are whole."""
+        """The known numbers, as integers if all of them are whole."""
         values = self.values[~np.isnan(self.values)]
         whole = (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
         return values.astype(np.int64) if whole else values
@@ -43,7 +43,7 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """A column of kinds.
+    """A column of categories.
 
     Attributes:
       codes: [N] int32 in [0, K).
@@ -119,7 +119,10 @@ def _kinds(cells: Sequence[Cell]) -> Kinds:
 
 
 def _numbers_the_rows(name: str, values: np.ndarray) -> bool:
-    """Whether whole numbers are all different, and follow each other or are called an identifier."""
+    """Return True if a column numbers the rows.
+
+    Its whole numbers are all different, and follow each other or are called an identifier.
+    """
     if np.isnan(values).any() or (values != np.floor(values)).any() or len(np.unique(values)) < len(values):
         return False
     return values.max() - values.min() == len(values) - 1 or bool(

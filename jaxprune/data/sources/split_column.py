@@ -1,4 +1,7 @@
-"""Columns that say which split each row is in, in words or in CelebA's numbers."""
+"""Columns that assign rows to splits.
+
+They hold words, or CelebA's numbers.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Made data in which the size, the difficulty and the label noise of each group are set independently."""
+"""Synthetic data with independent size, margin and noise of each group."""
 
 import itertools
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class SyntheticDesign:
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """Names that tell the factors that vary."""
+        """Names of the groups, by the factors that vary."""
         names = []
         for size, margin, noise in self.cells:
             parts = [f"n={size}"] * (len(self.sizes) > 1) + [f"margin={margin:g}"] * (len(self.margins) > 1)
@@ -51,12 +51,15 @@ class SyntheticDesign:
         return tuple(names)
 
     def bayes_error(self) -> np.ndarray:
-        """[G] the error of the best possible classifier on each group, η + (1 - 2η) Φ(-margin)."""
+        """Compute the Bayes error of each group, [G].
+
+        It is η + (1 - 2η) Φ(-margin).
+        """
         _, margin, noise = np.array(self.cells).T
         return noise + (1 - 2 * noise) * norm.cdf(-margin)
 
     def bayes_logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits [N, 2] of that classifier, log P(y | x).
+        """Compute the log P(y | x) of the Bayes classifier, [N, 2].
 
         Args:
           x: [N, 2G] inputs: the group one-hot, then a feature for each group's direction.
@@ -72,7 +75,7 @@ class SyntheticDesign:
 def make_synthetic(
     sizes: Sequence[int] = (8000, 800), margins: Sequence[float] = (2.0, 1.0), noise: Sequence[float] = (0.0,)
 ) -> RawData:
-    """Draws the examples of a `SyntheticDesign`, the same ones at every call.
+    """Draw the examples of a `SyntheticDesign`, equal at every call.
 
     Raises:
       UserError: A factor is out of range, or has one value twice.

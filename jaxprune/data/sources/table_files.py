@@ -1,4 +1,4 @@
-"""Tables on disk: CSV with the standard library, Parquet with pyarrow where it is installed."""
+"""Tables on disk: CSV, and Parquet if pyarrow is installed."""
 
 import csv
 import io
@@ -92,7 +92,7 @@ def _read_csv(path: Path, where: str) -> dict[str, list[Cell]]:
 
 @contextmanager
 def _parquet(path: Path, where: str) -> Iterator[Any]:
-    """An open Parquet file; what goes wrong inside the block is one line."""
+    """Open a Parquet file; errors inside the block are one line."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -139,7 +139,7 @@ def _images_of(schema: Any) -> list[str]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
-    """Column -> class names, as Hugging Face's datasets store them."""
+    """Read class names by column, as Hugging Face's datasets store them."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
@@ -148,7 +148,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
 
 
 def _named(cells: list[Cell], names: Sequence[str]) -> list[Cell]:
-    """Codes as their names; a code of -1 says nothing."""
+    """Replace codes by their names; -1 is missing."""
     if not names:
         return cells
     return [str(names[cell]) if isinstance(cell, int) and 0 <= cell < len(names) else None for cell in cells]

@@ -21,7 +21,10 @@ _NO_SETS = ("", "downloads")  # names of folders beside the sets
 
 
 def data_directory(directory: str = "") -> Path:
-    """Where prepared data sets lie: the folder given, or tensorflow-datasets' own."""
+    """Return the folder of prepared data sets.
+
+    It is the one given, or tensorflow-datasets' own.
+    """
     try:
         return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     except RuntimeError:  # there is no home directory
@@ -29,9 +32,10 @@ def data_directory(directory: str = "") -> Path:
 
 
 def find_prepared(name: str, directory: str = "") -> Path | None:
-    """The folder of the newest prepared version of a data set, such as `.../cifar10/3.0.2`; None if there is none.
+    """Find the newest prepared version of a data set, or None.
 
-    Looked for as NAME/VERSION and NAME/CONFIG/VERSION, and nowhere deeper: downloads may hold a million files.
+    It is a folder such as `.../cifar10/3.0.2`. Looked for as NAME/VERSION and NAME/CONFIG/VERSION, and nowhere deeper:
+    downloads may hold a million files.
     """
     inside = _folders(data_directory(directory) / name) if name not in _NO_SETS else []
     versions = [folder for folder in inside if _VERSION.fullmatch(folder.name)]
@@ -50,7 +54,7 @@ def _folders(where: Path) -> list[Path]:
 
 
 def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, stream: bool = False) -> RawData:
-    """Reads a prepared data set, its images into memory or not.
+    """Read a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
     numbers of few kinds are taken as they are; other numbers are binned.
@@ -106,7 +110,7 @@ def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, str
 
 
 def _builder(folder: Path) -> Any:
-    """What tensorflow-datasets makes of a folder whose descriptions are JSON, if it makes sense of them."""
+    """Build a tensorflow-datasets builder from a folder described in JSON."""
     import tensorflow_datasets as tfds
 
     try:
@@ -116,7 +120,7 @@ def _builder(folder: Path) -> Any:
 
 
 def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested features, by path."""
+    """Yield the leaves of nested features with their paths."""
     for name, value in features.items():
         if hasattr(value, "items"):
             yield from _flatten(value, f"{prefix}{name}/")
@@ -127,7 +131,7 @@ def _flatten(features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _columns(
     features: Mapping[str, Any], values: Mapping[str, np.ndarray], bins: Bins
 ) -> tuple[dict[str, Column], dict[str, str]]:
-    """The labels and attributes by feature path, and why the other single values are none."""
+    """Convert labels and attributes; give reasons against other values."""
     columns, unused = {}, {}
     named = {path: tuple(getattr(features[path], "names", None) or ()) for path in values}
     bins.check_names([path for path in values if _is_number(features[path], values[path])], named)
@@ -143,7 +147,10 @@ def _columns(
 def _strata(
     features: Mapping[str, Any], columns: Mapping[str, Column], values: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    """Codes [N] of the named columns, and of ages by the paper's bins: `data.bins` must not move the splits."""
+    """Collect the codes [N] that stratify the splits.
+
+    They are those of named columns, and ages by the paper's bins: `data.bins` must not move the splits.
+    """
     named = [codes for path, (codes, _) in columns.items() if getattr(features[path], "names", None)]
     if AGE in values and _is_number(features[AGE], values[AGE]) and not not_finite(values[AGE]):
         ages = number_column(AGE, values[AGE], ())
@@ -152,7 +159,7 @@ def _strata(
 
 
 def _column(path: str, feature: Any, values: np.ndarray, bins: Bins) -> Column | str:
-    """A feature as codes with names, or why it is none."""
+    """Convert a feature to codes, or return the reason against it."""
     names = getattr(feature, "names", None)
     if names:
         return values.astype(np.int32), tuple(names)

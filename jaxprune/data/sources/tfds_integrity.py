@@ -1,4 +1,4 @@
-"""Whether the files of a prepared set are all there and whole, and what to do where they are not."""
+"""Checks that the files of a prepared set are complete."""
 
 import json
 import re
@@ -18,7 +18,9 @@ _SHARD = re.compile(r"\.\w+-\d{5}-of-\d{5}$")
 
 
 def damaged(file: Path, reason: str) -> UserError:
-    """The error for a file of a prepared set that is missing or not whole: it says how to get it again.
+    """Error for a missing or damaged file of a prepared set.
+
+    It says how to get the file again.
 
     Args:
       file: The file, in the folder of a version.
@@ -31,7 +33,10 @@ def damaged(file: Path, reason: str) -> UserError:
 
 
 def in_another_format(folder: Path) -> bool:
-    """Whether a set is stored otherwise than as array_record, by what it says or, where it does not, by its shards."""
+    """Return True if a set is not stored as array_record.
+
+    Its shards decide, and its description where it has none.
+    """
     shards = [path.name for path in folder.iterdir() if _SHARD.search(path.name)]
     if any(f".{_ARRAY_RECORD}-" in name for name in shards):
         return False
@@ -40,7 +45,9 @@ def in_another_format(folder: Path) -> bool:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What a set says of itself: its `dataset_info.json`, with the features of `features.json` under "features".
+    """Read the description of a set.
+
+    It is `dataset_info.json`, with the features of `features.json` under "features".
 
     Raises:
       UserError: One of the two is missing or damaged, or the names of a label are missing.
@@ -60,9 +67,10 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def check_shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> None:
-    """Checks that the shards of some splits are there, and hold as many records as the set says.
+    """Check that the shards of some splits are complete.
 
-    The records themselves are not read: each carries a digest, which is checked when it is read.
+    They must be there, and hold as many records as the set says. The records themselves are not read: each carries a
+    digest, which is checked when it is read.
 
     Args:
       folder: The folder of a version.
@@ -88,7 +96,10 @@ def check_shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -
 
 
 def _shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[Path, int]]:
-    """The shards that a set says it has, each with its number of records; those without one need not be there."""
+    """Yield each shard of a set with its number of records.
+
+    Shards without records are left out: they need not be there.
+    """
     for split in info["splits"]:
         if _nested(split, "name") not in splits:
             continue
@@ -125,7 +136,7 @@ def _nested(value: Any, *path: str) -> Any:
 
 
 def _said(folder: Path) -> dict[str, Any]:
-    """What a set says of itself; nothing where that cannot be read."""
+    """Read `dataset_info.json`; empty if it cannot be read."""
     try:
         found = json.loads((folder / INFO).read_bytes())
     except (OSError, ValueError):
@@ -134,7 +145,7 @@ def _said(folder: Path) -> dict[str, Any]:
 
 
 def _how_to_prepare(folder: Path) -> str:
-    """What prepares the set in a folder anew; which of the ways it was is told by what is left of its files."""
+    """Describe how to prepare a set again, from its files."""
     said = _said(folder)
     name, config = str(said.get("name", folder.parent.name)), str(said.get("configName", ""))
     ours = FROM_ARRAYS if ".npz, SHA-256" in str(said.get("description")) else FROM_TABLE
@@ -145,6 +156,6 @@ def _how_to_prepare(folder: Path) -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether jaxprune built the set, by any of its two descriptions."""
+    """Return True if jaxprune built the set."""
     marks = ((INFO, b'"jaxprune.data'), (FEATURES, b'"copy_of"'))
     return any((folder / file).is_file() and mark in (folder / file).read_bytes() for file, mark in marks)

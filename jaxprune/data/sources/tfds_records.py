@@ -1,4 +1,4 @@
-"""The images of a prepared set: decoded into memory, or left on disk and decoded when they are asked for."""
+"""Records of prepared sets, decoded into memory or on demand."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ _AT_ONCE = 64  # records read by a thread at a time
 
 
 class Records:
-    """The records of several splits of a prepared set, numbered through, in the order of the splits.
+    """Records of several splits of a prepared set, numbered in order.
 
     Attributes:
       count: Records of each split.
@@ -56,7 +56,7 @@ class Records:
         return found
 
     def _file(self, row: int) -> Path:
-        """The shard that holds a record."""
+        """Return the shard that holds a record."""
         s = int(np.searchsorted(self._starts, row, "right")) - 1
         ends = np.cumsum(self._infos[s].shard_lengths)
         return Path(self._infos[s].filepaths[int(np.searchsorted(ends, row - self._starts[s], "right"))])
@@ -69,16 +69,16 @@ class Records:
         return _sized(np.asarray(value), self._size)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """[n, H, W, channels] the images of the records with these numbers, in this order."""
+        """Read the images with these record numbers, [n, H, W, channels]."""
         rows = np.asarray(rows)
         return np.stack([self._decoded(*found) for found in zip(rows.tolist(), self._raw(rows), strict=True)])
 
     def first(self) -> np.ndarray:
-        """[H, W, channels] the first image."""
+        """Read the first image, [H, W, channels]."""
         return self.images(np.array([0]))[0]
 
     def values(self, paths: Sequence[str], on_images: Callable[[int, np.ndarray], None]) -> dict[str, np.ndarray]:
-        """Reads every record once, on several threads.
+        """Read every record once, on several threads.
 
         Args:
           paths: Features of one value each, to be kept: as arrays from the start, for objects of a million records are
@@ -118,7 +118,9 @@ class Records:
 def read_all(
     records: Records, paths: Sequence[str], *, stream: bool
 ) -> tuple[np.ndarray | RecordImages, dict[str, np.ndarray]]:
-    """Every image, in memory or (having been looked at once) on disk, and the values [N] at these paths.
+    """Read all images and values.
+
+    Images end in memory, or stay on disk once their sums and digests are known; values are [N] for each path.
 
     Raises:
       UserError: The images differ in size, or those to be streamed are not of bytes.
@@ -152,13 +154,16 @@ def _at(example: Any, path: Sequence[str]) -> Any:
 
 
 def _kept(values: Sequence[Any]) -> np.ndarray:
-    """Values as an array; texts, which are no labels, are not kept."""
+    """Convert values to an array, with texts emptied.
+
+    Texts are no labels.
+    """
     found = np.array(values)
     return found if found.dtype.kind in "biuf" else np.full(len(values), "")
 
 
 def _part(features: Mapping[str, Any], path: str, inside: bool) -> dict[str, Any]:
-    """The feature at a path alone, nested as it was, or all features but that one."""
+    """Select the feature at a path, or all others."""
     name, _, rest = path.partition("/")
     if not rest:
         return {name: features[name]} if inside else {n: f for n, f in features.items() if n != name}
