@@ -143,7 +143,7 @@ def measure_harm(
       seed: Of the shuffles.
 
     Returns:
-      For each network and grouping, measure -> what was found.
+      For each network and grouping, measure -> results.
     """
     rows = thinned(crossed(groupings))
     parts = [GroupCodes(grouping.codes[rows], grouping.size) for grouping in groupings]

@@ -110,11 +110,11 @@ def evaluate(
     return metrics_of(_evaluation_sums(results, batch.group, batch.weight, num_groups=num_groups))
 
 
-def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
+def evaluation_sums(results: Outcomes, batch: Batch, num_groups: int) -> Array:
     """Compute the sums behind `metrics_of`, which add up over parts.
 
     Args:
-      found: Of the N examples.
+      results: Of the N examples.
       batch: [N] examples, for their groups and weights.
       num_groups: G.
 
@@ -125,8 +125,8 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
       UserError: The batch is of another length, or a known group is out of range.
     """
     batch = check_batch(batch, num_groups=num_groups)
-    check_length(found, batch)
-    return _evaluation_sums(found, batch.group, batch.weight, num_groups=num_groups)
+    check_length(results, batch)
+    return _evaluation_sums(results, batch.group, batch.weight, num_groups=num_groups)
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
@@ -140,6 +140,6 @@ def metrics_of(sums: Array) -> GroupMetrics:
 
 
 @partial(jax.jit, static_argnames=("num_groups",))
-def _evaluation_sums(found: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
-    values = jnp.stack([jnp.ones_like(found.loss), found.loss, 1 - found.wrong], axis=-1)
+def _evaluation_sums(results: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
+    values = jnp.stack([jnp.ones_like(results.loss), results.loss, 1 - results.wrong], axis=-1)
     return sums_by_group(values, group, num_groups, weight)

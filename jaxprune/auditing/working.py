@@ -54,12 +54,12 @@ def judge_networks(
 
 def _diversity(labels: np.ndarray) -> np.ndarray:
     """Effective number of predicted labels minus one, [R]."""
-    found = []
+    numbers = []
     for row in labels:
         _, counts = np.unique(row, return_counts=True)
         shares = counts / counts.sum()
-        found.append(np.exp(-np.sum(shares * np.log(shares))) - 1)
-    return np.array(found)
+        numbers.append(np.exp(-np.sum(shares * np.log(shares))) - 1)
+    return np.array(numbers)
 
 
 def _collapsed(labels: np.ndarray, y: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:

@@ -42,9 +42,9 @@ def prepare_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         )
     from jaxprune import console
 
-    given = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
-    given |= {flag: _path(given[flag], flag) for flag in _PATHS if given[flag] is not None}
-    console.prepare_dataset(name, settings.data, given)
+    flags = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
+    flags |= {flag: _path(flags[flag], flag) for flag in _PATHS if flags[flag] is not None}
+    console.prepare_dataset(name, settings.data, flags)
     return 0
 
 

@@ -28,8 +28,8 @@ def read_cells(column: Sequence[str]) -> list[Cell]:
     kinds = dict.fromkeys(column)  # each once: columns are long
     there = [cell for cell in kinds if not says_nothing(cell)]
     read = _number_reader(there)
-    said = {cell: read(cell) for cell in there} if read else {cell: cell or None for cell in kinds}
-    return [said.get(cell) for cell in column]
+    values = {cell: read(cell) for cell in there} if read else {cell: cell or None for cell in kinds}
+    return [values.get(cell) for cell in column]
 
 
 def _number_reader(texts: Sequence[str]) -> Callable[[str], int | float] | None:

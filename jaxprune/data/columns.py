@@ -85,13 +85,13 @@ def read_bins(bins: BinsLike) -> Bins:
 
 def _edges(edges: Iterable[float], name: str = "") -> tuple[float, ...]:
     """Return the edges, or raise if they do not rise."""
-    found = tuple(edges)
-    said = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in found)}"
-    if not all(map(math.isfinite, found)):
-        raise UserError(f"{said} are not all finite; leave the others out")
-    if any(not b > a for a, b in itertools.pairwise(found)):
-        raise UserError(f"{said} do not rise; give the edges in rising order")
-    return found
+    rising = tuple(edges)
+    where = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in rising)}"
+    if not all(map(math.isfinite, rising)):
+        raise UserError(f"{where} are not all finite; leave the others out")
+    if any(not b > a for a, b in itertools.pairwise(rising)):
+        raise UserError(f"{where} do not rise; give the edges in rising order")
+    return rising
 
 
 def not_finite(values: np.ndarray) -> str:

@@ -51,14 +51,14 @@ def to_shares(group: np.ndarray, group_names: Sequence[str], shares: Sequence[fl
     Raises:
       UserError: There are not G shares, one is not positive, or one is too small for a single example.
     """
-    wanted = np.asarray(shares, float)
-    if len(wanted) != len(group_names):
-        raise UserError(f"data.shares: {len(wanted)} shares for {len(group_names)} groups ({', '.join(group_names)})")
-    if (wanted <= 0).any():
-        raise UserError(f"data.shares: {wanted.min():g} is not above 0; give each group a positive share")
-    wanted = wanted / wanted.sum()
-    total = np.min(np.bincount(group, minlength=len(wanted)) / wanted)
-    quota = np.floor(total * wanted + 1e-9).astype(int)
+    parts = np.asarray(shares, float)
+    if len(parts) != len(group_names):
+        raise UserError(f"data.shares: {len(parts)} shares for {len(group_names)} groups ({', '.join(group_names)})")
+    if (parts <= 0).any():
+        raise UserError(f"data.shares: {parts.min():g} is not above 0; give each group a positive share")
+    parts = parts / parts.sum()
+    total = np.min(np.bincount(group, minlength=len(parts)) / parts)
+    quota = np.floor(total * parts + 1e-9).astype(int)
     if (quota == 0).any():
         raise UserError("data.shares: the smallest share leaves its group without an example; make it larger")
     return _draw(group, quota)

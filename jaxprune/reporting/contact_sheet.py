@@ -27,17 +27,17 @@ def is_images(dataset: Dataset) -> bool:
     return len(dataset.train.x.shape) == 4
 
 
-def check_path(dataset: Dataset, asked: str | None) -> Path | None:
+def check_path(dataset: Dataset, file: str | None) -> Path | None:
     """Check the path of a contact sheet; None if there is none.
 
     Raises:
-      UserError: A sheet of rows is asked for, or one that is no PNG or has no folder.
+      UserError: The data are rows of numbers, the file is no PNG, or its folder is missing.
     """
-    if asked is None:
+    if file is None:
         return None
     if not is_images(dataset):
         raise UserError(f"--sheet: {dataset.name} is rows of numbers, without images; leave it out")
-    path = Path(asked)
+    path = Path(file)
     if path.suffix.lower() != ".png":
         raise UserError(f"--sheet {path}: the sheet is a PNG; give a name that ends in .png")
     if not path.parent.is_dir():
@@ -125,20 +125,20 @@ def _pixels(dataset: Dataset, plan: _Plan) -> "dict[int, Image.Image]":
     """Read the chosen examples as pictures of one size, by index."""
     from PIL import Image
 
-    offset, found = 0, {}
-    wanted = np.unique(np.concatenate([cell for row in plan.cells for cell in row]))
+    offset, images = 0, {}
+    chosen = np.unique(np.concatenate([cell for row in plan.cells for cell in row]))
     for split in SPLITS:
         x = dataset.split(split).x
-        for i in wanted[(wanted >= offset) & (wanted < offset + len(x))]:
-            found[int(i)] = np.asarray(x[i - offset])
+        for i in chosen[(chosen >= offset) & (chosen < offset + len(x))]:
+            images[int(i)] = np.asarray(x[i - offset])
         offset += len(x)
-    values = _as_bytes(np.stack(list(found.values())))
+    values = _as_bytes(np.stack(list(images.values())))
     height, width = values.shape[1:3]
     longest = max(height, width)
     scale = max(1, _SMALL // longest) if longest <= _LARGE else _LARGE / longest
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    return {i: Image.fromarray(value).resize(size, how) for i, value in zip(found, values, strict=True)}
+    return {i: Image.fromarray(value).resize(size, how) for i, value in zip(images, values, strict=True)}
 
 
 def _as_bytes(x: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def count_examples(dataset: Dataset) -> list[CountTable]:
     title = f"{dataset.name}: groups by {dataset.group_by}, labels by {dataset.label_by}"
     if len(labels) <= _MOST_COLUMNS:
         return [_by_cell(title, groups, labels, counts)]
-    return [_by_cell(title, labels, groups, {split: found.T for split, found in counts.items()})]
+    return [_by_cell(title, labels, groups, {split: table.T for split, table in counts.items()})]
 
 
 def _by_split(title: str, names: Sequence[str], counts: Sequence[np.ndarray]) -> CountTable:
@@ -63,9 +63,9 @@ def _by_split(title: str, names: Sequence[str], counts: Sequence[np.ndarray]) ->
 def _by_cell(title: str, names: Sequence[str], across: Sequence[str], counts: dict[str, np.ndarray]) -> CountTable:
     """A block of rows for each split."""
     blocks = []
-    for split, found in counts.items():
-        rows = [_row(name, values) for name, values in zip(names, found, strict=True)]
-        blocks.append([_row(split, found.sum(0)), *(("  " + row[0], *row[1:]) for row in rows)])
+    for split, table in counts.items():
+        rows = [_row(name, values) for name, values in zip(names, table, strict=True)]
+        blocks.append([_row(split, table.sum(0)), *(("  " + row[0], *row[1:]) for row in rows)])
     return CountTable(title, ("", *across, "all"), blocks)
 
 

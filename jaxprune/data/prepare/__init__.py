@@ -31,10 +31,10 @@ def prepare_utkface(
       directory: The folder of the published files, whose names hold the labels.
       destination: The folder of prepared data sets.
       test_share: The share of distinct images in the test split.
-      progress: Told of the work.
+      progress: Display of the work.
 
     Returns:
-      What was found.
+      The report.
 
     Raises:
       UserError: The set is built already, the folder is missing or holds none of the files, or an image cannot be read.
@@ -51,10 +51,10 @@ def prepare_fairface(directory: Path, destination: Path, *, progress: Progress |
     Args:
       directory: The folder that holds train, val, fairface_label_train.csv and fairface_label_val.csv.
       destination: The folder of prepared data sets.
-      progress: Told of the work.
+      progress: Display of the work.
 
     Returns:
-      What was found.
+      The report.
 
     Raises:
       UserError: The set is built already, a file is missing, tables and images do not fit, or an image cannot be read.
@@ -90,13 +90,13 @@ def prepare_folder(
         suffix; None for the first there is of file, image, filename, file_name, path, image_id.
       columns: The columns to take, the first that needs no bins being the usual label; empty for all that are fit.
       split_column: The column that says train, validation or test; None for one named split, where there is one.
-      progress: Told of the work.
+      progress: Display of the work.
 
     Returns:
-      What was found.
+      The report.
 
     Raises:
-      UserError: The name is taken or not fit, the set is built already, or the folder or the table is not fit.
+      UserError: The name is in use or not valid, the set is built already, or the folder or the table cannot be used.
     """
     _check_name(name)
     refuse_prepared(name, Path(destination))
@@ -120,13 +120,13 @@ def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress 
       name: What to call the set: a letter, then letters, digits and underscores, all small.
       path: The file.
       destination: The folder of prepared data sets.
-      progress: Told of the work.
+      progress: Display of the work.
 
     Returns:
-      What was found; images are called by the numbers of their rows.
+      The report; images are called by the numbers of their rows.
 
     Raises:
-      UserError: The name is taken or not fit, the set is built already, or the file is not fit.
+      UserError: The name is in use or not valid, the set is built already, or the file cannot be used.
     """
     _check_name(name)
     refuse_prepared(name, Path(destination))

@@ -39,10 +39,10 @@ def build(
       collection: The images.
       destination: The folder of prepared data sets.
       test_share: The share of distinct images in a test split that is drawn.
-      progress: Told of the work.
+      progress: Display of the work.
 
     Returns:
-      What was found.
+      The report.
 
     Raises:
       UserError: The set is built already, an image cannot be read, or the images are too few to be split.
@@ -122,14 +122,14 @@ def _features(collection: Collection, grey: bool) -> Any:
     """Describe the features that tensorflow-datasets stores of each image."""
     from tensorflow_datasets import features
 
-    found = {
+    stored_features = {
         name: features.ClassLabel(names=list(attribute.names))
         if attribute.names
         else features.Scalar(dtype=attribute.values.dtype.type)
         for name, attribute in collection.attributes.items()
     }
     image = features.Image(shape=(None, None, 1 if grey else 3))
-    return features.FeaturesDict({"image": image, **found, "copy_of": features.Scalar(dtype=np.int64)})
+    return features.FeaturesDict({"image": image, **stored_features, "copy_of": features.Scalar(dtype=np.int64)})
 
 
 def _write(
@@ -173,7 +173,7 @@ def _write(
         def _generate_examples(self, side: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for i, path in enumerate(collection.paths):
                 if split[i] == side:
-                    values = {name: found.values[i].item() for name, found in collection.attributes.items()}
+                    values = {name: attribute.values[i].item() for name, attribute in collection.attributes.items()}
                     yield i, {"image": stored(path, looks[i], grey), **values, "copy_of": copy_of[i]}
                     advance()
 

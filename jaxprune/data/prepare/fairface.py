@@ -40,10 +40,10 @@ def collect_fairface(directory: Path) -> Collection:
                 f"--directory {directory} has no {table}; give the folder of FairFace's train, val and tables"
             )
         columns = read_columns(path, f"--table {path}")
-        for name, found in cells.items():
+        for name, collected in cells.items():
             if name not in columns:
                 raise unknown("column", name, columns, where=str(path))
-            found += map(str, columns[name])
+            collected += map(str, columns[name])
         split += [side] * len(columns["file"])
     return Collection(
         name="fairface",

@@ -43,7 +43,7 @@ def find_images(directory: Path, what: str = "of the images") -> list[Path]:
     """
     if not directory.is_dir():
         raise UserError(f"--directory {directory} is not a folder; give the folder {what}")
-    found, seen, waiting = [], set[str](), [directory]
+    images, seen, waiting = [], set[str](), [directory]
     while waiting:
         links: list[Path] = []
         for start in waiting:
@@ -55,13 +55,13 @@ def find_images(directory: Path, what: str = "of the images") -> list[Path]:
                 seen.add(here)
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 links += [Path(top) / name for name in folders if os.path.islink(os.path.join(top, name))]
-                found += [
+                images += [
                     Path(top) / name
                     for name in files
                     if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
                 ]
         waiting = links
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in images if path.is_file())
 
 
 def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
@@ -74,15 +74,15 @@ def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
       advance: Called after each.
 
     Returns:
-      [N] what was found.
+      [N] facts about each image.
 
     Raises:
       UserError: Images cannot be read; the message counts them and names the first.
     """
-    found, faults = [], []
+    looks, faults = [], []
     for path in paths:
         try:
-            found.append(_look(path))
+            looks.append(_look(path))
         # What Pillow raises for damaged files depends on the format and on where the damage is.
         except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error) as error:
             reason = " ".join(str(error).replace(f"'{path}'", "").split()) or type(error).__name__
@@ -96,7 +96,7 @@ def examine(paths: Sequence[Path], advance: Callable[[], None]) -> list[Look]:
             f"{faults[0][0]} cannot be read as an image ({faults[0][1]}), nor can {len(faults) - 1} more ({others}); "
             "replace or remove them"
         )
-    return found
+    return looks
 
 
 def stored(path: Path, look: Look, grey: bool) -> bytes:
@@ -106,7 +106,7 @@ def stored(path: Path, look: Look, grey: bool) -> bytes:
 
     Args:
       path: The file.
-      look: What was found in it.
+      look: Facts about the file.
       grey: Whether all images of the set are grey, and so are stored with one channel.
     """
     from PIL import Image, ImageOps

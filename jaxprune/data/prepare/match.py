@@ -30,8 +30,8 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
         raise UserError(f"--directory {directory} holds no images (.jpg, .jpeg, .png, .bmp, .webp); give their folder")
     called = _called(files, directory)
     composed = _called(files, directory, form="NFC")  # macOS names files in another Unicode form than tables do
-    found = [called.get(_plain(name)) or composed.get(_normal(_plain(name), "NFC"), []) for name in names]
-    absent = [name for name, paths in zip(names, found, strict=True) if not paths]
+    matches = [called.get(_plain(name)) or composed.get(_normal(_plain(name), "NFC"), []) for name in names]
+    absent = [name for name, paths in zip(names, matches, strict=True) if not paths]
     if absent:
         if len(absent) == len(names):
             raise UserError(
@@ -42,13 +42,13 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
             f"{table}: {_count(len(absent), 'row')} without an image in {directory}: {_some(absent)}; "
             "add the images, or remove the rows"
         )
-    for name, paths in zip(names, found, strict=True):
+    for name, paths in zip(names, matches, strict=True):
         if len(paths) > 1:
             raise UserError(
                 f"{table}: {name!r} may be {_some(p.relative_to(directory).as_posix() for p in paths)}; "
                 f"give paths from {directory}"
             )
-    chosen = [paths[0] for paths in found]
+    chosen = [paths[0] for paths in matches]
     rows = Counter(chosen)
     repeated = [path.relative_to(directory).as_posix() for path, count in rows.items() if count > 1]
     if repeated:

@@ -53,7 +53,8 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
         paths=_written(x, scratch),
         attributes=attributes,
         split=None if split is None else [SPLIT_NAMES[code] for code in split.astype(int)],
-        warnings=split_notes(arrays, path) + twin_notes((name, found.names) for name, found in attributes.items()),
+        warnings=split_notes(arrays, path)
+        + twin_notes((name, attribute.names) for name, attribute in attributes.items()),
         description=f"{arrays.get('provenance', 'Arrays')} (prepared from {path.name}, SHA-256 {digest_of(path)})",
     )
 

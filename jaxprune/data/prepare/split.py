@@ -29,8 +29,8 @@ def draw_test_split(collection: Collection, digests: Sequence[str], test_share: 
       UserError: The images are too few.
     """
     kinds: dict[str, tuple[int, ...]] = {}
-    for digest, found in zip(digests, _kinds(collection), strict=True):
-        kinds[digest] = min(found, kinds.get(digest, found))  # copies with several labels are where the first would be
+    for digest, codes in zip(digests, _kinds(collection), strict=True):
+        kinds[digest] = min(codes, kinds.get(digest, codes))  # copies with several labels are where the first would be
     chosen: set[str] = set()
     for cell in _by_label(kinds):
         share = max(math.floor(test_share * len(cell) + 0.5), int(len(cell) > 1))  # rounded half up, one of two or more

@@ -89,12 +89,12 @@ def _unpacked(table: Path, column: str, directory: Path | None, scratch: Path) -
     return paths
 
 
-def _image_column(cells: Sequence[str], inside: Sequence[str], asked: str | None, where: str) -> str:
+def _image_column(cells: Sequence[str], inside: Sequence[str], chosen: str | None, where: str) -> str:
     """Choose the column that names the images, or holds them."""
-    if asked is not None:
-        if asked not in cells:
-            raise unknown("column", asked, cells, where=f"--image-column: {where.removeprefix('--table ')}")
-        return asked
+    if chosen is not None:
+        if chosen not in cells:
+            raise unknown("column", chosen, cells, where=f"--image-column: {where.removeprefix('--table ')}")
+        return chosen
     for usual in (*_USUAL, *inside[:1]):
         if usual in cells:
             return usual
@@ -112,29 +112,29 @@ def _names(cells: Sequence[Cell], column: str, where: str) -> list[str]:
 
 
 def _attributes(
-    cells: dict[str, list[Cell]], columns: Sequence[str], taken: set[str | None], where: str
+    cells: dict[str, list[Cell]], columns: Sequence[str], reserved: set[str | None], where: str
 ) -> tuple[dict[str, Attribute], list[str]]:
     """Convert the columns to store, and describe those left out."""
     for column in columns:
         if column not in cells:
             raise unknown("column", column, cells, where=f"--columns: {where.removeprefix('--table ')}")
-        if column in taken:
+        if column in reserved:
             raise UserError(f"--columns: {column!r} names the images or their splits; leave it out")
-    found, left_out = {}, []
-    for column in columns or [column for column in cells if column not in taken]:
+    stored, left_out = {}, []
+    for column in columns or [column for column in cells if column not in reserved]:
         attribute = to_attribute(cells[column], chosen=bool(columns))
         if isinstance(attribute, Attribute) and (column in RESERVED or set(column) & set("*/")):
             attribute = "it has the name of a stored feature, or a * or / in its name: rename it"
         if isinstance(attribute, Attribute):
-            found[column] = attribute
+            stored[column] = attribute
         elif columns:
             raise UserError(f"{where}: column {column!r} cannot be used: {attribute}; mend it or leave it out")
         else:
             left_out.append(f"{column} ({attribute})")
-    if not found:
+    if not stored:
         reasons = f": {', '.join(left_out)}" if left_out else ""
         raise UserError(f"{where} has no column of labels or attributes{reasons}; add one")
-    return found, left_out
+    return stored, left_out
 
 
 def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:

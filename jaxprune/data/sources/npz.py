@@ -135,21 +135,21 @@ def _columns(arrays: Mapping[str, np.ndarray], bins: Bins) -> tuple[dict[str, Co
     """Convert labels and attributes; give reasons against the others."""
     columns: dict[str, Column] = {}
     unused: dict[str, str] = {}
-    given = {name: arrays[name] for name in column_names(arrays)}
-    numbers = [n for n, a in given.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"]
-    bins.check_names(numbers, {n: code_names(arrays, n) if f"{n}_names" in arrays else () for n in given})
-    for name, values in given.items():
+    candidates = {name: arrays[name] for name in column_names(arrays)}
+    numbers = [n for n, a in candidates.items() if f"{n}_names" not in arrays and a.dtype.kind in "iuf"]
+    bins.check_names(numbers, {n: code_names(arrays, n) if f"{n}_names" in arrays else () for n in candidates})
+    for name, values in candidates.items():
         if is_code(name, arrays, bins):
             columns[name] = values, code_names(arrays, name)
             continue
         if name == "y" and name not in bins.named and begins_elsewhere(values):
             columns[name] = kinds_as_codes(values)
             continue
-        found = number_column(name, values, bins.of(name))
-        if isinstance(found, str):
-            unused[name] = found
+        column = number_column(name, values, bins.of(name))
+        if isinstance(column, str):
+            unused[name] = column
         else:
-            columns[name] = found
+            columns[name] = column
     return columns, unused
 
 

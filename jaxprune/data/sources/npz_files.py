@@ -92,10 +92,10 @@ def _read_member(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         if len(shape) > _AXES or math.prod(shape) * dtype.itemsize > member.file_size:
             raise UserError(f"{where} is damaged: its header says more than the file holds; save it anew")
     with file.open(member) as stream:
-        found = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+        array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
         if stream.read(1):
             raise UserError(f"{where} is damaged: the file holds more than its header says; save it anew")
-    return _decoded(found, where) if dtype.kind == "S" else found
+    return _decoded(array, where) if dtype.kind == "S" else array
 
 
 def _read_header(stream: Any, where: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -82,11 +82,11 @@ def read_people(
     strata = tuple(
         c.few for name, c in columns.items() if name != label and not isinstance(c, str) and c.few is not None
     )
-    told = f"{len(x):,} rows, {x.shape[1]:,} inputs from {', '.join(inputs)}"
+    summary = f"{len(x):,} rows, {x.shape[1]:,} inputs from {', '.join(inputs)}"
     return RawData(
         x=x, labels={label: labels}, attributes=attributes, stratify=strata, standardise=standardise,
         split=_split(cells, split_column, [labels[0], *strata], where), unused=unused, imputed=True,
-        provenance=f"{path.name}, SHA-256 {digest_of(path)}: {told}", notes=tuple(notes),
+        provenance=f"{path.name}, SHA-256 {digest_of(path)}: {summary}", notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -179,18 +179,18 @@ def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]
 
 def _attributes(columns: dict[str, Numbers | Kinds | str], bins: BinsLike) -> tuple[dict[str, Column], dict[str, str]]:
     """Convert columns to attributes; give reasons against the others."""
-    edges, found, unused = read_bins(bins), {}, {}
+    edges, usable, unused = read_bins(bins), {}, {}
     edges.check_names(
         [name for name, column in columns.items() if isinstance(column, Numbers)],
         {name: column.names if isinstance(column, Kinds) else () for name, column in columns.items()},
     )
     for name, column in columns.items():
-        taken = column if isinstance(column, str) else _as_groups(name, column, edges.of(name))
-        if isinstance(taken, str):
-            unused[name] = taken
+        groups = column if isinstance(column, str) else _as_groups(name, column, edges.of(name))
+        if isinstance(groups, str):
+            unused[name] = groups
         else:
-            found[name] = taken
-    return found, unused
+            usable[name] = groups
+    return usable, unused
 
 
 def _as_groups(name: str, column: Numbers | Kinds, edges: tuple[float, ...]) -> Column | str:

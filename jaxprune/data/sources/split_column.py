@@ -34,18 +34,18 @@ def read_split(cells: Sequence[Cell], column: str, where: str) -> np.ndarray:
     """
     texts = [str(cell).strip().lower() for cell in cells]
     texts = [text.removesuffix(".0") for text in texts]
-    said = _NUMBERS if texts[0] in _NUMBERS else _WORDS
-    wrong = next((row for row, text in enumerate(texts) if text not in said), None)
+    meaning = _NUMBERS if texts[0] in _NUMBERS else _WORDS
+    wrong = next((row for row, text in enumerate(texts) if text not in meaning), None)
     if wrong is not None:
         raise UserError(
             f"{where}: column {column!r} says {str(cells[wrong])[:40]!r} in row {wrong + 1}; it may say train, "
             "validation or test (or 0, 1 and 2)"
         )
-    if said is _NUMBERS and set(texts) == {"0", "1"}:
+    if meaning is _NUMBERS and set(texts) == {"0", "1"}:
         raise UserError(
             f"{where}: column {column!r} holds 0 and 1 alone, and 1 may mean validation or test; write train, "
             "validation or test in place of the numbers"
         )
-    if not any(said[text] == "train" for text in texts):
+    if not any(meaning[text] == "train" for text in texts):
         raise UserError(f"{where}: column {column!r} says train in no row; a set needs a train split")
-    return np.array([SPLIT_CODES[said[text]] for text in texts], np.uint8)
+    return np.array([SPLIT_CODES[meaning[text]] for text in texts], np.uint8)

@@ -44,9 +44,9 @@ def find_prepared(name: str, directory: str = "") -> Path | None:
             versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
     described = [folder for folder in versions if (folder / INFO).is_file()]
     # Only where there is no other: a copy that its description has not reached, which is damaged.
-    found = described or [folder for folder in versions if any(folder.glob("*.array_record-*"))]
+    versions = described or [folder for folder in versions if any(folder.glob("*.array_record-*"))]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
-    return max(found, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
+    return max(versions, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
 
 
 def _folders(where: Path) -> list[Path]:
@@ -135,8 +135,8 @@ def _columns(
     columns, unused = {}, {}
     named = {path: tuple(getattr(features[path], "names", None) or ()) for path in values}
     bins.check_names([path for path in values if _is_number(features[path], values[path])], named)
-    for path, found in values.items():
-        column = _column(path, features[path], found, bins)
+    for path, array in values.items():
+        column = _column(path, features[path], array, bins)
         if isinstance(column, str):
             unused[path] = column
         else:

@@ -40,8 +40,8 @@ def in_another_format(folder: Path) -> bool:
     shards = [path.name for path in folder.iterdir() if _SHARD.search(path.name)]
     if any(f".{_ARRAY_RECORD}-" in name for name in shards):
         return False
-    said = _said(folder).get("fileFormat")
-    return bool(shards) or said not in (None, _ARRAY_RECORD)
+    stored_as = _description(folder).get("fileFormat")
+    return bool(shards) or stored_as not in (None, _ARRAY_RECORD)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def check_shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -
             raise damaged(file, "is missing")
         try:
             reader = ArrayRecordReader(str(file))
-            found = reader.num_records()
+            count = reader.num_records()
             reader.close()
         except RuntimeError:
             raise damaged(file, "is no whole array_record file") from None
-        if found != length:
-            raise damaged(file, f"holds {found:,} examples, not the {length:,} of {INFO}")
+        if count != length:
+            raise damaged(file, f"holds {count:,} examples, not the {length:,} of {INFO}")
 
 
 def _shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[Path, int]]:
@@ -119,14 +119,14 @@ def _shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -> Ite
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise damaged(file, "is missing") from None
     except (OSError, ValueError) as error:
         raise damaged(file, f"cannot be read as JSON ({type(error).__name__})") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise damaged(file, "does not describe a data set")
-    return found
+    return content
 
 
 def _nested(value: Any, *path: str) -> Any:
@@ -135,20 +135,20 @@ def _nested(value: Any, *path: str) -> Any:
     return value
 
 
-def _said(folder: Path) -> dict[str, Any]:
+def _description(folder: Path) -> dict[str, Any]:
     """Read `dataset_info.json`; empty if it cannot be read."""
     try:
-        found = json.loads((folder / INFO).read_bytes())
+        content = json.loads((folder / INFO).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _how_to_prepare(folder: Path) -> str:
     """Describe how to prepare a set again, from its files."""
-    said = _said(folder)
-    name, config = str(said.get("name", folder.parent.name)), str(said.get("configName", ""))
-    ours = FROM_ARRAYS if ".npz, SHA-256" in str(said.get("description")) else FROM_TABLE
+    info = _description(folder)
+    name, config = str(info.get("name", folder.parent.name)), str(info.get("configName", ""))
+    ours = FROM_ARRAYS if ".npz, SHA-256" in str(info.get("description")) else FROM_TABLE
     command = CATALOGUE[name].command if name in CATALOGUE else ours if _is_ours(folder) else FROM_TENSORFLOW
     if command == FROM_TENSORFLOW:
         return f"run, where TensorFlow is installed: {command.replace('NAME', f'{name}/{config}'.strip('/'))}"

@@ -43,7 +43,7 @@ class Records:
 
     def _raw(self, rows: np.ndarray) -> list[bytes]:
         of = np.searchsorted(self._starts, rows, "right") - 1
-        found: list[bytes] = [b""] * len(rows)
+        raw: list[bytes] = [b""] * len(rows)
         for s in np.unique(of):
             at = np.flatnonzero(of == s)
             inside = (rows[at] - self._starts[s]).tolist()
@@ -52,8 +52,8 @@ class Records:
             except RuntimeError:  # a record's own digest does not fit it
                 raise damaged(self._file(int(rows[at[0]])), "is altered: a digest in it does not fit") from None
             for i, record in zip(at, records, strict=True):
-                found[i] = record
-        return found
+                raw[i] = record
+        return raw
 
     def _file(self, row: int) -> Path:
         """Return the shard that holds a record."""
@@ -71,7 +71,7 @@ class Records:
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Read the images with these record numbers, [n, H, W, channels]."""
         rows = np.asarray(rows)
-        return np.stack([self._decoded(*found) for found in zip(rows.tolist(), self._raw(rows), strict=True)])
+        return np.stack([self._decoded(*pair) for pair in zip(rows.tolist(), self._raw(rows), strict=True)])
 
     def first(self) -> np.ndarray:
         """Read the first image, [H, W, channels]."""
@@ -96,7 +96,7 @@ class Records:
         def stretch(start: int) -> list[np.ndarray]:
             rows = range(start, min(start + _AT_ONCE, len(self)))
             records = self._raw(np.asarray(rows))
-            images = [self._decoded(*found) for found in zip(rows, records, strict=True)]
+            images = [self._decoded(*pair) for pair in zip(rows, records, strict=True)]
             if any(image.shape != shape for image in images):
                 raise UserError(
                     f"data.image_size: the images of {self._where} differ in size; give the pixels a side to resize to"
@@ -158,8 +158,8 @@ def _kept(values: Sequence[Any]) -> np.ndarray:
 
     Texts are no labels.
     """
-    found = np.array(values)
-    return found if found.dtype.kind in "biuf" else np.full(len(values), "")
+    array = np.array(values)
+    return array if array.dtype.kind in "biuf" else np.full(len(values), "")
 
 
 def _part(features: Mapping[str, Any], path: str, inside: bool) -> dict[str, Any]:
