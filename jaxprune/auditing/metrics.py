@@ -103,6 +103,17 @@ def evaluate(
     Raises:
       UserError: The logits are not [B, C] with two classes or more, the labels not one class per example, a length
         differs, or, outside of `jax.jit`, a group, label or weight is out of range.
+
+    Example:
+      >>> def apply(params, x):
+      ...     return x @ params
+      >>> batch = Batch(x=jnp.eye(3), y=jnp.array([0, 1, 1]), group=jnp.array([0, 0, 1]))
+      >>> metrics = evaluate(apply, jnp.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]]), batch, num_groups=2)
+      >>> metrics.named(["a", "b"])
+      GroupMetrics: loss 0.5224, accuracy 66.67 %
+        group      size      loss   accuracy
+        a             2    0.1269   100.00 %
+        b             1    1.3133     0.00 %
     """
     size = chunk_size_for(batch.x, chunk_size)
     batch = check_classification(apply, params, batch, num_groups=num_groups, size=size)

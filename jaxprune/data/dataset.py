@@ -204,19 +204,24 @@ def from_arrays(
       test: Likewise.
       label_names: The C names of the labels.
       group_names: The G names of the groups.
-      name: What to call it.
-      label_by: What the label is.
-      group_by: What the groups are.
-      provenance: Where it comes from.
-      normalise: What the network needs before it, such as `data.Normalise(shift, scale)`, if anything.
-      notes: Sentences about what was left out, which stand among the warnings.
-      attributes: What may form other groups of the same people, if anything.
+      name: The name of the data set.
+      label_by: The name of the label, such as "income".
+      group_by: The name of the grouping, such as "race".
+      provenance: The origin of the data.
+      normalise: A function applied before the network, such as `data.Normalise(shift, scale)`.
+      notes: Sentences about examples left out, for the warnings.
+      attributes: Attributes that may form other groups of the same people.
 
     Returns:
       The data set; every weight is 1.
 
     Raises:
       UserError: As `check_split`, a name is repeated, the inputs differ in shape, or a group is missing in a split.
+
+    Example:
+      >>> split = (np.eye(4), [0, 1, 0, 1], [0, 0, 1, 1])
+      >>> from_arrays(split, split, split, label_names=("no", "yes"), group_names=("a", "b"))
+      Dataset(arrays: 4 train, 4 validation, 4 test; inputs [4]; label: no, yes; group: a, b)
     """
     _refuse_repeated(name, ("label", label_by, label_names), ("group", group_by, group_names))
     batches = {}
@@ -230,17 +235,21 @@ def from_arrays(
         group_by=group_by, provenance=provenance, normalise=normalise, notes=tuple(notes), attributes=attributes,
         **batches,
     )  # fmt: skip
-    shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
+    _check_shapes(name, {split: batches[split].x.shape[1:] for split in SPLITS})
+    sizes = {split: dataset.group_sizes(split) for split in SPLITS}
+    remedy = "merge it with another group, leave it out, or group by something else"
+    refuse_empty_groups(sizes, dataset.group_names, dataset.group_by, remedy)
+    return dataset
+
+
+def _check_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise if the inputs of the splits differ in shape."""
     for split, shape in shapes.items():
         if shape != shapes["train"]:
             raise UserError(
                 f"data {name}: an input of the {split} split has shape {shape}, one of train {shapes['train']}; "
                 "give all splits the same inputs"
             )
-    sizes = {split: dataset.group_sizes(split) for split in SPLITS}
-    remedy = "merge it with another group, leave it out, or group by something else"
-    refuse_empty_groups(sizes, dataset.group_names, dataset.group_by, remedy)
-    return dataset
 
 
 def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> None:

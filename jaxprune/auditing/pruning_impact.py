@@ -47,6 +47,15 @@ def impact(dense: GroupMetrics, pruned: GroupMetrics) -> Impact:
 
     Returns:
       The impact; NaN for a group without examples.
+
+    Example:
+      >>> import numpy as np
+      >>> size = np.array([60, 40])
+      >>> dense = GroupMetrics(size, np.array([0.2, 0.4]), np.array([0.9, 0.8]), np.array(0.28), np.array(0.86))
+      >>> pruned = GroupMetrics(size, np.array([0.3, 0.9]), np.array([0.88, 0.6]), np.array(0.54), np.array(0.77))
+      >>> change = impact(dense, pruned)
+      >>> change.excessive_loss.round(2), change.accuracy_drop.round(2)
+      (array([0.1, 0.5]), array([0.02, 0.2 ]))
     """
     drop = dense.accuracy - pruned.accuracy
     overall_drop = dense.overall_accuracy - pruned.overall_accuracy
