@@ -88,7 +88,7 @@ class _Pivot(NamedTuple):
       seeds: [G, M] the part of the error that is due to seeds.
       noise: [n, M] changes of the people that the null distribution is drawn from, their mean taken out.
       freedom: [M] degrees of freedom of `seeds`.
-      thinned: Whether some people were left out of the null distribution.
+      thinned: True if some people were left out of the null distribution.
     """
 
     change: np.ndarray
@@ -198,7 +198,7 @@ def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray
     between, freedom = moderated(between, count - 1)
     means = values.mean(0)
     squares = np.sum([group_totals((each - means) ** 2, grouping) for each in values], 0)
-    # What all people of a group share in a seed is the difference between seeds itself, and is no noise of persons.
+    # What all people of a group share in a seed is the difference between seeds itself, and not noise of persons.
     shifts = (totals - totals.mean(0)) / np.maximum(sizes, 1)[:, None]
     persons = np.maximum(squares - sizes[:, None] * np.sum(shifts**2, 0), 0) / (count - 1)
     explained = contrasts(sizes, np.zeros_like(persons), persons).variance

@@ -14,9 +14,9 @@ class Spread(NamedTuple):
     The spread is the largest mean minus the smallest.
 
     Attributes:
-      value: What was observed.
+      value: The observed spread.
       expected: The mean under random groups of the same sizes; it is above 0.
-      limit: What random groups exceed with a probability of the level.
+      limit: The spread that random groups exceed with a probability of the level.
       p: The share of random groups that show as much.
     """
 

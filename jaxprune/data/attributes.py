@@ -79,7 +79,8 @@ class Attributes:
     def grouping(self, spec: str, where: str) -> Grouping:
         """Form the groups by an attribute, or by several crossed.
 
-        Groups without examples in a split stay, with a size of 0; crossed groups that nobody is in are left out.
+        Groups without examples in a split stay, with a size of 0. Crossed groups without examples in any split are
+        dropped.
 
         Args:
           spec: Attribute names joined by `*`.

@@ -32,7 +32,7 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     check_key(key)
     steps = -(-num_examples // batch_size)
     # One sort of random keys: jax.random.permutation sorts twice, which took a quarter of an epoch of the main job on
-    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which is no matter for shuffling.
+    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which does not matter for shuffling.
     order = jnp.argsort(jax.random.bits(key, (num_examples,)))
     padding = steps * batch_size - num_examples
     index = jnp.resize(order, (steps * batch_size,))
@@ -59,13 +59,13 @@ def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
 def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:
     """Choose the number of examples to compute on at a time.
 
-    It is the number asked for, or as many as keep the memory of the computation in bounds. What a network makes of an
-    input takes many times the memory of the input, in proportion to it; so the inputs, as float32, are given a budget.
+    It is the number asked for, or as many as keep the memory of the computation in bounds. The memory
+    of a forward pass is many times that of its inputs, in proportion to it, so the budget is for the inputs as float32.
     No more than 4096: beyond that, larger products are no faster.
 
     Args:
       x: [N, ...] inputs.
-      chunk_size: The number asked for; None for the budget to decide.
+      chunk_size: The number to use; None for the budget to decide.
       replicas: R, the networks that are computed at once.
       budget: Bytes for all replicas together.
     """

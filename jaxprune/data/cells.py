@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-Cell = Any  # int, float, bool, str, or None where there is nothing
+Cell = Any  # int, float, bool, str, or None for an empty cell
 MISSING = "missing"  # the kind of cells that say nothing
 MANY = 100  # kinds of text beyond which a column is taken for remarks or identifiers
 _NOTHING = ("", "na", "n/a", "nan", "null", "none", "?")  # in small letters

@@ -63,7 +63,7 @@ def read_bins(bins: BinsLike) -> Bins:
         or as a mapping; edges beside texts are those of the other columns.
 
     Raises:
-      UserError: A text is none of these, or edges do not rise: falling ones would give every group the other's name.
+      UserError: A text is none of these, or edges do not rise: falling edges would swap the names of groups.
     """
     if isinstance(bins, Mapping):
         others, named = (), {name: _edges(edges, name) for name, edges in bins.items()}
@@ -106,7 +106,7 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
     Bins are for the numbers that they cut, not for a 0 or 1.
 
     Args:
-      path: What the column is called; one named age has the paper's bins where none are given.
+      path: The name of the column; one named age has the paper's bins by default.
       values: [N] whole or other numbers.
       bins: Rising edges of bins; a number on an edge is in the bin above it.
     """

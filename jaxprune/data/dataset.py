@@ -21,21 +21,21 @@ class Dataset:
     """Train, validation and test examples with groups.
 
     Attributes:
-      name: What it is called.
-      train: Examples that the parameters are fitted to; numpy arrays. Inputs are as the network takes them, or are
+      name: The name of the data set.
+      train: Examples for training, as numpy arrays. Inputs are as the network takes them, or are
         images of bytes, which may be on disk (`RecordImages`).
-      validation: Examples that choices are made on.
-      test: Examples that are only ever reported on.
+      validation: Examples for choosing networks and hyperparameters.
+      test: Examples for reports alone.
       label_names: The C names of the labels.
       group_names: The G names of the groups.
-      label_by: What the label is, such as "income".
-      group_by: What the groups are, such as "race" or "race*sex".
+      label_by: The name of the label, such as "income".
+      group_by: The name of the grouping, such as "race" or "race*sex".
       provenance: Where it comes from and under which licence.
-      normalise: What turns inputs into those that the network takes, inside the compiled program:
+      normalise: The function that turns inputs into those that the network takes, inside the compiled program:
         `network.after(normalise)`. Images of bytes have their channels brought to mean 0 and deviation 1 in the
         training split; other inputs stay as they are.
       notes: Sentences about what was left out of the splits that it came with.
-      attributes: What may form other groups of the same people; None where only the groups are known.
+      attributes: Attributes that may form other groups of the same people; None if only the groups are known.
     """
 
     name: str
@@ -278,8 +278,8 @@ def refuse_empty_groups(
     Args:
       sizes: Split -> [G] numbers of examples.
       group_names: The G names.
-      group_by: What forms the groups.
-      remedy: What to do about it, for the message.
+      group_by: The attribute that forms the groups.
+      remedy: The last part of the message, what to do.
     """
     for split, counts in sizes.items():
         empty = np.flatnonzero(counts == 0)

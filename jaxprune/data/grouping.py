@@ -16,14 +16,14 @@ def keep_groups(
 ) -> tuple[Members, np.ndarray, tuple[str, ...], list[str]]:
     """Leave out small and empty groups, with all their examples.
 
-    Groups that are kept keep their order. Crossed groups that nobody is in at all are no groups. The splits of the
-    examples that are kept are those that they had.
+    Groups that are kept keep their order, and their examples stay in their splits. Crossed groups without examples in
+    any split are dropped.
 
     Args:
       members: The examples of each split.
       group: [N] the group of each example.
       group_names: The G names.
-      group_by: What forms the groups.
+      group_by: The attribute that forms the groups.
       minimum: Groups with fewer examples than this in any split are left out; 0 leaves none out.
 
     Returns:

@@ -190,7 +190,7 @@ def _members(raw: RawData, y: np.ndarray, validation: float, where: str) -> tupl
     if not len(train):
         all_are_copies = (raw.split == 0).any()
         raise UserError(
-            f"{where}: every image of the train split is a copy of one in another split; mend the splits"
+            f"{where}: every image of the train split is a copy of one in another split; correct the splits"
             if all_are_copies
             else f"{where}: the train split is empty; give it examples"
         )

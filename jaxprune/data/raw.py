@@ -28,7 +28,7 @@ class RawData:
       unit: [N] int, equal for copies of one example, which must stay on one side of a split; None where there are
         no copies.
       unused: Name -> why it can be neither label nor attribute, with the remedy; for those that a user may ask for.
-      imputed: Whether NaN among the inputs stands for a missing number, which becomes the mean of the training split.
+      imputed: True if NaN among the inputs is a missing number, which becomes the mean of the training split.
       notes: Sentences about what was left out or read in a way that a user should know.
     """
 

@@ -79,7 +79,7 @@ def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: in
       Sorted indices, with repeats.
 
     Raises:
-      UserError: There is no such group.
+      UserError: The group is unknown.
     """
     if name not in group_names:
         raise unknown("group", name, group_names, where="data.upsample_group")

@@ -105,7 +105,7 @@ def indexed_batch(
       data: [N] training examples; their inputs may stay on disk, for `streaming.fit`.
       held_out: [M] examples that violations are to be measured on; every batch brings as many of them as it has
         examples. Their inputs may stay on disk as well.
-      balanced: Whether every batch draws all groups equally often, N examples an epoch.
+      balanced: Draw all groups equally often in every batch, N examples an epoch.
       num_groups: G; needed for `balanced`.
 
     Returns:

@@ -41,7 +41,7 @@ def check_path(dataset: Dataset, file: str | None) -> Path | None:
     if path.suffix.lower() != ".png":
         raise UserError(f"--sheet {path}: the sheet is a PNG; give a name that ends in .png")
     if not path.parent.is_dir():
-        raise UserError(f"--sheet {path}: there is no folder {path.parent}; make it first")
+        raise UserError(f"--sheet {path}: folder {path.parent} does not exist; make it first")
     return path
 
 
@@ -87,7 +87,7 @@ class _Plan:
       headings: The names of the blocks of columns; empty for one block without a name.
       width: Examples in a row of a block, at most.
       cells: [rows][blocks] indices of the examples, counted over the splits in their order.
-      captions: Whether an example's label stands below it.
+      captions: True if an example's label stands below it.
       label: [N] the label of every example.
       sizes: [G] examples of each group.
     """

@@ -17,7 +17,7 @@ class CountTable:
     """One table of counts.
 
     Attributes:
-      title: What is counted.
+      title: The title.
       headings: Of the columns, the first being that of the rows' names.
       blocks: Rows of cells; a line is drawn between blocks.
     """

@@ -285,7 +285,7 @@ def test_the_sheet_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
     for arguments, message in (
         (["digits", "--sheet", "a.jpg"], "the sheet is a PNG"),
-        (["digits", "--sheet", "no/a.png"], "there is no folder no"),
+        (["digits", "--sheet", "no/a.png"], "folder no does not exist"),
         (["adult", "--sheet", "a.png"], "adult is rows of numbers, without images"),
     ):
         assert main(["datasets", "show", *arguments]) == 2

@@ -99,7 +99,7 @@ def test_one_copy_is_told_in_the_singular_and_shown(tmp_path, monkeypatch, capsy
 
 def test_a_train_split_of_copies_alone_is_refused(tmp_path) -> None:
     images = np.concatenate([pool(20), pool(20)])
-    with pytest.raises(UserError, match="every image of the train split is a copy of one in another split; mend"):
+    with pytest.raises(UserError, match="every image of the train split is a copy of one in another split; correct"):
         data.load(saved(tmp_path / "mine.npz", images, np.arange(40) // 20))
 
 

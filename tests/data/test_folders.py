@@ -464,7 +464,7 @@ def test_remarks_are_taken_only_where_they_are_asked_for() -> None:
     remarks = [f"remark {i}" for i in range(101)]
     assert to_attribute(remarks, chosen=False) == "101 kinds of text"
     assert attribute(remarks)[0] == list(range(101))
-    assert to_attribute([[1], [2]], chosen=True) == "its cells are of the kind list"
+    assert to_attribute([[1], [2]], chosen=True) == "its cells are of type list"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -636,7 +636,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, folder) -> None:
     [
         (["prepare", "mine"], "--directory is missing"),
         (["prepare", "mine", "--directory", "nowhere", "--table", "t.csv"], "nowhere is not a folder"),
-        (["prepare", "mine", "--directory", ".", "--table", "t.csv"], "t.csv: there is no such file"),
+        (["prepare", "mine", "--directory", ".", "--table", "t.csv"], "t.csv: this file does not exist"),
         (["prepare", "mine", "--directory", "."], "mine is not built from published files; utkface and fairface are"),
         (["prepare", "cifar10", "--directory", "."], "(TensorFlow, once"),
         (["prepare", "utkface", "--directory", ".", "--table", "t.csv"], "utkface is the name of a known data set"),
@@ -770,7 +770,7 @@ def test_fairface(fairface, tmp_path, capsys) -> None:
     ("file", "before", "after", "message"),
     [
         ("fairface_label_val.csv", "race", "rase", "unknown column 'race'; did you mean 'rase'"),
-        ("fairface_label_val.csv", "East Asian", "Asian", "race 'Asian' is none of White, Black"),
+        ("fairface_label_val.csv", "East Asian", "Asian", "race 'Asian' is not one of White, Black"),
         ("fairface_label_train.csv", "train/1.jpg", "train/one.jpg", "1 row without an image"),
     ],
 )

@@ -52,10 +52,14 @@ def altered(content: bytes) -> bytes:
 DAMAGE = {
     "missing train shard": (TRAIN, Path.unlink, "is missing"),
     "missing test shard": (TEST, Path.unlink, "is missing"),
-    "truncated to half": (TRAIN, to(lambda b: b[: len(b) // 2]), "is no whole array_record file"),
-    "truncated a little": (TRAIN, to(lambda b: b[:-100]), "is no whole array_record file"),
-    "empty": (TRAIN, to(lambda b: b""), "is no whole array_record file"),
-    "random bytes": (TRAIN, to(lambda b: np.random.default_rng(0).bytes(len(b))), "is no whole array_record file"),
+    "truncated to half": (TRAIN, to(lambda b: b[: len(b) // 2]), "is not a complete array_record file"),
+    "truncated a little": (TRAIN, to(lambda b: b[:-100]), "is not a complete array_record file"),
+    "empty": (TRAIN, to(lambda b: b""), "is not a complete array_record file"),
+    "random bytes": (
+        TRAIN,
+        to(lambda b: np.random.default_rng(0).bytes(len(b))),
+        "is not a complete array_record file",
+    ),
     "of another split": (TRAIN, lambda f: shutil.copy(f.with_name(TEST), f), "holds 12 examples, not the 48 of"),
     "altered": (TRAIN, to(altered), "is altered"),
     "no description": ("dataset_info.json", Path.unlink, "is missing"),

@@ -552,7 +552,7 @@ def arrays(**changed):
         (arrays(split=np.array(["0", "1"])[np.arange(20) // 10]), ["split in"]),
         (arrays(x=np.array([None] * 20)), ["array 'x'", "Python objects", "x.astype(float)"]),  # which are not loaded
         (arrays(race_names=np.array(["a", "b"], object)), ["array 'race_names'", "race_names.astype(str)"]),
-        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "no text in UTF-8"]),
+        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "not UTF-8 text"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

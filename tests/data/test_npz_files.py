@@ -49,7 +49,7 @@ def header(shape: str, kind: str = "<f8") -> str:
 @pytest.mark.parametrize(
     ("member", "said"),
     [
-        ({"notes.txt": b"hello"}, "holds 'notes.txt', which is no array"),
+        ({"notes.txt": b"hello"}, "holds 'notes.txt', which is not an array"),
         ({"ra\nce": b"hello"}, r"array 'ra\nce'"),
         ({"race": b"hello"}, "array 'race'"),
         ({"race": npy(header("(1000000000000, 1000000)"))}, "its header says more than the file holds"),

@@ -152,7 +152,7 @@ def test_files_that_are_not_fit_are_one_line_and_leave_nothing(tmp_path, capsys,
     [
         (["--npz", "a.npz", "--directory", "."], "--directory is about a folder of images"),
         (["--npz", "a.npz", "--columns", "a"], "--columns is about a folder of images"),
-        (["--npz", "a.npz"], "there is no file a.npz"),
+        (["--npz", "a.npz"], "file a.npz does not exist"),
         ([], "--directory is missing"),
     ],
 )

@@ -214,7 +214,7 @@ def test_near_twins_are_named(tmp_path):
         ({"label": "country"}, "data.label: country is 'here' for every example"),
         ({"group": "hours"}, "data.group: hours is numbers of 240 kinds; give the edges of bins with data.bins"),
         ({"bins": ("job=3",)}, "data.bins: job is not a column of numbers: 'clerk' is none"),
-        ({"missing": "ignore"}, "data.missing: 'ignore' is none of the choices; give category or drop"),
+        ({"missing": "ignore"}, "data.missing: 'ignore' is not a choice; give category or drop"),
         ({"leave_out": ("age", "hours", "seen", "job")}, "has no column of inputs"),
         ({"image_size": 32}, "has no image_size; leave it out"),
     ],

@@ -81,7 +81,7 @@ def prepare_folder(
     every split. An interrupted build leaves nothing that could be taken for the set.
 
     Args:
-      name: What to call the set: a letter, then letters, digits and underscores, all small.
+      name: The name of the set: a letter, then letters, digits and underscores, all lower case.
       directory: The folder of the images (JPEG, PNG, BMP, WebP), which may be in folders in it; None where a Parquet
         table holds them, as bytes or as structs of bytes and a path, as Hugging Face's datasets store them.
       table: A CSV or Parquet file with one row for each image and one image for each row.
@@ -117,7 +117,7 @@ def prepare_npz(name: str, path: Path, destination: Path, *, progress: Progress 
     image are on one side of every split.
 
     Args:
-      name: What to call the set: a letter, then letters, digits and underscores, all small.
+      name: The name of the set: a letter, then letters, digits and underscores, all lower case.
       path: The file.
       destination: The folder of prepared data sets.
       progress: Display of the work.

@@ -59,7 +59,9 @@ def build(
         copies = {i: int(first[i]) for i in np.flatnonzero(first >= 0).tolist()}
         split = [_NOTHING if i in copies else side for i, side in enumerate(collection.split)]
         if "train" not in split:
-            raise UserError(f"{collection.name}: every training image is a copy of one in another split; mend it")
+            raise UserError(
+                f"{collection.name}: every training image is a copy of one in another split; correct the splits"
+            )
     grey = all(look.grey for look in looks)
     kept = [i for i, side in enumerate(split) if side != _NOTHING]
     left_out = _left_out(collection, copies)

@@ -16,7 +16,7 @@ class Attribute:
     """A label or an attribute of N images.
 
     Attributes:
-      values: [N] int, codes of `names`; or [N] int or float, numbers, where there are no names.
+      values: [N] int, codes of `names`; or [N] int or float, numbers without names.
       names: The names of the codes; empty for numbers.
     """
 
@@ -34,12 +34,12 @@ class Collection:
     """N images of a folder with their labels and attributes.
 
     Attributes:
-      name: What the built set is called.
+      name: The name of the built set.
       directory: The folder.
       paths: [N] the files.
       attributes: Name -> attribute; the first that needs no bins is the usual label.
       split: [N] "train", "validation" or "test"; None to draw the test split.
-      description: What it is and under which licence.
+      description: The origin and licence.
       malformed: Files that were left out because they do not say what the image shows, each with the reason.
       left_out: Columns of the table that were left out, each with the reason.
       warnings: Sentences about what a user should look at.

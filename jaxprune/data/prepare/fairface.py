@@ -59,6 +59,6 @@ def _codes(name: str, cells: list[str], names: tuple[str, ...]) -> np.ndarray:
     strange = next((cell for cell in cells if cell not in names), None)
     if strange is not None:
         raise UserError(
-            f"fairface: {name} {strange!r} is none of {', '.join(names)}; give the tables as they were published"
+            f"fairface: {name} {strange!r} is not one of {', '.join(names)}; give the tables as they were published"
         )
     return np.array([names.index(cell) for cell in cells], np.int64)

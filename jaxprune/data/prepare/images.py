@@ -23,8 +23,8 @@ class Look:
 
     Attributes:
       digest: SHA-256 of the bytes of its file.
-      grey: Whether it has one channel.
-      plain: Whether it can be stored byte for byte, among images of as many channels.
+      grey: True if it has one channel.
+      plain: True if it can be stored byte for byte, among images of as many channels.
     """
 
     digest: str
@@ -107,7 +107,7 @@ def stored(path: Path, look: Look, grey: bool) -> bytes:
     Args:
       path: The file.
       look: Facts about the file.
-      grey: Whether all images of the set are grey, and so are stored with one channel.
+      grey: True if all images of the set are grey, and so are stored with one channel.
     """
     from PIL import Image, ImageOps
 
@@ -128,7 +128,7 @@ def _look(path: Path) -> Look:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             if image.mode not in _EIGHT_BITS:
-                raise ValueError(f"its pixels are of the kind {image.mode}; convert it to 8 bits a channel")
+                raise ValueError(f"its pixel format is {image.mode}; convert it to 8 bits a channel")
             upright = image.getexif().get(_ORIENTATION, 1) == 1
             return Look(
                 hashlib.sha256(content).hexdigest(), image.mode in _GREY, upright and image.mode in ("L", "RGB")

@@ -18,7 +18,7 @@ def match_rows(names: Sequence[str], files: Sequence[Path], directory: Path, tab
       names: [N] what the rows say.
       files: The images in the folder.
       directory: The folder.
-      table: What to call the table in the messages.
+      table: The name of the table in messages.
 
     Returns:
       [N] the files, in the order of the rows.

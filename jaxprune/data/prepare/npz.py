@@ -29,7 +29,7 @@ def collect_npz(name: str, path: Path, scratch: Path) -> Collection:
     They are written out as PNG without loss, with labels, attributes and splits.
 
     Args:
-      name: What the built set is to be called.
+      name: The name of the built set.
       path: The file, as docs/data.md describes it.
       scratch: An empty folder for the images, which are called by the numbers of their rows.
 

@@ -32,7 +32,7 @@ def collect_table(
     """Collect the images of a folder or table with its columns.
 
     Args:
-      name: What the built set is to be called.
+      name: The name of the built set.
       directory: The folder; None where the images are in the table.
       table: A CSV or Parquet file with one row for each image.
       scratch: An empty folder, for images that are in the table; these are called by the numbers of their rows.
@@ -128,7 +128,7 @@ def _attributes(
         if isinstance(attribute, Attribute):
             stored[column] = attribute
         elif columns:
-            raise UserError(f"{where}: column {column!r} cannot be used: {attribute}; mend it or leave it out")
+            raise UserError(f"{where}: column {column!r} cannot be used: {attribute}; correct it or leave it out")
         else:
             left_out.append(f"{column} ({attribute})")
     if not stored:
@@ -145,7 +145,7 @@ def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
 
     Args:
       cells: [N] the column.
-      chosen: Whether it was asked for: then it may have any number of kinds.
+      chosen: True if the user chose it: then it may have any number of categories.
     """
     there = [cell for cell in cells if not is_missing(cell)]
     if not there:
@@ -160,7 +160,7 @@ def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
             np.array(list(map(int, there)), np.int64) if whole else np.array(list(map(float, there)), np.float32)
         )
     if not all(isinstance(cell, str | bool | date | datetime) or is_number(cell) for cell in there):
-        return f"its cells are of the kind {type(there[0]).__name__}"
+        return f"its cells are of type {type(there[0]).__name__}"
     texts = kinds_of(cells)
     kinds = sorted(set(texts), key=natural)
     if len(kinds) > MANY and not chosen:

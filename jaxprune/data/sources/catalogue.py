@@ -21,9 +21,9 @@ class CatalogueEntry:
       licence: Its licence.
       examples: How many it has (of those that are read); 0 where it depends.
       megabytes: The size of its files as they are published, in units of 10^6 bytes; 0 where it depends.
-      groups: What may form groups.
+      groups: Attributes that may form groups.
       how: How to get it, in few words.
-      command: The command that prepares it, with NAME for its name; empty where none is needed.
+      command: The command that prepares it, with NAME for its name; empty if it needs none.
     """
 
     licence: str

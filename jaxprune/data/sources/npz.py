@@ -158,7 +158,7 @@ def is_code(name: str, arrays: Mapping[str, np.ndarray], bins: Bins) -> bool:
 
     Other numbers are binned, or are categories named by themselves. Codes have names, or are whole numbers from 0
     without a gap that no bin cuts. A label may have gaps and is not cut: a class without examples is still a class;
-    only edges of its own cut it. Labels from 1 are no codes.
+    only edges of its own cut it. Labels from 1 are not codes.
     """
     values = arrays[name]
     if f"{name}_names" in arrays or values.dtype == bool:

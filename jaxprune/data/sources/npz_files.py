@@ -27,8 +27,8 @@ def read_npz_file(path: Path) -> dict[str, np.ndarray]:
     array is read; no more than was declared is unpacked. Texts of bytes become texts.
 
     Raises:
-      UserError: The file is missing or damaged, or a member is no array of plain numbers or texts; the message names
-        the member.
+      UserError: The file is missing or damaged, or a member is not an array of plain numbers or texts; the message
+        names the member.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -36,7 +36,7 @@ def read_npz_file(path: Path) -> dict[str, np.ndarray]:
             _check_members(path, members)
             return {member.filename.removesuffix(".npy"): _read_member(path, file, member) for member in members}
     except FileNotFoundError:
-        raise UserError(f"data.name: there is no file {path}; give the path of an npz file") from None
+        raise UserError(f"data.name: file {path} does not exist; give the path of an npz file") from None
     except UserError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
@@ -51,13 +51,13 @@ def read_npz_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raise for members that are no arrays, repeated, or too large."""
+    """Raise if a member is repeated, too large or not an array."""
     names = [member.filename for member in members]
     for member in members:
         name = member.filename
         if not name.endswith(".npy"):
             raise UserError(
-                f"data.name: {path} holds {name[:60]!r}, which is no array; save arrays alone, with numpy.savez"
+                f"data.name: {path} holds {name[:60]!r}, which is not an array; save arrays alone, with numpy.savez"
             )
         if names.count(name) > 1:
             raise UserError(f"data.name: {path} holds two arrays named {name.removesuffix('.npy')!r}; save it anew")
@@ -122,4 +122,4 @@ def _decoded(texts: np.ndarray, where: str) -> np.ndarray:
     try:
         return np.char.decode(texts, "utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{where} holds bytes that are no text in UTF-8; save texts as str") from None
+        raise UserError(f"{where} holds bytes that are not UTF-8 text; save texts as str") from None

@@ -41,9 +41,9 @@ def read_people(
 ) -> RawData:
     """Read a data set from a table of people.
 
-    The table has one row for each person. Columns of numbers are inputs as they are, columns of kinds as one input for
-    each kind. The label, the columns of the groups and the split are no inputs; nor are remarks, identifiers, row
-    numbers and columns that never change, which the notes name. All columns but remarks and the like may form groups.
+    The table has one row for each person. A column of numbers is one input, a column of categories one input for each
+    category. The label, the columns of the groups and the split are left out of the inputs; so are remarks,
+    identifiers, row numbers and constant columns, which the notes name, and these alone cannot form groups.
 
     Args:
       path: A CSV or Parquet file.
@@ -54,15 +54,15 @@ def read_people(
         split, with an input that says so; "drop": such rows are left out. Rows without a label always are.
       split_column: The column that says train, validation or test; empty for one named split, where there is one.
         Without one, a fifth of the rows becomes the test split.
-      leave_out: Further columns that are no inputs.
-      groupings: Further groupings, whose columns are no inputs either.
+      leave_out: Further columns to leave out of the inputs.
+      groupings: Further groupings, whose columns are left out of the inputs as well.
 
     Raises:
       UserError: The table cannot be read, a column is missing or cannot be used, or no row or input is left.
     """
     where = f"data.name: {path}"
     if missing not in _MISSING:
-        raise UserError(f"data.missing: {missing!r} is none of the choices; give {' or '.join(_MISSING)}")
+        raise UserError(f"data.missing: {missing!r} is not a choice; give {' or '.join(_MISSING)}")
     _refuse_images(path, where)
     cells = read_columns(path, where)
     split_column = split_column or ("split" if "split" in cells else "")
@@ -122,9 +122,9 @@ def _read(
       label: The column without which no row is used.
       split_column: The column that is neither numbers nor kinds.
       unused: Columns that may lack any value.
-      apart: Columns that are no inputs.
-      drop: Whether rows that lack another value are left out.
-      where: What to call the table in messages.
+      apart: Columns that are not inputs.
+      drop: Leave out rows that lack another value.
+      where: The name of the table in messages.
     """
     columns = {name: read_column(name, column) for name, column in cells.items() if name != split_column}
     fit = {name for name, column in columns.items() if not isinstance(column, str)}

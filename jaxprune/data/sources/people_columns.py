@@ -63,7 +63,7 @@ def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
     """Read a column as numbers where possible, else as categories.
 
     Args:
-      name: What it is called.
+      name: The name of the column.
       cells: [N] the column.
 
     Returns:
@@ -82,7 +82,7 @@ def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
         return "holds infinite numbers; leave such cells empty"
     odd = next((c for c in there if not (isinstance(c, str | bool | date | datetime) or is_number(c))), None)
     if odd is not None:
-        return f"has cells of the kind {type(odd).__name__}; give text or numbers"
+        return f"has cells of type {type(odd).__name__}; give text or numbers"
     kinds = _kinds(cells)
     count = len(kinds.names)
     if count > MANY or (count > FEW and 2 * count > len(cells)):

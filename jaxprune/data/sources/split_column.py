@@ -23,7 +23,7 @@ def read_split(cells: Sequence[Cell], column: str, where: str) -> np.ndarray:
     Args:
       cells: [N] train, validation or test, in usual spellings; or 0, 1 and 2, which mean these, as in CelebA.
       column: The name of the column, for messages.
-      where: What to call the table in messages.
+      where: The name of the table in messages.
 
     Returns:
       [N] codes as in `SPLIT_CODES`.

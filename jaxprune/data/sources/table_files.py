@@ -22,13 +22,13 @@ def read_columns(path: Path, where: str) -> dict[str, list[Cell]]:
 
     Args:
       path: A CSV file in UTF-8 (or UTF-16 with its mark), or a Parquet file.
-      where: What to call the table in messages, such as "--table people.csv".
+      where: The name of the table in messages, such as "--table people.csv".
 
     Raises:
-      UserError: The file is missing, is no table, or is empty; or pyarrow is missing.
+      UserError: The file is missing, empty or not a table, or pyarrow is not installed.
     """
     if not path.is_file():
-        raise UserError(f"{where}: there is no such file; give a CSV or Parquet file")
+        raise UserError(f"{where}: this file does not exist; give a CSV or Parquet file")
     suffix = path.suffix.lower()
     if suffix in CSV_SUFFIXES:
         columns = _read_csv(path, where)
@@ -76,7 +76,7 @@ def _read_csv(path: Path, where: str) -> dict[str, list[Cell]]:
     except UnicodeDecodeError:
         raise UserError(f"{where} is not text in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise UserError(f"{where} cannot be read as CSV ({error}); mend it") from None
+        raise UserError(f"{where} cannot be read as CSV ({error}); correct it") from None
     if not rows:
         raise UserError(f"{where} is empty; give a first line of column names, and one row for each example")
     names = [" ".join(cell.split()) for cell in rows[0][1]]
@@ -85,7 +85,7 @@ def _read_csv(path: Path, where: str) -> dict[str, list[Cell]]:
         raise UserError(f"{where} has two columns named {twice!r}; rename one")
     for line, row in rows[1:]:
         if len(row) != len(names):
-            raise UserError(f"{where}: line {line} has {len(row)} cells, the first line {len(names)}; mend it")
+            raise UserError(f"{where}: line {line} has {len(row)} cells, the first line {len(names)}; correct it")
     cells = {name: [row[i].strip() for _, row in rows[1:]] for i, name in enumerate(names) if name}
     return {name: read_cells(column) for name, column in cells.items()}
 
@@ -113,7 +113,7 @@ def _parquet(path: Path, where: str) -> Iterator[Any]:
         TypeError,
     ) as error:  # those of damaged names as well
         reason = " ".join(str(error)[:200].split()) or type(error).__name__
-        raise UserError(f"{where} cannot be read as Parquet ({reason}); mend it") from None
+        raise UserError(f"{where} cannot be read as Parquet ({reason}); correct it") from None
 
 
 def _read_parquet(path: Path, where: str) -> dict[str, list[Cell]]:

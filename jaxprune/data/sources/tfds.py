@@ -43,7 +43,7 @@ def find_prepared(name: str, directory: str = "") -> Path | None:
         if folder not in versions and folder.name not in _NO_SETS:
             versions += [version for version in _folders(folder) if _VERSION.fullmatch(version.name)]
     described = [folder for folder in versions if (folder / INFO).is_file()]
-    # Only where there is no other: a copy that its description has not reached, which is damaged.
+    # Without any description: a half-copied set, which is reported as damaged later.
     versions = described or [folder for folder in versions if any(folder.glob("*.array_record-*"))]
     # 10.0.0 is newer than 9.0.0, but comes before it by the alphabet.
     return max(versions, key=lambda folder: ([int(n) for n in re.findall(r"\d+", folder.name)], folder), default=None)
@@ -64,7 +64,7 @@ def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, str
       bins: Edges of the bins of numeric attributes, as for `read_bins`; empty for the paper's nine age bins (of a
         feature named age).
       image_size: Pixels a side to resize images to; 0 leaves them as they are, and they must then be of one size.
-      stream: Whether the images stay on disk; each is decoded once now, for its moments, and again whenever it is used.
+      stream: Leave the images on disk; each is decoded once now, for its moments, and again whenever it is used.
 
     Raises:
       UserError: The set is stored in another format, is damaged, has no image, or its images differ in size.

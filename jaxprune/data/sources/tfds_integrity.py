@@ -24,7 +24,7 @@ def damaged(file: Path, reason: str) -> UserError:
 
     Args:
       file: The file, in the folder of a version.
-      reason: What is wrong with it.
+      reason: The fault.
     """
     return UserError(
         f"data.name: damaged or half copied: {file} {reason}; copy the folder anew, or delete "
@@ -90,7 +90,7 @@ def check_shards(folder: Path, info: Mapping[str, Any], splits: Sequence[str]) -
             count = reader.num_records()
             reader.close()
         except RuntimeError:
-            raise damaged(file, "is no whole array_record file") from None
+            raise damaged(file, "is not a complete array_record file") from None
         if count != length:
             raise damaged(file, f"holds {count:,} examples, not the {length:,} of {INFO}")
 

@@ -111,7 +111,7 @@ class Records:
                 columns = zip(*pool.map(stretch, starts), strict=True)
                 return {path: np.concatenate(column) for path, column in zip(paths, columns, strict=True)}
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # else an error is told only when all the rest was read
+                pool.shutdown(cancel_futures=True)  # else an error is raised only after all the rest was read
                 raise
 
 
@@ -156,7 +156,7 @@ def _at(example: Any, path: Sequence[str]) -> Any:
 def _kept(values: Sequence[Any]) -> np.ndarray:
     """Convert values to an array, with texts emptied.
 
-    Texts are no labels.
+    Texts cannot be labels.
     """
     array = np.array(values)
     return array if array.dtype.kind in "biuf" else np.full(len(values), "")
