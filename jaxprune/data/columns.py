@@ -114,9 +114,9 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         with np.errstate(over="ignore"):  # what becomes infinite is still above every edge, or below
             values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
-    few = len(kinds) <= FEW
+    few = len(kinds) <= FEW  # few distinct numbers may stand as they are
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())
-    uncut = len(set(np.digitize(kinds, edges))) == 1
+    uncut = len(set(np.digitize(kinds, edges))) == 1  # all numbers fall into one bin: bins would be one group
     if edges and uncut and not few:
         return (
             f"lies between {kinds[0]:g} and {kinds[-1]:g}, where none of the edges {' '.join(f'{b:g}' for b in edges)} "

@@ -44,7 +44,7 @@ def keep_groups(
     names = tuple(group_names[g] for g in kept.tolist())
     remedy = "set data.min_group_size to 1 or more to leave such groups out, or group by something else"
     refuse_empty_groups(dict(zip(SPLITS, sizes[:, kept], strict=True)), names, group_by, remedy)
-    code = np.full(len(group_names), -1, np.int32)
+    code = np.full(len(group_names), -1, np.int32)  # old group -> new group, -1 for those left out
     code[kept] = np.arange(len(kept))
     members = {split: rows[code[group[rows]] >= 0] for split, rows in members.items()}
     return members, code[group], names, _notes(nobody, small, sizes, group_names, group_by, minimum)

@@ -57,6 +57,8 @@ def to_shares(group: np.ndarray, group_names: Sequence[str], shares: Sequence[fl
     if (parts <= 0).any():
         raise UserError(f"data.shares: {parts.min():g} is not above 0; give each group a positive share")
     parts = parts / parts.sum()
+    # The scarcest group, measured by its share, stays whole and decides the total. 1e-9: a quotient that should be
+    # whole may be a rounding below it.
     total = np.min(np.bincount(group, minlength=len(parts)) / parts)
     quota = np.floor(total * parts + 1e-9).astype(int)
     if (quota == 0).any():
@@ -112,6 +114,8 @@ def balance(group: np.ndarray, num_groups: int) -> np.ndarray:
 
 def _draw(group: np.ndarray, quota: np.ndarray) -> np.ndarray:
     """Draw at most `quota` examples of each group, as sorted indices."""
+    # One generator for all groups, in their order, also for those that stay whole: the draws of a group depend on the
+    # groups before it, not on its own quota, so that a smaller quota keeps a part of what a larger one keeps.
     generator = np.random.Generator(np.random.PCG64(_SEED))
     kept = [generator.permutation(np.flatnonzero(group == a))[:count] for a, count in enumerate(quota)]
     return np.sort(np.concatenate(kept))

@@ -22,6 +22,7 @@ def cells_of(columns: Sequence[np.ndarray]) -> np.ndarray:
     cells = np.zeros(len(columns[0]), np.int64)
     for codes in columns:
         kinds, compact = np.unique(codes, return_inverse=True)
+        # Renumbered after every column, 0, 1, 2, ...: products of many columns would overflow.
         cells = np.unique(cells * len(kinds) + compact.reshape(-1), return_inverse=True)[1].reshape(-1)
     return cells
 
@@ -42,7 +43,9 @@ def stratified(cells: np.ndarray, fraction: float) -> np.ndarray:
     """
     n = len(cells)
     shuffled = np.random.Generator(np.random.PCG64(_SPLIT_SEED)).permutation(n)
-    ordered = shuffled[np.argsort(cells[shuffled], kind="stable")]
+    ordered = shuffled[np.argsort(cells[shuffled], kind="stable")]  # stable: the random order survives inside each cell
+    # An example is chosen where the running total of the fraction reaches a whole number. Shifted by half an example,
+    # the total of usual fractions, such as 0.2, never is one, so that no rounding of it decides.
     marks = np.floor((np.arange(n + 1) + 0.5) * fraction)
     chosen = np.zeros(n, bool)
     chosen[ordered[np.diff(marks) > 0]] = True
@@ -62,7 +65,7 @@ def stratified_units(cells: np.ndarray, unit: np.ndarray, fraction: float) -> np
     Returns:
       [N] bool, True for those chosen.
     """
-    _, first, of_unit = np.unique(unit, return_index=True, return_inverse=True)
+    _, first, of_unit = np.unique(unit, return_index=True, return_inverse=True)  # first: the first copy of each unit
     return stratified(cells[first], fraction)[of_unit.reshape(-1)]
 
 
@@ -92,8 +95,8 @@ def crossing(split: np.ndarray, unit: np.ndarray) -> np.ndarray:
     _, of_unit = np.unique(unit, return_inverse=True)
     of_unit = of_unit.reshape(-1)
     order = np.lexsort((np.arange(len(unit)), rank, of_unit))  # by unit, then rank, then number
-    _, begins = np.unique(of_unit[order], return_index=True)
-    first = order[begins][of_unit]
+    _, begins = np.unique(of_unit[order], return_index=True)  # where each unit begins in that order
+    first = order[begins][of_unit]  # the first copy in the first split, for every example
     return np.where(rank > rank[first], first, -1)
 
 

@@ -90,7 +90,8 @@ def _even_order(digests: Sequence[str], kinds: Mapping[str, tuple[int, ...]], de
         return sorted(digests)
     places = []
     for cell in _grouped(digests, kinds, depth):
-        low = int(min(cell)[:12], 16) / 16**12
+        low = int(min(cell)[:12], 16) / 16**12  # 12 hexadecimal digits as a number in [0, 1)
+        # The least of n uniform numbers has the distribution 1 - (1 - low)^n, by which it becomes uniform itself.
         start = 1 - (1 - low) ** len(cell)
         places += [((k + start) / len(cell), digest) for k, digest in enumerate(_even_order(cell, kinds, depth + 1))]
     return [digest for _, digest in sorted(places)]
