@@ -21,9 +21,7 @@ from jaxprune import config, data
 from jaxprune.cli import main
 from jaxprune.data.prepare import images
 from jaxprune.data.prepare.build import BUILD_VERSION
-from jaxprune.data.prepare.collection import Attribute, Collection
-from jaxprune.data.prepare.match import match_rows
-from jaxprune.data.prepare.split import draw_test_split
+from jaxprune.data.prepare.collection import Attribute
 from jaxprune.data.prepare.table import to_attribute
 from jaxprune.data.sources.table_files import read_columns
 from jaxprune.data.sources.tfds import find_prepared
@@ -219,54 +217,6 @@ def test_kinds_of_one_image_and_numbers_that_need_bins_are_split_as_one(tmp_path
         wanted = decoded(lowest_fifths(photos, cells, "cell"))
         assert stored_in_the_test_split(tmp_path, name) == wanted
     assert sum(wanted.values()) == 12
-
-
-def collected(labels: Sequence[int], **others: Sequence[int]) -> Collection:
-    columns = {name: Attribute(np.array(values)) for name, values in {"label": labels, **others}.items()}
-    return Collection("made", Path(), [Path()] * len(labels), columns, None, "")
-
-
-def test_two_images_of_a_kind_give_one_to_the_test_split() -> None:
-    labels = [0] * 2 + [1] + [2] * 4 + [3] * 8
-    digests = [f"{i:064x}" for i in range(len(labels))]
-    chosen = [i for i, side in enumerate(draw_test_split(collected(labels), digests, 0.2)) if side == "test"]
-    assert chosen == [0, 3, 7, 8], "0.4, 0.2, 0.8 and 1.6, rounded"
-
-
-def test_a_drawn_split_is_even_over_the_label_and_the_attributes_that_follow() -> None:
-    """To one image in every cell of a label with an attribute, however the images come; ages are binned."""
-    rng = np.random.default_rng(0)
-    for n in (200, 3000):
-        labels, sex, age = (
-            rng.choice(4, n, p=[0.6, 0.2, 0.15, 0.05]),
-            rng.choice(2, n, p=[0.8, 0.2]),
-            rng.integers(1, 99, n),
-        )
-        digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
-        for others, cells in (({"sex": sex}, sex), ({"age": age}, np.digitize(age, range(10, 81, 10)))):
-            test = np.array(draw_test_split(collected(labels, **others), digests, 0.2)) == "test"
-            for label in range(4):
-                here = labels == label
-                assert test[here].sum() == int(0.2 * here.sum() + 0.5)
-                for cell in range(cells.max() + 1):
-                    both = here & (cells == cell)
-                    assert abs(test[both].sum() - test[here].mean() * both.sum()) <= 1.5, (n, label, cell)
-        both = np.array(draw_test_split(collected(labels, sex=sex, age=age), digests, 0.2)) == "test"
-        order = rng.permutation(n)
-        shuffled = draw_test_split(
-            collected(labels[order], sex=sex[order], age=age[order]), [digests[i] for i in order], 0.2
-        )
-        np.testing.assert_array_equal(np.array(shuffled) == "test", both[order])
-        assert abs(both[sex == 1].mean() - 0.2) < 2 / (sex == 1).sum() + 0.01
-
-
-def test_rare_kinds_of_an_attribute_have_their_share_of_the_test_split() -> None:
-    """Though every label has one or two of them: rounding cell by cell would leave all out, or take half."""
-    labels, rare = np.arange(4000) % 100, np.arange(4000) // 100 == 7
-    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(4000)]
-    test = np.array(draw_test_split(collected(labels, rare=rare.astype(int)), digests, 0.2)) == "test"
-    assert rare.sum() == 100
-    assert 10 <= test[rare].sum() <= 32, "20, give or take three standard deviations"
 
 
 def stored_in_the_test_split(sets: Path, name: str) -> Counter:
@@ -523,43 +473,6 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"needs pyarrow; run: python -m pip install 'jaxprune\[parquet\]'"):
         read_columns(tmp_path / "t.parquet", "--table")
-
-
-# ---------------------------------------------------------------- rows and images
-
-
-def match(names: list[str], files: list[str]) -> list[str]:
-    top = Path("photos")
-    found = match_rows(names, [top / file for file in files], top, "t.csv")
-    return [path.relative_to(top).as_posix() for path in found]
-
-
-def test_rows_name_images_in_three_ways() -> None:
-    files = ["a/1.png", "a/2.png", "b/3.png"]
-    assert match(["b/3.png", "./a/1.png", "a\\2.png"], files) == ["b/3.png", "a/1.png", "a/2.png"]
-    assert match(["3.png", "1.png", "2.png"], files) == ["b/3.png", "a/1.png", "a/2.png"]
-    assert match(["3", "1", "2"], files) == ["b/3.png", "a/1.png", "a/2.png"]
-    assert match(["x.png", "x"], ["x.png", "b/x"]) == ["x.png", "b/x"], "a whole path goes first"
-
-
-@pytest.mark.parametrize(
-    ("names", "files", "message"),
-    [
-        (["1.png"], [], "holds no images"),
-        (["1.png", "2.png", "9.png"], ["1.png", "2.png"], "1 row without an image in photos: 9.png; add the images"),
-        (["1.png", *"abcde"], ["1.png"], "5 rows without an image in photos: a, b, c and 2 more"),
-        (["1.png"], ["1.png", "2.png", "3.png"], "2 images in photos without a row: 2.png, 3.png; add their rows"),
-        (["1.png", "1.png", "2.png"], ["1.png", "2.png"], "1 image with several rows: 1.png; keep one row"),
-        (["1.png", "1"], ["1.png"], "1 image with several rows: 1.png"),
-        (["1.png"], ["a/1.png", "b/1.png"], "'1.png' may be a/1.png, b/1.png; give paths from photos"),
-        (["7"], ["a.png"], "no row names an image in photos; the first says '7', the folder has 'a.png'"),
-    ],
-)
-def test_rows_and_images_that_do_not_fit(names, files, message) -> None:
-    with pytest.raises(UserError) as caught:
-        match(names, files)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- faults, from the command line
