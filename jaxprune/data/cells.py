@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Cell = Any  # int, float, bool, str, or None for an empty cell
-MISSING = "missing"  # the kind of cells that say nothing
-MANY = 100  # kinds of text beyond which a column is taken for remarks or identifiers
+MISSING = "missing"  # the category of empty cells
+MANY = 100  # a column of more texts holds remarks or identifiers
 _NOTHING = ("", "na", "n/a", "nan", "null", "none", "?")  # in small letters
 _LONGEST = 300  # characters of a number
 # Numbers with leading zeros are codes, such as those of places.
@@ -63,7 +63,7 @@ def is_number(cell: Cell) -> bool:
     return finite and not isinstance(cell, bool) and math.isfinite(cell)
 
 
-def kinds_of(cells: Sequence[Cell]) -> list[str]:
+def to_categories(cells: Sequence[Cell]) -> list[str]:
     """Convert cells to names of categories, with single spaces.
 
     A missing cell becomes `MISSING`.
@@ -85,7 +85,7 @@ def none_notes(columns: Iterable[tuple[str, Sequence[Cell]]]) -> list[str]:
     """A warning for each column where "none" may be a category.
 
     Args:
-      columns: The name of each column of kinds, and its cells.
+      columns: The name of each column of categories, and its cells.
     """
     notes = []
     for name, cells in columns:
@@ -104,7 +104,7 @@ def twin_notes(columns: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
     """A warning for each column with names that look alike.
 
     Args:
-      columns: The name of each column and the names of its kinds.
+      columns: The name of each column and of its categories.
     """
     notes = []
     for column, names in columns:
@@ -115,8 +115,8 @@ def twin_notes(columns: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
         if twins:
             more = f", and {len(twins) - 3:,} more" if len(twins) > 3 else ""
             notes.append(
-                f"{column}: {'; '.join(twins[:3])}{more} are different kinds, though only case, spaces or invisible "
-                "characters differ; spell them alike if they are one"
+                f"{column}: {'; '.join(twins[:3])}{more} are different categories, though only case, spaces or "
+                "invisible characters differ; spell them alike if they are one"
             )
     return notes
 

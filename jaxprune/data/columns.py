@@ -18,7 +18,7 @@ from jaxprune.errors import UserError, unknown
 AGE = "age"
 AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
 BinsLike = Sequence[float | str] | Mapping[str, Sequence[float]]  # what `read_bins` reads
-FEW = 20  # kinds of numbers that may stand as they are
+FEW = 20  # distinct numbers that may stand as they are
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Bins:
 
         Args:
           numbers: The columns of numbers.
-          columns: All columns, each with the names of its kinds, if it has any.
+          columns: All columns, each with the names of its categories, if it has any.
         """
         numbers = list(numbers)
         for name in self.named:
@@ -126,5 +126,5 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)
     if not few:
-        return f"is numbers of {len(kinds):,} kinds; give the edges of bins with data.bins"
+        return f"has {len(kinds):,} distinct numbers; give the edges of bins with data.bins"
     return codes.astype(np.int32), tuple(f"{kind:.6g}" if values.dtype.kind == "f" else str(kind) for kind in kinds)

@@ -102,7 +102,7 @@ def _assemble(
     return from_arrays(
         *(parts[split] for split in SPLITS), name=name, label_names=label_names, group_names=group_names,
         label_by=label_by, group_by=group_by, provenance=raw.provenance, normalise=normalise,
-        notes=[*raw.notes, *notes, *small, *twin_notes(_kinds(raw, label_by, group_by))],
+        notes=[*raw.notes, *notes, *small, *twin_notes(_names_by_column(raw, label_by, group_by))],
         attributes=Attributes(columns=raw.attributes, rows=members, unused=raw.unused),
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def _check_examples(
     check_split("whole", x, y, groups, num_classes=len(names), num_groups=num_groups, where=where)
 
 
-def _kinds(raw: RawData, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
+def _names_by_column(raw: RawData, label: str, group: str) -> list[tuple[str, Sequence[str]]]:
     """Collect the names of classes and groups, by column."""
     columns = {label: raw.labels[label]} | {name: raw.attributes[name] for name in attributes_of(group)}
     return [(name, names) for name, (_, names) in columns.items()]

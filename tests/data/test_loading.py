@@ -618,13 +618,13 @@ def test_the_bins_of_an_npz_file_leave_codes_and_the_splits_alone(numbers_file):
 
 
 def test_numbers_of_an_npz_file_without_bins_say_so(numbers_file, tmp_path):
-    assert "data.group: dose is numbers of 4" in user_error(data.load, numbers_file, group="dose*smokes")
+    assert "data.group: dose has 4" in user_error(data.load, numbers_file, group="dose*smokes")
     assert "give the edges of bins with data.bins" in user_error(data.load, numbers_file, label="dose")
     assert "data.bins: 30 10 do not rise" in user_error(data.load, numbers_file, group="dose", bins=(30.0, 10.0))
     np.savez(tmp_path / "y.npz", **arrays(y=np.arange(60.0), x=np.ones((60, 2)), race=np.arange(60) % 2))
     message = user_error(data.load, str(tmp_path / "y.npz"))
     assert "array 'y'" in message
-    assert "is numbers of 60 kinds; give the edges of bins with data.bins" in message
+    assert "has 60 distinct numbers; give the edges of bins with data.bins" in message
     assert data.load(str(tmp_path / "y.npz"), bins=(20.0,)).label_names == ("<20", "20+")
 
 

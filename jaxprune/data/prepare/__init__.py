@@ -77,7 +77,7 @@ def prepare_folder(
 
     It is stored as array_record, once, without TensorFlow. Text columns become labels with names, columns of numbers
     stay numbers (`load(..., bins=...)` bins them). The split is that of the table; where it has none, a fifth of each
-    kind of the usual label, even over the other columns, is the test split. Copies of one image are on one side of
+    category of the usual label, even over the other columns, is the test split. Copies of one image are on one side of
     every split. An interrupted build leaves nothing that could be taken for the set.
 
     Args:

@@ -82,9 +82,9 @@ def _grouped(digests: Iterable[str], kinds: Mapping[str, tuple[int, ...]], depth
 def _even_order(digests: Sequence[str], kinds: Mapping[str, tuple[int, ...]], depth: int) -> list[str]:
     """Order the images so that every prefix is balanced.
 
-    It is balanced over the attributes from `depth` on. The images of each kind, put in such an order by the attributes
-    that follow, are spread evenly over [0, 1), the k-th of n at (k + u) / n. The lowest digest makes u, which is random
-    and uniform in [0, 1).
+    It is balanced over the attributes from `depth` on. The images of each category, put in such an order by the
+    attributes that follow, are spread evenly over [0, 1), the k-th of n at (k + u) / n. The lowest digest makes u,
+    which is random and uniform in [0, 1).
     """
     if not digests or depth == len(kinds[digests[0]]):
         return sorted(digests)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.cells import MANY, Cell, is_missing, is_number, kinds_of, natural, none_notes, twin_notes
+from jaxprune.data.cells import MANY, Cell, is_missing, is_number, natural, none_notes, to_categories, twin_notes
 from jaxprune.data.prepare.collection import RESERVED, Attribute, Collection
 from jaxprune.data.prepare.images import SUFFIXES, find_images
 from jaxprune.data.prepare.match import match_rows
@@ -140,7 +140,7 @@ def _attributes(
 def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
     """Convert a column to an attribute, or return the reason against it.
 
-    Text becomes codes of its sorted kinds ("2-9" before "10-19"), a cell of it that says nothing the kind "missing";
+    Text becomes codes of its sorted categories ("2-9" before "10-19"), an empty cell of it the category "missing";
     numbers stay numbers.
 
     Args:
@@ -161,10 +161,10 @@ def to_attribute(cells: Sequence[Cell], *, chosen: bool) -> Attribute | str:
         )
     if not all(isinstance(cell, str | bool | date | datetime) or is_number(cell) for cell in there):
         return f"its cells are of type {type(there[0]).__name__}"
-    texts = kinds_of(cells)
+    texts = to_categories(cells)
     kinds = sorted(set(texts), key=natural)
     if len(kinds) > MANY and not chosen:
-        return f"{len(kinds):,} kinds of text"
+        return f"{len(kinds):,} categories"
     code = {kind: i for i, kind in enumerate(kinds)}
     return Attribute(np.array([code[text] for text in texts], np.int64), tuple(kinds))
 

@@ -158,7 +158,7 @@ def _refuse_other_files(name: str) -> None:
             "y=y, race=race)"
         )
     if Path(name).is_file():
-        raise UserError(f"data.name: {name} is a file of another kind; .npz, .csv, .tsv and .parquet are read")
+        raise UserError(f"data.name: {name} is a file of another type; .npz, .csv, .tsv and .parquet are read")
 
 
 def _refuse_options_of_prepared_sets(path: str, options: Mapping[str, Any]) -> None:

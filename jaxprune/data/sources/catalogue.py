@@ -58,7 +58,7 @@ CATALOGUE: Mapping[str, CatalogueEntry] = {
     "cifar100": _by_tensorflow("none given", 60_000, 169, "label, coarse_label"),
     "svhn_cropped": _by_tensorflow("non-commercial", 99_289, 1_576, "label: 10 digits"),
     "mnist": _by_tensorflow("CC BY-SA 3.0", 70_000, 12, "label: 10 digits"),
-    "fashion_mnist": _by_tensorflow("MIT", 70_000, 31, "label: 10 kinds"),
+    "fashion_mnist": _by_tensorflow("MIT", 70_000, 31, "label: 10 classes"),
 }
 PLACEHOLDERS = ("FILE.csv", "FILE.npz", "folder")  # that stand for sets of your own
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxprune.data.cells import kinds_of, natural
+from jaxprune.data.cells import natural, to_categories
 from jaxprune.data.columns import FEW, Bins, BinsLike, not_finite, number_column, read_bins
 from jaxprune.data.normalisation import centred, is_image_bytes
 from jaxprune.data.raw import Column, RawData
@@ -80,7 +80,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays["x"] = x if is_image_bytes(x) else centred(x) if x.ndim == 2 else x.astype(np.float32)
     for name in column_names(arrays):
         if arrays[name].dtype.kind == "U" and f"{name}_names" not in arrays:
-            texts = kinds_of(arrays[name].reshape(-1).tolist())
+            texts = to_categories(arrays[name].reshape(-1).tolist())
             code = {kind: i for i, kind in enumerate(sorted(set(texts), key=natural))}
             arrays[f"{name}_names"] = np.array(list(code))
             arrays[name] = np.array([code[text] for text in texts], np.int32).reshape(arrays[name].shape)

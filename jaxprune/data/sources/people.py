@@ -11,7 +11,7 @@ from jaxprune.data.columns import BinsLike, number_column, read_bins
 from jaxprune.data.normalisation import centred
 from jaxprune.data.raw import Column, RawData
 from jaxprune.data.sources.catalogue import fit_name
-from jaxprune.data.sources.people_columns import Kinds, Numbers, read_column, read_label
+from jaxprune.data.sources.people_columns import Categories, Numbers, read_column, read_label
 from jaxprune.data.sources.split_column import SPLIT_CODES, read_split
 from jaxprune.data.sources.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, image_columns, read_columns
 from jaxprune.data.splitting import TEST_SHARE, cells_of, stratified
@@ -50,7 +50,7 @@ def read_people(
       label: The column that is predicted.
       group: The column that forms the groups, or several crossed, as "race*sex".
       bins: Edges of the bins of numbers that form groups, as for `read_bins`.
-      missing: "category": a missing kind is a kind of its own, and a missing number becomes the mean of the training
+      missing: "category": a missing category is one of its own, and a missing number becomes the mean of the training
         split, with an input that says so; "drop": such rows are left out. Rows without a label always are.
       split_column: The column that says train, validation or test; empty for one named split, where there is one.
         Without one, a fifth of the rows becomes the test split.
@@ -74,11 +74,11 @@ def read_people(
     inputs = {name: column for name, column in columns.items() if name not in apart and not isinstance(column, str)}
     notes += _input_notes(cells, columns, inputs, apart)
     twins = {*inputs, *of_groups} - set(attributes_of(group))  # of the label and these, `load` tells
-    notes += twin_notes((n, c.names) for n, c in columns.items() if isinstance(c, Kinds) and n in twins)
+    notes += twin_notes((n, c.names) for n, c in columns.items() if isinstance(c, Categories) and n in twins)
     if not inputs:
         raise UserError(f"{where} has no column of inputs{': ' + notes[-1] if notes else ''}; add one")
     x, standardise = _inputs(list(inputs.values()))
-    attributes, unused = _attributes({**columns, label: Kinds(*labels)}, bins)
+    attributes, unused = _attributes({**columns, label: Categories(*labels)}, bins)
     strata = tuple(
         c.few for name, c in columns.items() if name != label and not isinstance(c, str) and c.few is not None
     )
@@ -114,7 +114,7 @@ def _check_names(cells: _Cells, label: str, group: str, split_column: str, leave
 
 def _read(
     cells: _Cells, label: str, split_column: str, unused: set[str], apart: set[str], drop: bool, where: str
-) -> tuple[_Cells, dict[str, Numbers | Kinds | str], list[str]]:
+) -> tuple[_Cells, dict[str, Numbers | Categories | str], list[str]]:
     """Choose rows, read their columns, and describe those left out.
 
     Args:
@@ -157,32 +157,34 @@ def _kept_rows(cells: _Cells, label: str, whole: set[str], where: str) -> tuple[
 
 def _input_notes(
     cells: _Cells,
-    columns: dict[str, Numbers | Kinds | str],
-    inputs: dict[str, Numbers | Kinds],
+    columns: dict[str, Numbers | Categories | str],
+    inputs: dict[str, Numbers | Categories],
     apart: set[str],
 ) -> list[str]:
     left_out = [f"{n} {reason}" for n, reason in columns.items() if isinstance(reason, str) and n not in apart]
     notes = [f"left out of the inputs: {'; '.join(left_out)}"] if left_out else []
-    return notes + none_notes((n, cells[n]) for n, c in inputs.items() if isinstance(c, Kinds))
+    return notes + none_notes((n, cells[n]) for n, c in inputs.items() if isinstance(c, Categories))
 
 
-def _inputs(columns: Sequence[Numbers | Kinds]) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(columns: Sequence[Numbers | Categories]) -> tuple[np.ndarray, np.ndarray]:
     """Build the inputs [N, F], and flag columns to standardise."""
     values = [column.values for column in columns if isinstance(column, Numbers)]
     absent = [np.isnan(column) for column in values if np.isnan(column).any()]
-    one_hot = [np.eye(len(c.names), dtype=np.float32)[c.codes] for c in columns if isinstance(c, Kinds)]
+    one_hot = [np.eye(len(c.names), dtype=np.float32)[c.codes] for c in columns if isinstance(c, Categories)]
     parts = [centred(np.stack(values, axis=1))] if values else []
     parts += [np.stack(absent, axis=1).astype(np.float32)] if absent else []
     x = np.concatenate([*parts, *one_hot], axis=1)
     return x, np.arange(x.shape[1]) < len(values)
 
 
-def _attributes(columns: dict[str, Numbers | Kinds | str], bins: BinsLike) -> tuple[dict[str, Column], dict[str, str]]:
+def _attributes(
+    columns: dict[str, Numbers | Categories | str], bins: BinsLike
+) -> tuple[dict[str, Column], dict[str, str]]:
     """Convert columns to attributes; give reasons against the others."""
     edges, usable, unused = read_bins(bins), {}, {}
     edges.check_names(
         [name for name, column in columns.items() if isinstance(column, Numbers)],
-        {name: column.names if isinstance(column, Kinds) else () for name, column in columns.items()},
+        {name: column.names if isinstance(column, Categories) else () for name, column in columns.items()},
     )
     for name, column in columns.items():
         groups = column if isinstance(column, str) else _as_groups(name, column, edges.of(name))
@@ -193,8 +195,8 @@ def _attributes(columns: dict[str, Numbers | Kinds | str], bins: BinsLike) -> tu
     return usable, unused
 
 
-def _as_groups(name: str, column: Numbers | Kinds, edges: tuple[float, ...]) -> Column | str:
-    if isinstance(column, Kinds):
+def _as_groups(name: str, column: Numbers | Categories, edges: tuple[float, ...]) -> Column | str:
+    if isinstance(column, Categories):
         return column.codes, column.names
     known = ~np.isnan(column.values)
     binned = number_column(name, column.known, edges)

@@ -8,12 +8,12 @@ from datetime import date, datetime
 
 import numpy as np
 
-from jaxprune.data.cells import MANY, Cell, is_missing, is_number, kinds_of, natural
+from jaxprune.data.cells import MANY, Cell, is_missing, is_number, natural, to_categories
 from jaxprune.data.columns import FEW
 from jaxprune.data.raw import Column
 from jaxprune.errors import UserError
 
-_CLASSES = 50  # kinds of numbers that a label may have
+_CLASSES = 50  # distinct numbers that a label may have
 _IDENTIFIER = re.compile(r"(.*[ _.-])?(id|index|idx)|unnamed:.*|.*[a-z]I[dD]")
 
 
@@ -42,7 +42,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Kinds:
+class Categories:
     """A column of categories.
 
     Attributes:
@@ -59,7 +59,7 @@ class Kinds:
         return self.codes if len(self.names) <= FEW else None
 
 
-def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
+def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Categories | str:
     """Read a column as numbers where possible, else as categories.
 
     Args:
@@ -86,7 +86,7 @@ def read_column(name: str, cells: Sequence[Cell]) -> Numbers | Kinds | str:
     kinds = _kinds(cells)
     count = len(kinds.names)
     if count > MANY or (count > FEW and 2 * count > len(cells)):
-        return f"has {count:,} kinds of text, such as {kinds.names[0][:30]!r}; give numbers, or at most {MANY} kinds"
+        return f"has {count:,} categories, such as {kinds.names[0][:30]!r}; give numbers, or at most {MANY} categories"
     return "is the same in every row" if count == 1 else kinds
 
 
@@ -94,7 +94,7 @@ def read_label(name: str, cells: Sequence[Cell]) -> Column:
     """Read a column without missing values as classes.
 
     Raises:
-      UserError: It has one kind, or more than 50 of numbers or 100 of text.
+      UserError: It has more than 50 distinct numbers or 100 texts.
     """
     if all(map(is_number, cells)):
         values, codes = np.unique(np.array([float(cell) for cell in cells]), return_inverse=True)
@@ -105,17 +105,17 @@ def read_label(name: str, cells: Sequence[Cell]) -> Column:
         codes, names, most = kinds.codes, kinds.names, MANY
     if len(names) > most:
         raise UserError(
-            f"data.label: {name} has {len(names):,} kinds, such as {names[0][:30]!r}; a label has {most} at most: give "
-            "another column, or one of fewer kinds"
+            f"data.label: {name} has {len(names):,} classes, such as {names[0][:30]!r}; a label has at most "
+            f"{most}: give another column, or one of fewer classes"
         )
     return codes, tuple(names)
 
 
-def _kinds(cells: Sequence[Cell]) -> Kinds:
-    texts = kinds_of(cells)
+def _kinds(cells: Sequence[Cell]) -> Categories:
+    texts = to_categories(cells)
     names = tuple(sorted(set(texts), key=natural))
     code = {name: i for i, name in enumerate(names)}
-    return Kinds(np.array([code[text] for text in texts], np.int32), names)
+    return Categories(np.array([code[text] for text in texts], np.int32), names)
 
 
 def _numbers_the_rows(name: str, values: np.ndarray) -> bool:

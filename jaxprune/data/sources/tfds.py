@@ -57,7 +57,7 @@ def read_prepared(folder: Path, *, bins: BinsLike = (), image_size: int = 0, str
     """Read a prepared data set, its images into memory or not.
 
     Labels and attributes are named by their feature path (`attributes/Male`). Class labels, truth values and whole
-    numbers of few kinds are taken as they are; other numbers are binned.
+    few distinct numbers are taken as they are; other numbers are binned.
 
     Args:
       folder: The folder of a version, holding `dataset_info.json` and array_record files.
@@ -166,7 +166,7 @@ def _column(path: str, feature: Any, values: np.ndarray, bins: Bins) -> Column |
     if values.dtype == bool:
         return values.astype(np.int32), (f"not {path}", path)
     if not _is_number(feature, values):
-        return "is neither numbers nor of named kinds; take another feature"
+        return "holds neither numbers nor named categories; take another feature"
     if bad := not_finite(values):
         return f"{bad}; prepare the set again with a number for each example, or take another feature"
     return number_column(path, values, bins.of(path))

@@ -128,7 +128,7 @@ def test_what_a_table_says_is_read_and_told(tmp_path, monkeypatch, capsys):
         rows.append(f"{i}.png;{('no', 'yes')[i // 5 % 2]};{sex};{i % 10},{i % 7};{i % 9} mg;{part}")
     Path("t.csv").write_text("\n".join(rows), encoding="utf-8")
     printed = prepare(capsys, "--directory", "photos", "--table", "t.csv", "--split-column", "partition")
-    assert "warning: sex: 'Male' and 'male' are different kinds" in printed
+    assert "warning: sex: 'Male' and 'male' are different categories" in printed
     loaded = data.load("mine", directory="sets", label="glasses", group="dose", bins=(5.0,))
     assert [len(loaded.split(split).y) for split in data.SPLITS] == [48, 16, 16]
     assert loaded.group_names == ("<5", "5+")

@@ -95,7 +95,7 @@ def test_the_report_of_a_folder_with_a_table(own) -> None:
     assert report.used == 160
     assert report.repeats == 10
     assert sorted(report.contradictory) == sorted(["003.png", *(f"copy{i}.png" for i in range(10))])
-    assert report.left_out == ["remark (150 kinds of text)"]
+    assert report.left_out == ["remark (150 categories)"]
     assert (report.malformed, report.crossing, report.converted, report.listed) == ([], [], 0, None)
 
 
@@ -290,9 +290,9 @@ def test_another_column_may_hold_the_split(tmp_path) -> None:
 def test_the_label_of_a_set_must_be_something(tmp_path) -> None:
     rows = [{"file": row["file"], "dose": i} for i, row in enumerate(make_folder(tmp_path / "photos", 40))]
     data.prepare_folder("photos", tmp_path / "photos", write_table(tmp_path / "t.csv", rows), tmp_path)
-    with pytest.raises(UserError, match=r"nothing to predict: dose is numbers of 40 kinds; give the edges of bins"):
+    with pytest.raises(UserError, match=r"nothing to predict: dose has 40 distinct numbers; give the edges of bins"):
         data.load("photos", directory=str(tmp_path))
-    with pytest.raises(UserError, match=r"data\.label: dose is numbers of 40 kinds; give the edges of bins"):
+    with pytest.raises(UserError, match=r"data\.label: dose has 40 distinct numbers; give the edges of bins"):
         data.load("photos", directory=str(tmp_path), label="dose")
 
 
@@ -412,7 +412,7 @@ def test_columns_that_are_not_fit_say_why(tmp_path, cells, reason) -> None:
 
 def test_remarks_are_taken_only_where_they_are_asked_for() -> None:
     remarks = [f"remark {i}" for i in range(101)]
-    assert to_attribute(remarks, chosen=False) == "101 kinds of text"
+    assert to_attribute(remarks, chosen=False) == "101 categories"
     assert attribute(remarks)[0] == list(range(101))
     assert to_attribute([[1], [2]], chosen=True) == "its cells are of type list"
 
@@ -734,7 +734,7 @@ def test_the_usual_label_is_the_first_column_that_needs_no_bins(tmp_path) -> Non
     loaded = data.load("photos", directory=str(tmp_path))
     assert (loaded.label_by, loaded.group_by) == ("tone", "tone")
     for setting in ("label", "group"):
-        with pytest.raises(UserError, match=rf"data\.{setting}: dose is numbers of 40 kinds; give the edges of bins"):
+        with pytest.raises(UserError, match=rf"data\.{setting}: dose has 40 distinct numbers; give the edges of bins"):
             data.load("photos", directory=str(tmp_path), **{setting: "dose"})
         with pytest.raises(UserError, match=r"did you mean 'dose'.*\? known: dose, sex, tone"):
             data.load("photos", directory=str(tmp_path), **{setting: "doze"})

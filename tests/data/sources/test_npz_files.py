@@ -165,7 +165,7 @@ def test_paths_of_other_files(tmp_path, monkeypatch, capsys):
     (tmp_path / "notes.doc").write_text("hello")
     for name, said in (
         ("x.npy", "x.npy is one array; save x, y and attributes"),
-        ("notes.doc", "a file of another kind"),
+        ("notes.doc", "a file of another type"),
     ):
         assert main(["datasets", name]) == 2
         printed = capsys.readouterr().err

@@ -89,10 +89,10 @@ def test_what_is_left_out_is_said_and_the_file_is_named(table, tmp_path):
     digest = hashlib.sha256((tmp_path / "census.csv").read_bytes()).hexdigest()
     assert dataset.provenance == f"census.csv, SHA-256 {digest}: 240 rows, 7 inputs from age, hours, seen, job"
     assert dataset.notes == (
-        "left out of the inputs: id has 240 kinds of text, such as 'p0'; give numbers, or at most 100 kinds; number "
+        "left out of the inputs: id has 240 categories, such as 'p0'; give numbers, or at most 100 categories; number "
         "numbers the rows; country is the same in every row",
     )
-    assert "data.group: id has 240 kinds of text" in message(data.load, table, label="income", group="id")
+    assert "data.group: id has 240 categories" in message(data.load, table, label="income", group="id")
 
 
 def test_the_drawn_splits_are_even_and_the_same_whatever_the_groups(table):
@@ -195,7 +195,7 @@ def test_near_twins_are_named(tmp_path):
     path = write(tmp_path / "t.csv", columns)
     dataset = data.load(path, label="income", group="sex")
     (note,) = [note for note in dataset.notes if note.startswith("sex")]
-    assert "'M' and 'm' are different kinds" in note
+    assert "'M' and 'm' are different categories" in note
     assert data.load(path, label="income", group="race").notes[-1] == note
 
 
@@ -209,10 +209,10 @@ def test_near_twins_are_named(tmp_path):
         ({"leave_out": ("jobs",)}, "data.leave_out: unknown column 'jobs'; did you mean 'job'?"),
         ({"split_column": "part"}, "data.split_column: unknown column 'part'"),
         ({"split_column": "job"}, "column 'job' says 'cook' in row 1"),
-        ({"label": "hours"}, "data.label: hours has 240 kinds, such as "),
-        ({"label": "id"}, "data.label: id has 240 kinds, such as 'p0'"),
+        ({"label": "hours"}, "data.label: hours has 240 classes, such as "),
+        ({"label": "id"}, "data.label: id has 240 classes, such as 'p0'"),
         ({"label": "country"}, "data.label: country is 'here' for every example"),
-        ({"group": "hours"}, "data.group: hours is numbers of 240 kinds; give the edges of bins with data.bins"),
+        ({"group": "hours"}, "data.group: hours has 240 distinct numbers; give the edges of bins with data.bins"),
         ({"bins": ("job=3",)}, "data.bins: job is not a column of numbers: 'clerk' is none"),
         ({"missing": "ignore"}, "data.missing: 'ignore' is not a choice; give category or drop"),
         ({"leave_out": ("age", "hours", "seen", "job")}, "has no column of inputs"),
@@ -235,4 +235,4 @@ def test_a_run_takes_the_path_and_leaves_the_columns_of_all_groupings_out(table,
     assert "are both given" in capsys.readouterr().err
     assert main(["datasets", table, "--data.label", "income", "--data.group", "race"]) == 0
     printed = capsys.readouterr().out
-    assert "warning: left out of the inputs: id has 240 kinds of text" in printed
+    assert "warning: left out of the inputs: id has 240 categories" in printed
