@@ -2,7 +2,7 @@
 
 from jaxprune.data.attributes import Attributes, Grouping
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
-from jaxprune.data.batching import epoch_indices, take
+from jaxprune.data.batching import epoch_indices, select, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
 from jaxprune.data.loading import load
 from jaxprune.data.normalisation import Normalise
@@ -43,5 +43,6 @@ __all__ = [
     "prepare_utkface",
     "prepared_sets",
     "random_crop",
+    "select",
     "take",
 ]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.data.record_images import RecordImages
 from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
@@ -54,6 +55,20 @@ def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
     if isinstance(data, IndexedBatch):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
+
+
+def select(data: Batch, rows: np.ndarray) -> Batch:
+    """Select rows of a split; images on disk stay there.
+
+    Args:
+      data: [N] examples; arrays, or `RecordImages` for inputs.
+      rows: Numbers [n] in [0, N), or [N] bool.
+
+    Returns:
+      The examples, [n] of them.
+    """
+    x = data.x.select(rows) if isinstance(data.x, RecordImages) else np.asarray(data.x)[rows]
+    return Batch(x, *(np.asarray(array)[rows] for array in data[1:]))
 
 
 def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:

@@ -155,18 +155,6 @@ def _parts(
     return {split: (scaled[split], y[i], groups[i]) for split, i in members.items()}, as_they_are
 
 
-def _units(raw: RawData) -> np.ndarray:
-    """Number the examples [N], copies alike.
-
-    Rows of numbers and images of floats have no copies: equal ones may be two people.
-    """
-    if raw.unit is not None:
-        return raw.unit
-    if isinstance(raw.x, RecordImages):
-        return raw.x.copies()
-    return copies_of(raw.x) if is_image_bytes(raw.x) else np.arange(len(raw.x))
-
-
 def _notes(split: np.ndarray, left_out: np.ndarray) -> list[str]:
     """Describe the copies left out of the source's splits."""
     return [
@@ -184,7 +172,8 @@ def _members(raw: RawData, y: np.ndarray, validation: float, where: str) -> tupl
     """
     if not 0 < validation < 1:
         raise UserError(f"data.validation: {validation} is not between 0 and 1; 0.2 is usual")
-    left_out = crossing(raw.split, unit := _units(raw)) >= 0
+    unit = copies_of(raw.x) if raw.unit is None else raw.unit
+    left_out = crossing(raw.split, unit) >= 0
     notes = _notes(raw.split, left_out)
     train, test, own = (np.flatnonzero((raw.split == code) & ~left_out) for code in range(3))
     if not len(train):

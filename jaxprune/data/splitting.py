@@ -5,6 +5,9 @@ from hashlib import blake2b
 
 import numpy as np
 
+from jaxprune.data.normalisation import is_image_bytes
+from jaxprune.data.record_images import RecordImages
+
 TEST_SHARE = 0.2  # where the source does not say which examples are the test split
 _SPLIT_SEED = 20220614  # fixed: splits must not change with the seed of a run
 
@@ -69,11 +72,22 @@ def stratified_units(cells: np.ndarray, unit: np.ndarray, fraction: float) -> np
     return stratified(cells[first], fraction)[of_unit.reshape(-1)]
 
 
-def copies_of(x: np.ndarray) -> np.ndarray:
-    """Find the first example equal to each, byte for byte.
+def copies_of(x: np.ndarray | RecordImages) -> np.ndarray:
+    """Find the first copy of each example.
 
-    [N, ...] -> [N] indices.
+    Images of bytes are copies where they are equal. Rows of numbers and images of floats have no copies: equal ones may
+    be two people.
+
+    Args:
+      x: [N, ...] inputs.
+
+    Returns:
+      [N] int, the number of the first copy, which is the example itself where there is none before it.
     """
+    if isinstance(x, RecordImages):
+        return x.copies()
+    if not is_image_bytes(x):
+        return np.arange(len(x))
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), i) for i, row in enumerate(x)])
 

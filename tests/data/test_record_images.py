@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxprune import config, data, pipeline, streaming
+from jaxprune.data.splitting import copies_of
 from jaxprune.errors import UserError
 from jaxprune.pipeline.context import Silent
 from jaxprune.pipeline.experiment import resolve
@@ -78,6 +79,27 @@ def test_images_are_read_in_the_order_asked_for_across_splits(sets):
     np.testing.assert_array_equal(x.select(index)[np.arange(5)], whole[index[:5]])
     everything = x.records.images(np.arange(len(x.records)))
     np.testing.assert_array_equal(x.records.images(np.array([len(everything) - 1, 0])), everything[[-1, 0]])
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_selected_rows_stay_on_disk(sets, mask):
+    memory, streamed = load(sets).train, load(sets, stream=True).train
+    rows = np.arange(len(memory.y)) % 3 == 1 if mask else np.array([7, 0, 7, 3])
+    mine, theirs = data.select(streamed, rows), data.select(memory, rows)
+    assert isinstance(mine.x, data.RecordImages)
+    np.testing.assert_array_equal(theirs.x, memory.x[rows])
+    np.testing.assert_array_equal(mine.x[np.arange(len(mine.y))], theirs.x)
+    for name in ("y", "group", "weight"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(memory, name)[rows])
+
+
+def test_copies_are_found_alike_in_memory_and_on_disk(sets):
+    twice = np.array([0, 5, 0, 9, 5, 1])
+    memory, streamed = (data.select(load(sets, stream=stream).train, twice) for stream in (False, True))
+    own = np.unique(memory.x.reshape(6, -1), axis=0, return_inverse=True)[1].reshape(-1)
+    expected = [np.flatnonzero(own == each)[0] for each in own]
+    assert copies_of(memory.x).tolist() == copies_of(streamed.x).tolist() == expected
+    assert copies_of(memory.x.astype(np.float32)).tolist() == list(range(6)), "equal images of floats are no copies"
 
 
 def test_the_fingerprint_follows_the_pixels_and_the_choice(sets):

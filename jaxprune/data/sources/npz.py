@@ -200,8 +200,7 @@ def _split(arrays: Mapping[str, np.ndarray], strata: Sequence[np.ndarray]) -> np
     split, x = split_codes(arrays), arrays["x"]
     if split is not None:
         return split
-    unit = copies_of(x) if is_image_bytes(x) else np.arange(len(x))
-    return stratified_units(cells_of(strata), unit, TEST_SHARE).astype(np.uint8)
+    return stratified_units(cells_of(strata), copies_of(x), TEST_SHARE).astype(np.uint8)
 
 
 def split_codes(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
