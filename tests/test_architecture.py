@@ -16,8 +16,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
     {"errors", "text", "types"},
-    {"cache", "compat", "frames", "interruption", "memory", "storage", "terminal"},
-    {"batches", "config", "devices", "options", "replicas", "sharding", "states"},
+    {"cache", "compat", "frames", "interruption", "memory", "registry", "storage", "terminal"},
+    {"components", "optimisers"},
+    {"batches", "config", "devices", "replicas", "sharding", "states"},
     {"files", "groups", "progress"},
     {"data", "losses", "models", "published"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},

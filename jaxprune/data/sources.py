@@ -15,7 +15,7 @@ from jaxprune.data.prepared import find_prepared, read_prepared
 from jaxprune.data.synthetic import synthetic
 from jaxprune.data.table import Table
 from jaxprune.errors import UserError
-from jaxprune.options import fill
+from jaxprune.registry import fill
 
 
 @dataclass(frozen=True)

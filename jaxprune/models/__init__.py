@@ -17,7 +17,7 @@ from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, select_entries, to_state_dict
-from jaxprune.options import fill
+from jaxprune.registry import fill
 from jaxprune.states import check_key
 from jaxprune.types import Array, Network, Params, Stats, typed_key
 
