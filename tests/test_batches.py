@@ -64,7 +64,7 @@ def of_outcomes(apply, params, batch):
 
 
 def method_data(apply, params, batch):
-    return mitigation.METHODS["balanced"], mitigation.methods.method_data(
+    return mitigation.METHODS["balanced"], mitigation.method_data(
         mitigation.METHODS["balanced"], batch, PEOPLE, num_groups=G
     )
 
@@ -76,7 +76,7 @@ CLASSIFIED = {
     "streaming.evaluate": lambda a, p, b: streaming.evaluate(a, p, b, num_groups=G),
     "group_importance": lambda a, p, b: pruning.group_importance(a, p, b, num_groups=G),
     "group_curvature": lambda a, p, b: pruning.group_curvature(a, p, b, num_groups=G),
-    "fairprune": lambda a, p, b: pruning.GROUP_CRITERIA["fairprune"](a, p, b, 0.5, None, G, pruning.global_masks),
+    "fairprune": lambda a, p, b: pruning.fairprune().score(p, apply=a, batch=b, num_groups=G),
     "dense_reference": lambda a, p, b: mitigation.dense_reference(a, p, b, num_groups=G),
     "held_out": lambda a, p, b: mitigation.dense_reference(a, p, PEOPLE, num_groups=G, held_out=b),
 }

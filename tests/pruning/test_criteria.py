@@ -9,14 +9,16 @@ from jaxprune.data import Dataset
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning import (
-    GROUP_CRITERIA,
-    fairgrape_masks,
+    CRITERIA,
+    fairgrape_scores,
     fairprune_scores,
-    global_masks,
     group_curvature,
     group_importance,
     layerwise_masks,
+    magnitude,
     prunable,
+    prune,
+    random,
     sparsity_of,
 )
 
@@ -65,7 +67,7 @@ def greedy(importance, kept):
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9])
 def test_fairgrape_is_the_greedy_algorithm(seed, sparsity):
     importance = np.random.default_rng(seed).exponential(size=(3, 40)).astype(np.float32) ** 3
-    masks = fairgrape_masks({"kernel": jnp.asarray(importance)}, sparsity, {"kernel": True})
+    masks = layerwise_masks(fairgrape_scores({"kernel": jnp.asarray(importance)}), sparsity)
     np.testing.assert_array_equal(masks["kernel"], greedy(importance.astype(np.float64), 40 - round(sparsity * 40)))
 
 
@@ -73,20 +75,18 @@ def test_fairgrape_is_the_greedy_algorithm(seed, sparsity):
 def test_fairgrape_keeps_the_exact_number_and_what_is_not_prunable(at_a_time):
     importance = {"a": jnp.ones((2, 5, 21)), "b": jnp.ones((2, 9)), "c": jnp.zeros((2, 33))}
     chosen = {"a": True, "b": False, "c": True}
-    masks = fairgrape_masks(importance, 0.7, chosen, at_a_time=at_a_time)
+    masks = layerwise_masks(fairgrape_scores(importance, at_a_time=at_a_time), 0.7, chosen)
     assert masks["a"].shape == (5, 21)
     assert int(masks["a"].sum()) == 105 - round(0.7 * 105)
     assert masks["b"].all()
     assert int(masks["c"].sum()) == 33 - round(0.7 * 33)
-    with pytest.raises(UserError, match="outside"):
-        fairgrape_masks(importance, 1.0, chosen)
 
 
 def test_fairgrape_keeps_what_serves_each_group():
     """Two groups that need disjoint weights: each keeps its share, where a plain sum would keep the large one's."""
     importance = np.zeros((2, 20), np.float32)
     importance[0, :10], importance[1, 10:] = np.linspace(10, 9, 10), np.linspace(1, 0.9, 10)
-    masks = fairgrape_masks({"k": jnp.asarray(importance)}, 0.5, {"k": True})["k"]
+    masks = layerwise_masks(fairgrape_scores({"k": jnp.asarray(importance)}), 0.5)["k"]
     kept = importance @ np.asarray(masks)
     assert kept[0] / kept.sum() == pytest.approx(importance[0].sum() / importance.sum(), abs=0.1)
     assert masks[10:].any()
@@ -117,13 +117,14 @@ def test_fairprune_scores_by_the_formula():
     np.testing.assert_allclose(scores["k"], [0.5 * 4 * (1 - 2), 0.5 * 1 * (3 - 0.5)])
 
 
-@pytest.mark.parametrize("name", GROUP_CRITERIA)
-def test_every_group_criterion_prunes_the_exact_share_of_each_replica(name, people: Dataset):
+@pytest.mark.parametrize("name", CRITERIA)
+def test_every_criterion_prunes_the_exact_share_of_each_replica(name, people: Dataset):
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), weights(0), weights(1))
     chosen = prunable(weights())
+    evidence = {"apply": linear, "batch": people.train, "num_groups": 3, "key": jax.random.key(0)}
 
     def masks(params):
-        return GROUP_CRITERIA[name](linear, params, people.train, 0.75, chosen, 3, global_masks)
+        return prune(params, 0.75, criterion=CRITERIA.make(name), prunable=chosen, **evidence)[1]
 
     both, single = jax.jit(jax.vmap(masks))(stacked), jax.jit(masks)
     for r in range(2):
@@ -132,3 +133,34 @@ def test_every_group_criterion_prunes_the_exact_share_of_each_replica(name, peop
         assert mine["bias"].all()
         alone = single(weights(r))
         jax.tree.map(np.testing.assert_array_equal, mine, alone)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_names_all_that_it_needs(name, people: Dataset):
+    """Without the other arguments it gives the same scores, and without one of its own it is refused."""
+    evidence = {"apply": linear, "batch": people.train, "num_groups": 3, "key": jax.random.key(0)}
+    criterion = CRITERIA.make(name)
+    arguments = {"batch": ("apply", "batch"), "groups": ("num_groups",), "key": ("key",)}
+    own = {key: evidence[key] for need in criterion.needs for key in arguments[need]}
+    scores = criterion.score(weights(), **evidence)
+    jax.tree.map(np.testing.assert_array_equal, criterion.score(weights(), **own), scores)
+    for missing in own:
+        with pytest.raises(UserError, match=f"^{missing}: "):
+            prune(weights(), 0.5, criterion=criterion, **(own | {missing: None}))
+
+
+def test_prune_returns_parameters_that_are_0_where_the_masks_are_false(people: Dataset):
+    params, masks = prune(weights(), 0.5, criterion=magnitude())
+    expected = np.sort(np.abs(weights()["kernel"]).ravel())[:6]
+    np.testing.assert_array_equal(np.sort(np.abs(weights()["kernel"])[~masks["kernel"]]), expected)
+    np.testing.assert_array_equal(params["kernel"], np.where(masks["kernel"], weights()["kernel"], 0))
+    assert masks["bias"].all(), "biases are no kernels"
+    with pytest.raises(UserError, match=r"sparsity: 1\.0 is outside"):
+        prune(weights(), 1.0, criterion=random(), key=jax.random.key(0))
+
+
+def test_fairgrape_is_layerwise_under_any_allocation(people: Dataset):
+    params = {"kernel": weights()["kernel"], "other": jnp.ones((3, 3))}
+    evidence = {"apply": lambda p, x: x @ p["kernel"] @ p["other"], "batch": people.train, "num_groups": 3}
+    masks = prune(params, 0.5, criterion=CRITERIA.make("fairgrape"), **evidence)[1]
+    assert [int(leaf.sum()) for leaf in jax.tree.leaves(masks)] == [6, 9 - round(4.5)]

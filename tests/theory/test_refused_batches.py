@@ -49,7 +49,7 @@ KEY = jax.random.key(0)
 EIGENVALUE = theory.Eigenvalue(jnp.ones(G), jnp.zeros(G), jnp.ones(G, bool), jnp.ones(G, jnp.int32))
 GROUPED = {
     "companions": lambda a, b: data.companions(b, balanced=True, num_groups=G),
-    "curvature": lambda a, b: pruning.GROUP_CRITERIA["curvature"](a, PARAMS, b, 0.5, None, G, pruning.global_masks),
+    "curvature": lambda a, b: pruning.curvature().score(PARAMS, apply=a, batch=b, num_groups=G),
     "proposition1": lambda a, b: statements.proposition1_at(a, PARAMS, b, num_groups=G),
     "proposition2": lambda a, b: statements.proposition2(a, PARAMS, b, num_groups=G),
     "theorem2": lambda a, b: statements.theorem2(a, PARAMS, b, EIGENVALUE, KEY, num_groups=G),
