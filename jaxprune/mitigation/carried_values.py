@@ -1,4 +1,4 @@
-"""Arrays that a step needs beside the parameters, kept in the optimiser's state."""
+"""Arrays that a step needs beside the parameters, kept in the optimiser state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import jax.numpy as jnp
 import optax
 
 from jaxprune.errors import UserError
-from jaxprune.mitigation.measuring import DenseReference
+from jaxprune.mitigation.dense import DenseReference
 from jaxprune.types import Array, PyTree
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class HeldState:
-    """The state of `hold`: name -> arrays."""
+class CarryState:
+    """The state of `carry`: name -> arrays."""
 
     values: dict[str, Any]
 
 
-def hold(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-    """Does nothing to the updates, and keeps arrays in its state: what a step reads besides parameters and batch.
+def carry(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+    """Keep arrays that a step reads in the optimiser state; updates pass unchanged.
 
     There they are saved, sharded and mapped over replicas with the rest, and one compiled step serves any values. They
     are the dense network's outputs, the weights of groups, hyperparameters. Chain it with the optimiser.
@@ -31,7 +31,7 @@ def hold(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
       values: Name -> a pytree of arrays.
 
     Returns:
-      The transformation; `update` takes `held` by name, new values for some of the names.
+      The transformation; `update` takes `carried` by name: new values for some of the names.
     """
 
     def init(params: optax.Params) -> Any:
@@ -40,45 +40,45 @@ def hold(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
         def copied(value: Any) -> Array:
             return jnp.array(value, jnp.asarray(value).dtype)
 
-        return HeldState({name: jax.tree.map(copied, value) for name, value in values.items()})
+        return CarryState({name: jax.tree.map(copied, value) for name, value in values.items()})
 
     def update(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
         *,
-        held: Mapping[str, Any] | None = None,
+        carried: Mapping[str, Any] | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, Any]:
-        changed = {name: value for name, value in (held or {}).items() if name in state.values}
-        return updates, HeldState(state.values | changed)
+        changed = {name: value for name, value in (carried or {}).items() if name in state.values}
+        return updates, CarryState(state.values | changed)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def held_of(opt_state: PyTree) -> dict[str, Any]:
-    """Everything that is held within an optimiser state, by name."""
-    states = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, HeldState))
-    found: dict[str, Any] = {}
+def carried(opt_state: PyTree) -> dict[str, Any]:
+    """All carried values within an optimiser state, by name."""
+    states = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, CarryState))
+    values: dict[str, Any] = {}
     for state in states:
-        found |= state.values if isinstance(state, HeldState) else {}
-    return found
+        values |= state.values if isinstance(state, CarryState) else {}
+    return values
 
 
-def held(opt_state: PyTree, name: str) -> Array:
-    """One value that is held.
+def carried_value(opt_state: PyTree, name: str) -> Array:
+    """One carried value.
 
     Raises:
       UserError: There is none of that name.
     """
-    values = held_of(opt_state)
+    values = carried(opt_state)
     if name not in values:
         raise UserError(
-            f"the optimiser state holds no {name!r}; chain the optimiser with mitigation.hold({{{name!r}: ...}})"
+            f"the optimiser state carries no {name!r}; chain the optimiser with mitigation.carry({{{name!r}: ...}})"
         )
     return values[name]
 
 
 def dense_of(opt_state: PyTree) -> DenseReference | None:
-    """The dense network that is held, or None."""
-    return held_of(opt_state).get("dense")
+    """The carried dense network, or None."""
+    return carried(opt_state).get("dense")

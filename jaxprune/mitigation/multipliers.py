@@ -1,6 +1,6 @@
-"""The Lagrangian as an optax transformation: parameters descend, multipliers ascend, both in one state."""
+"""The Lagrangian as an optax transformation, with multipliers in its state."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,9 @@ import optax
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
+from jaxprune.mitigation.buffer import Buffer, empty_buffer
 from jaxprune.mitigation.constraints import Constraint
 from jaxprune.mitigation.duals import check_ascends
-from jaxprune.mitigation.measuring import Memory, empty_memory
 from jaxprune.types import Array, PyTree
 
 
@@ -29,8 +29,8 @@ class LagrangianState:
       constraint: The constraint, not a leaf: the step that takes the gradient reads it here, so that the two cannot
         differ.
       penalty: [] the coefficient c of the augmented Lagrangian; 0 is the plain one.
-      tolerance: [] what the constraint lets through, in place of its own; None for its own.
-      memory: The buffer of each group, where violations are measured on it.
+      tolerance: [] in place of the constraint's own; None for its own.
+      buffer: The last examples of each group, where violations are measured on them.
     """
 
     multipliers: Array
@@ -39,10 +39,10 @@ class LagrangianState:
     constraint: Constraint = field(metadata={"static": True})
     penalty: Array | float = 0.0
     tolerance: Array | None = None
-    memory: Memory | None = None
+    buffer: Buffer | None = None
 
     def weights(self, violation: Array) -> Array:
-        """[G] what each surrogate is weighted by: λ, or max(0, λ + c·violation) of the augmented Lagrangian.
+        """[G] weights of the surrogates: λ, or max(0, λ + c·violation) if augmented.
 
         The gradient of Σ_a (max(0, λ_a + c g_a)² - λ_a²) / 2c, and of Σ_a λ_a h_a + ½ c h_a² for equalities, is that of
         the surrogates with these weights.
@@ -57,10 +57,10 @@ def lagrangian(
     dual_tx: optax.GradientTransformation,
     *,
     penalty: Array | float = 0.0,
-    memory: int = 0,
+    buffer: int = 0,
     tolerance: Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Descends on the parameters and ascends on the multipliers of a Lagrangian.
+    """Descend on the parameters and ascend on the multipliers of a Lagrangian.
 
     The gradients given to `update` are those of J + Σ_a w_a s_a (s_a the surrogate, w_a the multiplier, or what the
     augmented Lagrangian makes of it), as `make_lagrangian_step` computes them. `dual_tx` is an ordinary optimiser, such
@@ -76,15 +76,15 @@ def lagrangian(
 
     Args:
       primal_tx: The optimiser of the parameters.
-      constraint: What is to hold for every group.
+      constraint: The constraint on every group.
       dual_tx: The optimiser of the multipliers.
       penalty: The coefficient c >= 0 of the augmented Lagrangian.
-      memory: How many examples of each group are remembered, to measure the violation on; 0 measures on the batch.
+      buffer: Examples of each group to keep and measure the violation on; 0 measures on the batch.
       tolerance: In place of the constraint's own, as an array: several then train as one program.
 
     Returns:
-      The transformation. `update` takes by name `violation` [G], `present` [G] (which groups it was measured on; None
-      for all) and, with a memory, the new `memory`; the multipliers begin at 0.
+      The transformation. `update` takes by name `violation` [G], `present` [G] (the groups it was measured on; None
+      for all) and, with a buffer, the new `buffer`; the multipliers begin at 0.
 
     Raises:
       UserError: The dual optimiser goes the wrong way, or the penalty is negative.
@@ -98,12 +98,15 @@ def lagrangian(
     def init(params: optax.Params) -> Any:
         dtype = jnp.result_type(float)
         multipliers = jnp.zeros(constraint.num_groups, dtype)
-        let_through = None if tolerance is None else jnp.asarray(tolerance, dtype)
-        remembered = empty_memory(constraint.num_groups, memory) if memory else None
         return LagrangianState(
-            multipliers, dual.init(multipliers), primal.init(params), constraint,
-            jnp.asarray(penalty, dtype), let_through, remembered,
-        )  # fmt: skip
+            multipliers=multipliers,
+            dual=dual.init(multipliers),
+            primal=primal.init(params),
+            constraint=constraint,
+            penalty=jnp.asarray(penalty, dtype),
+            tolerance=None if tolerance is None else jnp.asarray(tolerance, dtype),
+            buffer=empty_buffer(constraint.num_groups, buffer) if buffer else None,
+        )
 
     # Pyright: `update` needs the violation.
     return optax.GradientTransformationExtraArgs(init, partial(_advance, primal, dual))  # pyright: ignore
@@ -118,7 +121,7 @@ def _advance(
     *,
     violation: Array,
     present: Array | None = None,
-    memory: Memory | None = None,
+    buffer: Buffer | None = None,
     **extra: Any,
 ) -> tuple[optax.Updates, LagrangianState]:
     """The update of `lagrangian`."""
@@ -128,9 +131,12 @@ def _advance(
     multipliers: Any = optax.apply_updates(state.multipliers, climb)
     if state.constraint.inequality:
         multipliers = jnp.maximum(multipliers, 0)
-    kept = state.memory if memory is None else memory
-    return updates, LagrangianState(
-        multipliers, dual_state, primal_state, state.constraint, state.penalty, state.tolerance, kept
+    return updates, replace(
+        state,
+        multipliers=multipliers,
+        dual=dual_state,
+        primal=primal_state,
+        buffer=state.buffer if buffer is None else buffer,
     )
 
 

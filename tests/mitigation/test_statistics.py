@@ -15,17 +15,19 @@ from jaxprune.mitigation import (
     SCHEMES,
     Constraint,
     ascent,
+    carry,
     dense_reference,
     equal_loss,
+    equal_loss_signed,
     excess_accuracy_gap,
-    hold,
     lagrangian,
     loss_gap,
     make_lagrangian_step,
     multipliers_of,
 )
-from jaxprune.mitigation.lagrangian import only_lagrangian_state
-from jaxprune.mitigation.measuring import Examples, empty_memory, recall, remember, statistics_of
+from jaxprune.mitigation.buffer import empty_buffer, recall, store
+from jaxprune.mitigation.multipliers import only_lagrangian_state
+from jaxprune.mitigation.statistics import Examples, statistics_of
 from jaxprune.training import fit, init_state
 from jaxprune.types import Batch, Network
 
@@ -61,17 +63,17 @@ def examples_of(rng, n, weight=None):
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_the_buffer_is_a_queue_for_each_group(size):
     """Against lists: every group's last examples, also where a batch holds more of a group than there is room for."""
-    rng, memory, queues, seen = np.random.default_rng(size), empty_memory(G, size), [[] for _ in range(G)], np.zeros(G)
-    store, look = jax.jit(lambda m, e: remember(m, e)), jax.jit(lambda m: recall(m))
+    rng, buffer, queues, seen = np.random.default_rng(size), empty_buffer(G, size), [[] for _ in range(G)], np.zeros(G)
+    keep, look = jax.jit(lambda m, e: store(m, e)), jax.jit(lambda m: recall(m))
     for n in (7, 7, 30, 7):
         examples = examples_of(rng, n)
-        memory = store(memory, examples)
+        buffer = keep(buffer, examples)
         for i in range(n):
             if examples.weight[i] > 0:
                 row = [float(getattr(examples, name)[i]) for name in ("loss", "right", "dense_loss", "dense_right")]
                 queues[examples.group[i]] = [*queues[examples.group[i]], (examples.weight[i], row)][-size:]
                 seen[examples.group[i]] += examples.weight[i]
-        found = look(memory)
+        found = look(buffer)
         share = np.array([seen[g] if queues[g] else 0 for g in range(G)])
         for column, (of_group, overall) in enumerate(
             [
@@ -85,16 +87,16 @@ def test_the_buffer_is_a_queue_for_each_group(size):
             np.testing.assert_allclose(of_group, expected, atol=1e-5)
             np.testing.assert_allclose(overall, np.average(expected, weights=share), atol=1e-5)
         np.testing.assert_allclose(found.count, [sum(w for w, _ in q) for q in queues])
-    assert store._cache_size() == 2  # one for each length of a batch
+    assert keep._cache_size() == 2  # one for each length of a batch
 
 
 def test_a_large_buffer_gives_the_figures_of_all_that_it_has_seen():
     """Weighted by the population, not by the group: then nothing differs from one batch of everybody."""
     everybody = examples_of(np.random.default_rng(0), 60, np.ones(60))
-    memory, store = empty_memory(G, 60), jax.jit(lambda m, e: remember(m, e))
+    buffer, keep = empty_buffer(G, 60), jax.jit(lambda m, e: store(m, e))
     for part in range(3):
-        memory = store(memory, jax.tree.map(lambda a, part=part: a[20 * part : 20 * part + 20], everybody))
-    for a, b in zip(recall(memory), statistics_of(everybody, G), strict=True):
+        buffer = keep(buffer, jax.tree.map(lambda a, part=part: a[20 * part : 20 * part + 20], everybody))
+    for a, b in zip(recall(buffer), statistics_of(everybody, G), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -103,12 +105,12 @@ def test_the_order_of_the_padding_is_no_matter():
     real = examples_of(rng, 10, np.ones(10))
     padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[:1], 10, 0)]), real)
     padded = padded._replace(weight=np.repeat([1.0, 0.0], 10).astype(np.float32))
-    one, two = (remember(empty_memory(G, 4), e) for e in (real, padded))
+    one, two = (store(empty_buffer(G, 4), e) for e in (real, padded))
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 def test_a_group_seen_once_moves_its_multiplier_while_it_is_remembered():
-    tx = lagrangian(optax.sgd(0.0), loss_gap(G), ascent(0.5), memory=8)
+    tx = lagrangian(optax.sgd(0.0), loss_gap(G), ascent(0.5), buffer=8)
     step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx))
     state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
     hard = people_of(40, seed=2)._replace(group=np.repeat([0, 1], [39, 1]))
@@ -142,7 +144,7 @@ def test_a_batch_brings_as_many_held_out_examples(people):
 def test_the_parameters_never_see_the_held_out_part(people):
     """Their labels decide the multipliers; the gradient is that of the training batch with those multipliers."""
     other = people.validation._replace(y=(people.validation.y + 1) % 3)
-    tx = lagrangian(optax.sgd(0.1), equal_loss(3, absolute=False), ascent(0.0))
+    tx = lagrangian(optax.sgd(0.1), equal_loss_signed(3), ascent(0.0))
     step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx))
     state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
     opt_state = state.opt_state.__class__(
@@ -160,7 +162,7 @@ def test_the_parameters_never_see_the_held_out_part(people):
     examples = Examples(
         cross_entropy(logits, people.validation.y[:32]), *[np.zeros(32)] * 3, people.validation.group[:32], np.ones(32)
     )
-    expected = equal_loss(3, absolute=False).violation(statistics_of(examples, 3))
+    expected = equal_loss_signed(3).violation(statistics_of(examples, 3))
     np.testing.assert_allclose(found[0][1]["violation"], expected, atol=1e-5)
 
 
@@ -184,7 +186,7 @@ def test_training_on_two_data_sets_narrows_the_gap_on_the_held_out_one(people):
     data = companions(people.train, held_out=people.validation)
     gaps = []
     for rate in (0.0, 0.02):
-        tx = lagrangian(optax.sgd(0.1), loss_gap(3), ascent(rate), memory=32)
+        tx = lagrangian(optax.sgd(0.1), loss_gap(3), ascent(rate), buffer=32)
         step = make_lagrangian_step(linear, cross_entropy, tx)
         state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
         state, _ = fit(step, state, data, key=jax.random.key(0), epochs=40, batch_size=32)
@@ -208,7 +210,7 @@ def test_excess_accuracy_gap_is_psi_of_the_same_people(people):
     params, dense = jax.tree.map(jnp.asarray, (weights(0), weights(1)))
     reference = dense_reference(linear, dense, people.train, num_groups=3, held_out=people.validation)
     tx = optax.chain(
-        lagrangian(optax.sgd(0.1), excess_accuracy_gap(3, tolerance=0.05), ascent(1.0)), hold({"dense": reference})
+        lagrangian(optax.sgd(0.1), excess_accuracy_gap(3, tolerance=0.05), ascent(1.0)), carry({"dense": reference})
     )
     step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx))
     index = jnp.arange(40)
@@ -225,8 +227,8 @@ def test_group_figures_stand_in_where_outputs_are_not_known(people):
     """R(a) - R with the dense network's group losses as constants; its gradient is that of the loss gap."""
     dense = jax.tree.map(jnp.asarray, weights(1))
     reference = dense_reference(linear, dense, people.train, num_groups=3)._replace(logits=None)
-    constraint = CONSTRAINTS["equal_excessive_loss"](3, 0.0)
-    tx = optax.chain(lagrangian(optax.sgd(0.1), constraint, ascent(1.0)), hold({"dense": reference}))
+    constraint = CONSTRAINTS["equal_excessive_loss"](3)
+    tx = optax.chain(lagrangian(optax.sgd(0.1), constraint, ascent(1.0)), carry({"dense": reference}))
     step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx))
     params = jax.tree.map(jnp.asarray, weights(0))
     _, logs = step(init_state(params, tx), people.train)
@@ -240,7 +242,7 @@ def test_equal_harm_asks_nothing_of_the_dense_network_itself(people):
     dense = jax.tree.map(jnp.asarray, weights(1))
     reference = dense_reference(linear, dense, people.train, num_groups=3)
     for name in ("equal_excessive_loss", "equal_accuracy_drop"):
-        tx = optax.chain(lagrangian(optax.sgd(0.0), CONSTRAINTS[name](3, 0.0), ascent(1.0)), hold({"dense": reference}))
+        tx = optax.chain(lagrangian(optax.sgd(0.0), CONSTRAINTS[name](3), ascent(1.0)), carry({"dense": reference}))
         step = make_lagrangian_step(linear, cross_entropy, tx)
         _, logs = fit(
             step, init_state(dense, tx), companions(people.train), key=jax.random.key(0), epochs=1, batch_size=16
@@ -254,11 +256,11 @@ def test_what_is_missing_is_said(people):
     with pytest.raises(UserError, match="dense_reference"):
         make_lagrangian_step(linear, cross_entropy, tx)(init_state(params, tx), people.train)
     reference = dense_reference(linear, params, people.train, num_groups=3)
-    both = optax.chain(tx, hold({"dense": reference}))
+    both = optax.chain(tx, carry({"dense": reference}))
     with pytest.raises(UserError, match="companions"):
         make_lagrangian_step(linear, cross_entropy, both)(init_state(params, both), people.train)
     with pytest.raises(UserError, match="unknown scheme 'alternate'; did you mean 'alternating'"):
-        make_lagrangian_step(linear, cross_entropy, tx, scheme="alternate")
+        SCHEMES.choose("alternate")
 
 
 # --- the step as a whole ----------------------------------------------------------------------------------------------
@@ -272,16 +274,16 @@ def own_violation(statistics, tolerance):
     return 1 - statistics.accuracy - tolerance
 
 
-@pytest.mark.parametrize(("scheme", "memory"), [("simultaneous", 0), ("alternating", 5), ("extragradient", 5)])
-def test_permuting_the_groups_permutes_everything(scheme, memory):
+@pytest.mark.parametrize(("scheme", "buffer"), [("simultaneous", 0), ("alternating", 5), ("extragradient", 5)])
+def test_permuting_the_groups_permutes_everything(scheme, buffer):
     """With a constraint of one's own, through every scheme, with and without a buffer."""
     order = np.array([2, 0, 3, 1])
 
     def train(rename):
         tx = lagrangian(
-            optax.sgd(0.1), Constraint(G, True, own_surrogate, 0.1, own_violation), ascent(0.5), memory=memory
+            optax.sgd(0.1), Constraint(G, True, own_surrogate, 0.1, own_violation), ascent(0.5), buffer=buffer
         )
-        step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx, scheme=scheme))
+        step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx, scheme=SCHEMES[scheme]))
         state = init_state(jax.tree.map(jnp.asarray, weights()), tx)
         for seed in range(3):
             batch = people_of(seed=seed)
@@ -299,7 +301,7 @@ def test_the_optax_form_equals_the_step(scheme):
     """The same training written by hand with `tx.update` and autodiff, penalty and all."""
     constraint, rate, c = loss_gap(G, tolerance=0.05), 0.5, 0.7
     tx = lagrangian(optax.adam(0.05), constraint, ascent(rate), penalty=c)
-    step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx, scheme=scheme))
+    step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx, scheme=SCHEMES[scheme]))
     params = jax.tree.map(jnp.asarray, weights())
     state = init_state(params, tx)
     opt_state = tx.init(params)
@@ -358,8 +360,8 @@ def test_tolerances_and_rates_of_several_trainings_are_one_program(people):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_doubling_the_padding_changes_nothing(scheme):
     """Through the buffer as well, and with padding of every group."""
-    tx = lagrangian(optax.sgd(0.1), loss_gap(G), ascent(0.5), penalty=0.3, memory=6)
-    step = make_lagrangian_step(linear, cross_entropy, tx, scheme=scheme)
+    tx = lagrangian(optax.sgd(0.1), loss_gap(G), ascent(0.5), penalty=0.3, buffer=6)
+    step = make_lagrangian_step(linear, cross_entropy, tx, scheme=SCHEMES[scheme])
 
     @jax.jit
     def run(batches):
@@ -376,7 +378,7 @@ def test_doubling_the_padding_changes_nothing(scheme):
 
 
 def test_one_group_is_never_violated(people):
-    tx = lagrangian(optax.sgd(0.1), equal_loss(1, absolute=False), ascent(0.5), memory=4)
+    tx = lagrangian(optax.sgd(0.1), equal_loss_signed(1), ascent(0.5), buffer=4)
     step = make_lagrangian_step(linear, cross_entropy, tx)
     data = people.train._replace(group=np.zeros_like(people.train.group))
     state = init_state(jax.tree.map(jnp.asarray, weights()), tx)

@@ -1,6 +1,7 @@
-"""The full program of the paper: equal gradient norms and equal largest Hessian eigenvalues."""
+"""The full program of the paper: equal gradient norms and largest eigenvalues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,15 @@ from jax.flatten_util import ravel_pytree
 
 from jaxprune.batches import with_weights
 from jaxprune.groups import group_count, group_mean
-from jaxprune.losses import weighted_mean
-from jaxprune.mitigation.constraints import Constraint, GroupStatistics
-from jaxprune.mitigation.holding import held, hold
-from jaxprune.mitigation.lagrangian import lagrangian, multipliers_of
-from jaxprune.mitigation.step import saddle_update
+from jaxprune.losses import cross_entropy, weighted_mean
+from jaxprune.mitigation.carried_values import carried_value, carry
+from jaxprune.mitigation.constraints import Constraint
+from jaxprune.mitigation.duals import ascent
+from jaxprune.mitigation.methods.method import Method
+from jaxprune.mitigation.methods.objectives import MethodInputs
+from jaxprune.mitigation.multipliers import lagrangian, multipliers_of
+from jaxprune.mitigation.schemes import Scheme, simultaneous
+from jaxprune.mitigation.statistics import GroupStatistics
 from jaxprune.replicas import where_due
 from jaxprune.states import check_key, check_stats
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
@@ -23,10 +28,10 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Para
 
 def equal_gradients_and_curvature(num_groups: int) -> Constraint:
     """‖g_a‖ = ‖g‖ and λ(H_a) = λ(H) for every group a: program (7) of Tran et al. 2022; 2G multipliers."""
-    return Constraint(2 * num_groups, False, _given)
+    return Constraint(2 * num_groups, False, _measured_in_step)
 
 
-def full_program(
+def full_program_transformation(
     primal_tx: optax.GradientTransformation,
     dual_tx: optax.GradientTransformation,
     *,
@@ -50,7 +55,7 @@ def full_program(
     size = ravel_pytree(params)[0].size
     directions = jax.random.normal(key, (num_groups + 1, size))
     constraint = equal_gradients_and_curvature(num_groups)
-    return optax.chain(lagrangian(primal_tx, constraint, dual_tx), hold({"directions": directions}))
+    return optax.chain(lagrangian(primal_tx, constraint, dual_tx), carry({"directions": directions}))
 
 
 def make_full_program_step(
@@ -61,7 +66,7 @@ def make_full_program_step(
     num_groups: int,
     refresh: int = 10,
     products: int = 4,
-    scheme: str = "simultaneous",
+    scheme: Scheme = simultaneous,
 ) -> Step:
     """A training step on J + Σ_a λ_a (‖g_a‖ - ‖g‖) + μ_a (v_aᵀ H_a v_a - wᵀ H w), on the batch.
 
@@ -73,7 +78,7 @@ def make_full_program_step(
     Args:
       network: A `Network`, or a function `apply(params, x) -> logits [B, C]`; with ReLU the curvature leaves out kinks.
       loss: Per-example loss.
-      tx: From `full_program`, possibly chained with others.
+      tx: From `full_program_transformation`, possibly chained with others.
       num_groups: G.
       refresh: K, the steps from one improvement of the eigenvectors to the next.
       products: Hessian-vector products for each improvement and group.
@@ -90,7 +95,7 @@ def make_full_program_step(
         batch = with_weights(batch)
         group_losses = partial(_group_losses, network, loss, state, batch, num_groups)
         present = jnp.tile(group_count(batch.group, num_groups, batch.weight) > 0, 2)
-        due, start = state.step % refresh == 0, held(state.opt_state, "directions")
+        due, start = state.step % refresh == 0, carried_value(state.opt_state, "directions")
         directions = refreshed(due, start, (state, batch))
 
         def measure(params: Params, choose: Callable[[dict[str, Any]], Array]) -> Any:
@@ -100,7 +105,7 @@ def make_full_program_step(
                 overall = weighted_mean(loss(logits, batch.y), batch.weight)
                 gaps = jnp.where(present, _gaps(group_losses, ravel_pytree(params)[0], directions), 0)
                 violation = jax.lax.stop_gradient(gaps)
-                extra = {"violation": violation, "present": present, "held": {"directions": directions}}
+                extra = {"violation": violation, "present": present, "carried": {"directions": directions}}
                 weights = jax.lax.stop_gradient(choose(extra))
                 logs = {"loss": overall, "violation": violation, "weights": weights}
                 return overall + weights @ gaps, (stats, logs, extra)
@@ -108,7 +113,7 @@ def make_full_program_step(
             gradients, (stats, logs, extra) = jax.grad(value, has_aux=True)(params)
             return gradients, extra, (stats, logs)
 
-        params, opt_state, (stats, logs) = saddle_update(measure, extended, state.params, state.opt_state, scheme)
+        params, opt_state, (stats, logs) = scheme(measure, extended, state.params, state.opt_state)
         return TrainState(state.step + 1, params, stats, opt_state), logs | {"multipliers": multipliers_of(opt_state)}
 
     return step
@@ -200,5 +205,46 @@ def _unit(vectors: Array) -> Array:
     return vectors / jnp.where(size > 0, size, 1)
 
 
-def _given(statistics: GroupStatistics, tolerance: Array | float) -> Array:
+def _measured_in_step(statistics: GroupStatistics, tolerance: Array | float) -> Array:
     return statistics.loss
+
+
+@dataclass(frozen=True)
+class FullProgram:
+    """Program (7), with the hyperparameter `dual_rate`."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Groups, and a key for the first directions."""
+        return frozenset({"groups", "key"})
+
+    @property
+    def constraint(self) -> None:
+        """No constraint on group statistics."""
+        return None
+
+    def transformation(
+        self,
+        primal_tx: optax.GradientTransformation,
+        params: Params,
+        inputs: MethodInputs,
+        values: Mapping[str, Any],
+        *,
+        buffer: int,
+    ) -> optax.GradientTransformation:
+        """The optimiser, with multipliers and directions in its state."""
+        num_groups = inputs.shares.shape[0]
+        dual = ascent(values["dual_rate"])
+        return full_program_transformation(primal_tx, dual, num_groups=num_groups, params=params, key=inputs.key)
+
+    def step(self, network: Network, tx: optax.GradientTransformation, *, num_groups: int) -> Step:
+        """The training step, for states of `transformation`."""
+        return make_full_program_step(network, cross_entropy, tx, num_groups=num_groups)
+
+
+FULL_PROGRAM = Method(
+    "Full program",
+    "Program (7) of the paper: equal gradient norms and largest eigenvalues; slow.",
+    FullProgram(),
+    candidates={"dual_rate": (0.0001, 0.001)},
+)
