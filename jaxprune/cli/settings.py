@@ -11,9 +11,9 @@ from jaxprune import config
 # The settings that people change most, which a short help shows.
 COMMON = (
     "seeds", "data.name", "data.label", "data.group", "model.name", "model.hidden", "model.weights", "train.epochs",
-    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.scope", "prune.sparsities",
-    "retrain.epochs", "retrain.learning_rate", "mitigation.methods", "mitigation.constraint", "audit.groups",
-    "theory.examples", "compare.methods", "compare.choose_by",
+    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.allocation",
+    "prune.sparsities", "retrain.epochs", "retrain.learning_rate", "mitigation.methods", "mitigation.constraint",
+    "audit.groups", "theory.examples", "compare.methods", "compare.choose_by",
 )  # fmt: skip
 
 _PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
@@ -70,7 +70,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
             dest=f"set:{path}",
             nargs="*" if many else None,
             metavar=_metavar(field.annotation),
-            help=_help(field) if path in in_help else argparse.SUPPRESS,
+            help=_help(path, field) if path in in_help else argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )
 
@@ -82,6 +82,8 @@ def choices(path: str) -> Sequence[str]:
     item = _item_type(model.model_fields[name].annotation)
     if item is bool:
         return ("true", "false")
+    if names := config.names_of(path):
+        return tuple(names)
     return typing.get_args(item) if typing.get_origin(item) is typing.Literal else ()
 
 
@@ -101,11 +103,14 @@ def _overrides(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
             yield path, tuple(_number(text, kind) for text in value) if many else _number(value, kind)
 
 
-def _help(field: Any) -> str:
+def _help(path: str, field: Any) -> str:
+    names = config.names_of(path)
+    listed = ", ".join(f"{name} ({about})" if about else name for name, about in names.items())
+    description = f"{field.description}: {listed}" if listed else str(field.description)
     shown = field.get_default()
     shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
     note = f" ({shown})" if shown not in (None, "") else ""
-    return f"{field.description}{note}".replace("%", "%%")
+    return f"{description}{note}".replace("%", "%%")
 
 
 def _lower_first(sentence: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from jaxprune.config.rules import check_settings
 from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
 from jaxprune.storage import expand, local
@@ -87,7 +88,7 @@ def validate(values: Mapping[str, Any], where: str, origins: Mapping[str, str] |
         raise _explain(error, where, origins or {}) from None
     _check_paths(settings)
     settings = _with_local_paths(settings)
-    _check_together(settings)
+    check_settings(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
 
 
@@ -200,29 +201,3 @@ def _as_share(fault: Any) -> str:
     if fault["type"] != "less_than" or below != 1 or not 1 < got < 100:
         return ""
     return f"; write {got / 100:g} for {got:g} %"
-
-
-def _check_together(settings: Settings) -> None:
-    """Settings that would do nothing, or contradict each other, are errors rather than silently ignored."""
-    train, mitigation = settings.train, settings.mitigation
-    if train.momentum and train.optimizer != "sgd":
-        raise UserError(f"train.momentum: {train.optimizer} takes none; leave it out, or set train.optimizer to sgd")
-    if train.weight_decay and train.optimizer == "adam":
-        raise UserError("train.weight_decay: adam takes none; leave it out, or set train.optimizer to adamw")
-    if (settings.data.upsample_times > 1) != bool(settings.data.upsample_group):
-        raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
-    if mitigation.tolerance and mitigation.constraint.startswith("equal"):
-        raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
-    if settings.model.new_head and not settings.model.weights:
-        raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
-    for setting, values in (
-        ("prune.sparsities", settings.prune.sparsities),
-        ("mitigation.methods", mitigation.methods),
-        ("compare.methods", settings.compare.methods),
-        ("compare.dual_rates", settings.compare.dual_rates),
-        ("compare.tolerances", settings.compare.tolerances),
-        ("audit.splits", settings.audit.splits),
-    ):
-        repeated = [v for v in values if values.count(v) > 1]
-        if repeated:
-            raise UserError(f"{setting}: {repeated[0]!r} is given twice; name each value once")

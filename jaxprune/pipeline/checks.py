@@ -2,28 +2,11 @@
 
 import itertools
 
-from jaxprune import mitigation, pruning
+from jaxprune import mitigation
 from jaxprune.config import Settings
 from jaxprune.data import Dataset
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
-
-
-def check_names(settings: Settings) -> None:
-    """Raises for settings that name what there is not.
-
-    Raises:
-      UserError: A name is unknown.
-    """
-    for setting, name, known in (
-        ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
-        ("prune.scope", settings.prune.scope, pruning.SCOPES),
-        ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
-        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
-        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
-    ):
-        if name not in known:
-            raise unknown(setting.split(".")[1], name, known, where=setting)
 
 
 def check_run(settings: Settings, until: str) -> None:
@@ -66,8 +49,7 @@ def check_constraint(settings: Settings) -> None:
       UserError: It compares with the dense network.
     """
     name = settings.mitigation.constraint
-    constraint = mitigation.CONSTRAINTS.get(name)
-    if constraint is not None and constraint(1, 0.0).needs_dense:
+    if mitigation.CONSTRAINTS[name](1).needs_dense:
         raise UserError(
             f"mitigation.constraint: {name} compares with the dense network, which is not there while that is trained; "
             "use loss_gap, or `jaxprune compare` with configured among compare.methods"

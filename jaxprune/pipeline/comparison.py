@@ -10,12 +10,11 @@ import jax
 import numpy as np
 
 from jaxprune import auditing, config, mitigation
-from jaxprune.config import Settings
+from jaxprune.config import Settings, check_names
 from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.files import write_atomically
 from jaxprune.mitigation import Constraint, GroupStatistics
 from jaxprune.pipeline.audits import thinned
-from jaxprune.pipeline.checks import check_names
 from jaxprune.pipeline.context import Context, Silent, grouping_settings, json_once
 from jaxprune.pipeline.experiment import Experiment, resolve
 from jaxprune.pipeline.finished import ComparisonResult
@@ -228,9 +227,16 @@ def _violation(
 
     def one(mine: Mapping[str, Any], dense: Mapping[str, Any]) -> mitigation.GroupStatistics:
         return GroupStatistics(
-            mine["loss"], mine["overall_loss"], mine["size"], mine["accuracy"], mine["overall_accuracy"],
-            dense["loss"], dense["overall_loss"], dense["accuracy"], dense["overall_accuracy"],
-        )  # fmt: skip
+            loss=mine["loss"],
+            overall_loss=mine["overall_loss"],
+            count=mine["size"],
+            accuracy=mine["accuracy"],
+            overall_accuracy=mine["overall_accuracy"],
+            dense_loss=dense["loss"],
+            overall_dense_loss=dense["overall_loss"],
+            dense_accuracy=dense["accuracy"],
+            overall_dense_accuracy=dense["overall_accuracy"],
+        )
 
     def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {name: np.nan_to_num(np.array(value, np.float32)) for name, value in values.items()}

@@ -12,13 +12,14 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
-from jaxprune.config import Data, Settings
+from jaxprune.components import OPTIMISERS
+from jaxprune.config import Data, Settings, check_names
 from jaxprune.data import Dataset, Grouping
 from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
-from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
+from jaxprune.pipeline.checks import check_augmentation, check_groupings
 from jaxprune.pipeline.memory import check_memory
 from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
 
@@ -160,13 +161,15 @@ class Experiment:
 
     def prune(self, params: Params, sparsity: float) -> tuple[Params, Masks]:
         """Pruned parameters and masks of every replica, leaves [R, ...]."""
-        scope = pruning.SCOPES[self.settings.prune.scope]
-        masks = jax.vmap(lambda s: scope(s, sparsity, self.prunable))(self.scores(params))
+        criterion = pruning.CRITERIA.make(self.settings.prune.criterion)
+        allocation = criterion.allocation or pruning.ALLOCATIONS[self.settings.prune.allocation]
+        masks = jax.vmap(lambda s: allocation(s, sparsity, self.prunable))(self.scores(params))
         return pruning.apply_masks(params, masks), masks
 
     def scores(self, params: Params) -> Scores:
         """The criterion's scores of every replica, leaves [R, ...]."""
-        return jax.vmap(pruning.CRITERIA[self.settings.prune.criterion])(params, self.purpose_keys(_CRITERION))
+        criterion = pruning.CRITERIA.make(self.settings.prune.criterion)
+        return jax.vmap(lambda p, key: criterion.score(p, key=key))(params, self.purpose_keys(_CRITERION))
 
     def all_kept(self, params: Params) -> Masks:
         """Masks that prune nothing."""
@@ -191,7 +194,9 @@ class Experiment:
         tx, loss = self._transformation(phase, fair, None), losses.cross_entropy
         if not fair:
             return training.make_step(self.network, loss, tx)
-        return mitigation.make_lagrangian_step(self.network, loss, tx, scheme=self.settings.mitigation.scheme)
+        return mitigation.make_lagrangian_step(
+            self.network, loss, tx, scheme=mitigation.SCHEMES[self.settings.mitigation.scheme]
+        )
 
     def initial_state(self, phase: str, fair: bool, params: Params, stats: Stats, masks: Masks) -> TrainState:
         """The state before the first step of a phase, leaves [R, ...], laid over the devices."""
@@ -206,9 +211,10 @@ class Experiment:
         if not fair:
             return tx
         mitigate = self.settings.mitigation
-        constraint = mitigation.CONSTRAINTS[mitigate.constraint](self.dataset.num_groups, mitigate.tolerance)
+        tolerance = {"tolerance": mitigate.tolerance or None}
+        constraint = mitigation.CONSTRAINTS.make(mitigate.constraint, self.dataset.num_groups, **tolerance)
         dual = mitigation.DUALS[mitigate.dual](mitigate.dual_rate)
-        return mitigation.lagrangian(tx, constraint, dual, penalty=mitigate.penalty, memory=mitigate.memory)
+        return mitigation.lagrangian(tx, constraint, dual, penalty=mitigate.penalty, buffer=mitigate.buffer)
 
     def primal(self, phase: str, masks: Masks | None) -> optax.GradientTransformation:
         """The optimiser of the parameters in a phase, with the masks held."""
@@ -220,13 +226,8 @@ class Experiment:
         rate = train.learning_rate if phase == "dense" else retrain.learning_rate
         steps = epochs * training.num_steps(self.dataset.train, train.batch_size)
         schedule = optax.cosine_decay_schedule(rate, max(steps, 1)) if train.schedule == "cosine" else rate
-        if train.optimizer == "sgd":
-            return optax.chain(
-                optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=train.momentum or None)
-            )
-        if train.optimizer == "adamw":
-            return optax.adamw(schedule, weight_decay=train.weight_decay)
-        return optax.adam(schedule)
+        options = {"momentum": train.momentum or None, "weight_decay": train.weight_decay or None}
+        return OPTIMISERS.make(train.optimizer, schedule, **options)
 
 
 def load_data(wanted: Data, groupings: Sequence[str] = ()) -> Dataset:

@@ -13,11 +13,11 @@ from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import copies_of, stratified_units
 from jaxprune.errors import UserError, unknown
 from jaxprune.mitigation import CONFIGURED, METHODS, Method
-from jaxprune.mitigation.registry import USUAL
+from jaxprune.mitigation.methods.lagrangian import USUAL
 from jaxprune.types import Batch
 
 # Settings of [mitigation] that decide what "configured" is; the others are its candidates, or of `jaxprune run` alone.
-_DECIDING = {"constraint", "dual", "scheme", "penalty", "memory"}
+_DECIDING = {"constraint", "dual", "scheme", "penalty", "buffer"}
 
 
 def method_of(settings: Settings, name: str) -> Method:
@@ -40,9 +40,9 @@ def candidates(settings: Settings, name: str) -> list[dict[str, float]]:
     beside them, or beside those that are usual.
     """
     given = {"dual_rate": settings.compare.dual_rates, "tolerance": settings.compare.tolerances}
-    grid = {hyper: given.get(hyper) or own for hyper, own in method_of(settings, name).tuned.items()}
+    grid = {hyper: given.get(hyper) or own for hyper, own in method_of(settings, name).candidates.items()}
     if name == CONFIGURED:
-        own = method_of(settings, name).tuned
+        own = method_of(settings, name).candidates
         grid = {hyper: sorted({*(given.get(hyper) or USUAL[hyper]), *said}) for hyper, said in own.items()}
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
@@ -50,10 +50,10 @@ def candidates(settings: Settings, name: str) -> list[dict[str, float]]:
 def deciding(settings: Settings, name: str) -> dict[str, Any]:
     """What decides a method's results beside its name and its candidates; for the address of its results."""
     method = method_of(settings, name)
-    found: dict[str, Any] = {"memory": settings.compare.memory} if method.memory else {}
+    found: dict[str, Any] = {"buffer": settings.compare.buffer} if "buffer" in method.needs else {}
     if name == CONFIGURED:
         found = {"mitigation": settings.mitigation.model_dump(mode="json", include=_DECIDING)}
-    if held_out_methods(settings) and (method.held_out or method.by_validation):
+    if held_out_methods(settings) and (method.held_out or method.selection):
         found["validation"] = "halves"
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxprune import auditing, checkpoints, mitigation, pruning, sharding, training
 from jaxprune.data.splitting import at_most
 from jaxprune.errors import TrainingDiverged
-from jaxprune.mitigation import CONFIGURED, Method, Surroundings
+from jaxprune.mitigation import CONFIGURED, Method, MethodInputs
 from jaxprune.pipeline.context import Context, grouping_settings
 from jaxprune.pipeline.keeping import Keeper, Kept, newest, read_logs, save_logs
 from jaxprune.pipeline.networks import Trained, dense, dense_stage, once, pruned, pruned_stage, read_network
@@ -31,10 +31,10 @@ def trial_stage(context: Context, name: str, sparsity: float, values: Mapping[st
     method = method_of(settings, name)
     own: dict[str, Any] = {"retrain": settings.retrain.model_dump(mode="json"), "values": dict(values)}
     own |= deciding(settings, name)
-    if method.knows_groups or "validation" in own:  # the halves of the validation split have equal groups
+    if method.needs_groups or "validation" in own:  # the halves of the validation split have equal groups
         own["grouping"] = grouping_settings(context.experiment.dataset.primary)
     parents = (dense_stage(context, False), pruned_stage(context, False, sparsity))
-    if method.masks:
+    if method.criterion:
         own |= {"sparsity": sparsity, "prune": settings.prune.model_dump(mode="json", exclude={"sparsities"})}
         parents = parents[:1]
     return Stage(f"trial-{name}-{sparsity:g}", own, parents)
@@ -47,6 +47,7 @@ class Trials:
     context: Context
     _steps: dict[Any, Step] = field(default_factory=dict)
     _masked: dict[tuple[str, float], Trained] = field(default_factory=dict)
+    _selections: dict[mitigation.Selection, Any] = field(default_factory=dict)
 
     def train(self, name: str, sparsity: float, values: Mapping[str, float]) -> Trained:
         """The networks of one trial: from disk, or trained.
@@ -76,7 +77,7 @@ class Trials:
         return Deciders(experiment.to_measure(found.choosing), jax.device_put(found.held_out, jax.devices()[0]))
 
     @cached_property
-    def surroundings(self) -> Surroundings:
+    def surroundings(self) -> MethodInputs:
         """What the methods need to know, leaves [R, ...]."""
         experiment, network = self.context.experiment, dense(self.context, False)
         dataset, count = experiment.dataset, len(experiment.seeds)
@@ -100,7 +101,7 @@ class Trials:
             found = np.bincount(codes, minlength=size) / len(codes)
             return jnp.broadcast_to(jnp.asarray(found, jnp.float32), (count, size))
 
-        return Surroundings(
+        return MethodInputs(
             shares(np.asarray(dataset.train.group), dataset.num_groups),
             shares(np.asarray(dataset.train.y), dataset.num_classes),
             outputs,
@@ -125,21 +126,24 @@ class Trials:
 
     def _start(self, method: Method, sparsity: float) -> Trained:
         """The pruned networks that a method begins with."""
-        if not method.masks:
+        if not method.criterion:
             return pruned(self.context, False, sparsity)
-        if (method.masks, sparsity) in self._masked:
-            return self._masked[method.masks, sparsity]
+        if (method.criterion, sparsity) in self._masked:
+            return self._masked[method.criterion, sparsity]
         experiment, source = self.context.experiment, dense(self.context, False)
         settings, num_groups = experiment.settings.prune, experiment.dataset.num_groups
-        make, scope = pruning.GROUP_CRITERIA[method.masks], pruning.SCOPES[settings.scope]
+        criterion, allocation = pruning.CRITERIA.make(method.criterion), pruning.ALLOCATIONS[settings.allocation]
 
         def masks(batch: Batch, params: Params, stats: Stats) -> Masks:
             apply = experiment.network.freeze(stats)
-            return make(apply, params, batch, sparsity, experiment.prunable, num_groups, scope)
+            return pruning.prune(
+                params, sparsity, criterion=criterion, allocation=allocation, prunable=experiment.prunable,
+                apply=apply, batch=batch, num_groups=num_groups,
+            )[1]  # fmt: skip
 
         found = experiment.over_replicas(masks, self._scored(), source.params, source.stats)
         start = Trained(pruning.apply_masks(source.params, found), source.stats, found, {})
-        return self._masked.setdefault((method.masks, sparsity), start)
+        return self._masked.setdefault((method.criterion, sparsity), start)
 
     def _scored(self) -> Batch:
         """Up to `_SCORED` training examples of each group, weighted so that the groups keep their shares of people."""
@@ -159,7 +163,7 @@ class Trials:
         method = method_of(experiment.settings, name)
         state = sharding.place(self._initial_state(method, source, values), experiment.mesh, "replica")
         best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (source.params, source.stats)}
-        kept: Any = {"state": state} | ({"best": best} if method.by_validation else {})
+        kept: Any = {"state": state} | ({"best": best} if method.selection else {})
         begun = newest(self.context, folder, "epoch", kept)
         if begun.done:
             placed = sharding.place(begun.state["state"], experiment.mesh, "replica")
@@ -169,8 +173,8 @@ class Trials:
 
         def on_epoch(done: int, state: TrainState, logs: Logs) -> None:
             keep: dict[str, Any] = {"state": state}
-            if method.by_validation:
-                keep["best"] = self._better(keeper.kept.state["best"], state)
+            if method.selection:
+                keep["best"] = self._better(method.selection, keeper.kept.state["best"], state)
             keeper(done, keep, logs)
 
         try:
@@ -184,17 +188,17 @@ class Trials:
                 )  # fmt: skip
         except TrainingDiverged as error:
             raise _explained(error, name, method, values, keeper, experiment.seeds[error.replica]) from None
-        params, stats = keeper.kept.state["best"]["network"] if method.by_validation else (state.params, state.stats)
+        params, stats = keeper.kept.state["best"]["network"] if method.selection else (state.params, state.stats)
         return params, stats, keeper.logs()
 
     def _initial_state(self, method: Method, source: Trained, values: Mapping[str, float]) -> TrainState:
         experiment = self.context.experiment
         numbers = {hyper: jnp.float32(value) for hyper, value in values.items()}
 
-        def init(params: Params, stats: Stats, masks: Masks, around: Surroundings) -> TrainState:
+        def init(params: Params, stats: Stats, masks: Masks, around: MethodInputs) -> TrainState:
             primal = experiment.primal("retrain", masks)
             tx = mitigation.method_transformation(
-                method, primal, params, around, numbers, memory=experiment.settings.compare.memory
+                method, primal, params, around, numbers, buffer=experiment.settings.compare.buffer
             )
             return training.init_state(params, tx, stats)
 
@@ -204,20 +208,16 @@ class Trials:
         """One step object for each way of training, so that it is compiled once for all masks and candidates."""
         experiment = self.context.experiment
         method = method_of(experiment.settings, name)
-        same = (
-            method.constraint, method.objective, method.group_dro, method.full_program, method.dual, method.scheme,
-            method.memory, method.held_out, method.needs_dense, tuple(method.tuned),
-        )  # fmt: skip
-        if same not in self._steps:
+        if method.program not in self._steps:
             params, around = jax.tree.map(lambda leaf: leaf[0], (source.params, self.surroundings))
-            numbers = {hyper: jnp.float32(tried[0]) for hyper, tried in method.tuned.items()}
+            numbers = {hyper: jnp.float32(tried[0]) for hyper, tried in method.candidates.items()}
             primal = experiment.primal("retrain", None)
             tx = mitigation.method_transformation(
-                method, primal, params, around, numbers, memory=experiment.settings.compare.memory
+                method, primal, params, around, numbers, buffer=experiment.settings.compare.buffer
             )
             groups = experiment.dataset.num_groups
-            self._steps[same] = mitigation.method_step(method, experiment.network, tx, num_groups=groups)
-        return self._steps[same]
+            self._steps[method.program] = mitigation.method_step(method, experiment.network, tx, num_groups=groups)
+        return self._steps[method.program]
 
     def _data(self, name: str) -> Any:
         experiment = self.context.experiment
@@ -229,21 +229,21 @@ class Trials:
         )
         return sharding.place(data, experiment.mesh)
 
-    @cached_property
-    def _accuracy(self) -> Any:
+    def _score(self, selection: mitigation.Selection) -> Any:
+        """`(params, stats) -> [R]`, one function object for each selection, so that it is compiled once."""
         experiment = self.context.experiment
 
-        def accuracy(batch: Batch, params: Params, stats: Stats) -> jax.Array:
+        def score(batch: Batch, params: Params, stats: Stats) -> jax.Array:
             apply = experiment.network.freeze(stats)
             size, num_groups = experiment.chunk_size(batch.x), experiment.dataset.num_groups
-            found = auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size)
-            return jnp.asarray(found.overall_accuracy)
+            return selection(auditing.evaluate(apply, params, batch, num_groups=num_groups, chunk_size=size))
 
-        return partial(experiment.over_replicas, accuracy, self.deciders.choosing)
+        compiled = partial(experiment.over_replicas, score, self.deciders.choosing)
+        return self._selections.setdefault(selection, compiled)
 
-    def _better(self, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
+    def _better(self, selection: mitigation.Selection, best: dict[str, Any], state: TrainState) -> dict[str, Any]:
         """The best so far of every replica; the earlier one on a tie."""
-        score = self._accuracy(state.params, state.stats)
+        score = self._score(selection)(state.params, state.stats)
         higher = score > best["score"]
 
         def pick(new: jax.Array, old: jax.Array) -> jax.Array:
