@@ -251,7 +251,7 @@ STATE = training.init_state(PARAMS, optax.sgd(0.1))
 KEYED = {
     "fit": lambda key: training.fit(lambda s, b: (s, {}), STATE, PEOPLE, key=key, epochs=0, batch_size=6),
     "create": lambda key: models.create("mlp", key, PEOPLE.x[0], num_classes=C, hidden=(2,)),
-    "random": lambda key: pruning.random(PARAMS, key),
+    "random": lambda key: pruning.random().score(PARAMS, key=key),
     "boundary": lambda key: theory.example_boundary_distances(linear, PARAMS, PEOPLE, key, samples=2),
     "eigenvalues": lambda key: theory.group_top_eigenvalues(linear, PARAMS, PEOPLE, num_groups=G, key=key),
 }

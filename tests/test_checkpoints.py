@@ -68,7 +68,7 @@ def test_a_training_state_with_dropout_comes_back(tmp_path) -> None:
 
 def test_a_training_state_with_masks_and_multipliers_comes_back(tmp_path) -> None:
     params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
-    masks = pruning.global_masks(pruning.magnitude(params), 0.5, pruning.prunable(params))
+    masks = pruning.global_masks(pruning.magnitude().score(params), 0.5, pruning.prunable(params))
     primal = optax.chain(optax.adam(0.1), pruning.keep_masked(masks))
     tx = mitigation.lagrangian(primal, mitigation.equal_loss(3), optax.sgd(0.1))
     state = training.init_state(params, tx)

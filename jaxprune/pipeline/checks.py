@@ -1,8 +1,8 @@
-"""What is refused before any work: settings that name what there is not, or that do not go together."""
+"""Validate settings before any work starts."""
 
 import itertools
 
-from jaxprune import mitigation
+from jaxprune import mitigation, pruning
 from jaxprune.config import Settings
 from jaxprune.data import Dataset
 from jaxprune.errors import UserError
@@ -25,6 +25,11 @@ def check_run(settings: Settings, until: str) -> None:
         raise UserError(
             "data.stream: the theory needs its examples in memory, and theory.examples = 0 takes them all; "
             "set theory.examples, such as 500 of each group"
+        )
+    if "batch" in pruning.CRITERIA.make(settings.prune.criterion).needs:
+        raise UserError(
+            f"prune.criterion: {settings.prune.criterion} scores on examples, which only `jaxprune compare` does; "
+            "use magnitude"
         )
     if until != "theory" and set(settings.mitigation.methods) != {"none"}:
         check_constraint(settings)

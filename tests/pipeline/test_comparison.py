@@ -393,7 +393,7 @@ def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
         {},
         {"mitigation.dual": "nu_pi", "mitigation.scheme": "alternating"},
         {"mitigation.dual": "restart", "mitigation.scheme": "extragradient"},
-        {"mitigation.penalty": 2.0, "mitigation.memory": 20},
+        {"mitigation.penalty": 2.0, "mitigation.buffer": 20},
     ):
         made = pipeline.run(config.load(None, common | change), tmp_path / "run", until="prune").made
         with np.load(made["fair_after 0.8"] / "logs.npz") as logs:

@@ -53,7 +53,7 @@ EVERYTHING = {"dense", "fair_dense", "pruned", "fair_after", "none", "audit", "t
         ({"train__epochs": 16}, EVERYTHING),
         ({"first_seed": 1}, EVERYTHING),
         ({"data__imbalance": 2.0}, EVERYTHING),
-        ({"prune__scope": "layerwise"}, EVERYTHING - {"dense", "fair_dense"}),
+        ({"prune__allocation": "layerwise"}, EVERYTHING - {"dense", "fair_dense"}),
         ({"prune__sparsities": (0.5, 0.7)}, {"audit", "theory"}),
         ({"retrain__epochs": 6}, {"fair_after", "none", "audit"}),
         ({"mitigation__dual_rate": 0.1}, {"fair_dense", "fair_after", "audit"}),
@@ -136,7 +136,7 @@ def test_replicas_are_pruned_each_by_its_own_threshold(tmp_path) -> None:
     pruned, masks = experiment.prune(params, 0.9)
     for r in range(2):
         mine = jax.tree.map(lambda leaf, r=r: leaf[r], (params, masks, pruned))
-        alone = pruning.global_masks(pruning.magnitude(mine[0]), 0.9, experiment.prunable)
+        alone = pruning.global_masks(pruning.magnitude().score(mine[0]), 0.9, experiment.prunable)
         jax.tree.map(np.testing.assert_array_equal, alone, mine[1])
         jax.tree.map(np.testing.assert_array_equal, pruning.apply_masks(mine[0], alone), mine[2])
 

@@ -56,7 +56,7 @@ def test_networks_are_pruned_alike_whatever_they_are_measured_in(tmp_path):
 
 @pytest.mark.usefixtures("x64")
 def test_random_scores_are_of_single_precision_everywhere():
-    scores = pruning.random({"w": jnp.zeros((3, 4))}, jax.random.key(0))
+    scores = pruning.random().score({"w": jnp.zeros((3, 4))}, key=jax.random.key(0))
     assert scores["w"].dtype == jnp.float32
 
 

@@ -36,7 +36,7 @@ SETTINGS = {
     "data": {"name": "made", "group": "town", "label": "y"},
     "model": {"name": "mlp", "hidden": [4], "channels": None},
     "train": {"epochs": 1, "optimizer": "adam"},
-    "prune": {"criterion": "magnitude", "scope": "global", "sparsities": [0.5, 0.9]},
+    "prune": {"criterion": "magnitude", "allocation": "global", "sparsities": [0.5, 0.9]},
     "retrain": {"epochs": 2},
     "mitigation": {"constraint": "equal_loss"},
     "audit": {"confidence": 0.95},
