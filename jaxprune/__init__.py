@@ -33,6 +33,7 @@ _MODULES = (
     "losses",
     "mitigation",
     "models",
+    "networks",
     "pipeline",
     "pruning",
     "reporting",

@@ -14,7 +14,8 @@ from jax.core import Tracer
 
 from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, Params, PyTree
 
 
 def with_weights(batch: Any) -> Any:

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from jaxprune.errors import DamagedFile, UserError
 from jaxprune.files import check_room, check_seal, whole_folder
+from jaxprune.trees import named_leaves
 from jaxprune.types import PyTree
 
 _ROOM_OF_A_LEAF = 8192  # bytes of metadata, generously
@@ -93,8 +94,7 @@ def _check_fit(path: Path, stored: dict, wanted: dict) -> None:
 
 
 def _by_path(tree: PyTree) -> dict[str, jax.Array]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/") or "leaf": _plain(leaf) for path, leaf in leaves}
+    return {name or "leaf": _plain(leaf) for name, leaf in named_leaves(tree)}
 
 
 def _plain(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Checks of what a training starts from: random keys and the statistics of networks."""
+"""Random keys and statistics of networks: their checks, and keys of one kind."""
 
 from typing import Any
 
@@ -26,6 +26,14 @@ def check_key(key: Any) -> None:
     words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
     if dtype != jnp.uint32 or np.shape(key)[-1:] != words:
         raise UserError(f"key: an array of {dtype} of shape {np.shape(key)} is no random key; {_KEY}")
+
+
+def typed_key(key: jax.Array) -> jax.Array:
+    """A typed key from a typed or a raw one.
+
+    The trailing axis of a raw key would be taken for an axis of replicas.
+    """
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def check_has_stats(stats: Stats, expected: Stats) -> None:

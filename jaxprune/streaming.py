@@ -11,14 +11,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
-from jaxprune.auditing.outcomes import outcomes_of_checked
+from jaxprune.auditing.example_outcomes import outcomes_of_checked
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for
 from jaxprune.losses import cross_entropy
-from jaxprune.states import check_key
-from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
+from jaxprune.states import check_key, typed_key
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState
 
 __all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
 

@@ -13,24 +13,10 @@ from jaxprune.batches import check_batch, with_weights
 from jaxprune.data.batching import epoch_indices, take
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
+from jaxprune.networks import Network, as_network
 from jaxprune.sharding import fetch
-from jaxprune.states import check_key, check_stats
-from jaxprune.types import (
-    Apply,
-    Array,
-    Augment,
-    Batch,
-    ExampleLoss,
-    Logs,
-    Network,
-    Params,
-    PyTree,
-    Stats,
-    Step,
-    TrainState,
-    as_network,
-    typed_key,
-)
+from jaxprune.states import check_key, check_stats, typed_key
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, PyTree, Stats, Step, TrainState
 
 # Sets the randomness of augmentation apart from that of shuffling: more than any example's number.
 _AUGMENTATION = 2**32 - 1

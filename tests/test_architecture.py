@@ -16,10 +16,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
     {"errors", "text", "types"},
-    {"cache", "compat", "frames", "interruption", "memory", "registry", "storage", "terminal"},
+    {"cache", "compat", "frames", "interruption", "memory", "networks", "registry", "storage", "terminal", "trees"},
     {"components", "optimisers"},
     {"batches", "config", "devices", "replicas", "sharding", "states"},
-    {"files", "groups", "progress"},
+    {"examples", "files", "groups", "progress"},
     {"data", "losses", "models", "published"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
     {"mitigation", "reporting", "streaming"},

@@ -22,7 +22,8 @@ from jaxprune import (
 )
 from jaxprune.errors import UserError
 from jaxprune.groups import group_count, group_mean, group_sum
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.types import Batch
 
 G, C = 2, 3
 RNG = np.random.default_rng(0)

@@ -20,8 +20,9 @@ from jaxprune import auditing, config, data, losses, streaming, training
 from jaxprune.data import streaming as streaming_reader
 from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_blocks
 from jaxprune.errors import TrainingDiverged, UserError
+from jaxprune.networks import as_network
 from jaxprune.pipeline.checks import check_run
-from jaxprune.types import Batch, TrainState, as_network
+from jaxprune.types import Batch, TrainState
 
 pytest.importorskip("grain")
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from jaxprune.auditing.example_outcomes import Outcomes
 from jaxprune.auditing.intervals import MINIMUM_SEEDS
 from jaxprune.auditing.moderation import moderated
-from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.permutation import (
     GroupCodes,
     contrasts,

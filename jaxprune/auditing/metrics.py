@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.auditing.example_outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
 from jaxprune.auditing.tables import metrics_rows, metrics_text
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunk_size_for
+from jaxprune.examples import chunk_size_for
 from jaxprune.frames import to_frame
 from jaxprune.groups import spread_over_groups
 from jaxprune.losses import cross_entropy

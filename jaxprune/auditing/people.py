@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxprune.auditing.example_outcomes import Outcomes
 from jaxprune.auditing.metrics import GroupMetrics
-from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.sampling import SamplingError
 from jaxprune.types import Array
 

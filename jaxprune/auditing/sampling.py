@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.auditing.example_outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
 from jaxprune.batches import check_batch, check_classification, check_logits, logits_shape
-from jaxprune.data.batching import chunk_size_for
+from jaxprune.examples import chunk_size_for
 from jaxprune.losses import cross_entropy
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 

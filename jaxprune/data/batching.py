@@ -1,16 +1,11 @@
 """Batches of data that lies on the device, cut inside the compiled program."""
 
-import math
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprune.data.companions import Companions
 from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
-
-CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
 
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
@@ -52,40 +47,3 @@ def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
     if isinstance(data, Companions):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
-
-
-def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:
-    """Examples to compute on at a time: those asked for, or as many as keep the memory of the computation in bounds.
-
-    What a network makes of an input takes many times the memory of the input, in proportion to it; so the inputs, as
-    float32, are given a budget. No more than 4096: beyond that, larger products are no faster.
-
-    Args:
-      x: [N, ...] inputs.
-      chunk_size: The number asked for; None for the budget to decide.
-      replicas: R, the networks that are computed at once.
-      budget: Bytes for all replicas together.
-    """
-    if chunk_size is not None:
-        return chunk_size
-    try:
-        size = math.prod(np.shape(x)[1:])
-    except ValueError:  # a list of unlike lists, which the checks of the examples refuse
-        size = 1
-    return max(1, min(4096, budget // (4 * max(1, size) * replicas)))
-
-
-def chunked(data: Batch, size: int) -> Batch:
-    """All examples in order, as [T, B] chunks of at most `size`, the last one padded with weight 0.
-
-    The chunks are made equally long, so that little is padded.
-    """
-    n = data.y.shape[0]
-    steps = max(1, -(-n // size))
-    length = -(-n // steps)
-
-    def cut(a: Array) -> Array:
-        padding = [(0, steps * length - n)] + [(0, 0)] * (a.ndim - 1)
-        return jnp.pad(a, padding).reshape(steps, length, *a.shape[1:])
-
-    return Batch(*(cut(jnp.asarray(a)) for a in data))

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxprune.data.batching import epoch_indices
 from jaxprune.errors import UserError
-from jaxprune.types import Batch, typed_key
+from jaxprune.states import typed_key
+from jaxprune.types import Batch
 
 # That read and decode: one for each core, but not fewer than 8, which share a busy machine of 2 cores better than 2 do
 # and wait for a disk together; 16 is grain's own choice.

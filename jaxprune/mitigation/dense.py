@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunked
 from jaxprune.data.companions import Companions
 from jaxprune.errors import UserError
+from jaxprune.examples import map_examples
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
-from jaxprune.types import Apply, Array, Batch, Params, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, Params
 
 
 class DenseReference(NamedTuple):
@@ -73,11 +74,7 @@ def logits_of(apply: Apply, params: Params, data: Batch, chunk_size: int) -> Arr
 
 @partial(jax.jit, static_argnums=3)
 def _logits_of(apply: Apply, params: Params, x: Array, chunk_size: int) -> Array:
-    n = x.shape[0]
-    blank = jnp.zeros(n)
-    chunks = chunked(Batch(x, blank, blank, blank), chunk_size)
-    outputs = jax.lax.map(lambda part: apply(params, part), chunks.x)
-    return outputs.reshape(-1, outputs.shape[-1])[:n]
+    return map_examples(lambda part: apply(params, part), x, chunk_size)
 
 
 def dense_logits_of(batch: Any, dense: DenseReference | None) -> tuple[Array | None, Array | None]:

@@ -17,21 +17,9 @@ from jaxprune.mitigation.dense import dense_logits_of
 from jaxprune.mitigation.multipliers import LagrangianState, multipliers_of, only_lagrangian_state
 from jaxprune.mitigation.schemes import Choose, Extra, Scheme, simultaneous
 from jaxprune.mitigation.statistics import examine, statistics_of
+from jaxprune.networks import Network, as_network
 from jaxprune.states import check_stats
-from jaxprune.types import (
-    Apply,
-    Array,
-    Batch,
-    ExampleLoss,
-    Logs,
-    Network,
-    Params,
-    PyTree,
-    Stats,
-    Step,
-    TrainState,
-    as_network,
-)
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, PyTree, Stats, Step, TrainState
 
 # (logits [B, C], batch, carried values) -> [B]: minimised in place of the plain loss
 ExampleObjective = Callable[[Array, Batch, Mapping[str, Any]], Array]

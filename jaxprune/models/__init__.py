@@ -8,8 +8,8 @@ import jax
 
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
+from jaxprune.models.conv.forms import in_native_code
 from jaxprune.models.convnet import ConvNet
-from jaxprune.models.convolution_forms import in_native_code
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet
@@ -17,9 +17,10 @@ from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, select_entries, to_state_dict
+from jaxprune.networks import Network
 from jaxprune.registry import fill
-from jaxprune.states import check_key
-from jaxprune.types import Array, Network, Params, Stats, typed_key
+from jaxprune.states import check_key, typed_key
+from jaxprune.types import Array, Params, Stats
 
 _CHOICES = {
     "norm": ("batch", "group"),

@@ -10,8 +10,10 @@ import numpy as np
 from flax import nnx
 
 from jaxprune.errors import UserError
-from jaxprune.states import check_has_stats, check_key
-from jaxprune.types import Array, Network, Params, Stats, typed_key
+from jaxprune.networks import Network
+from jaxprune.states import check_has_stats, check_key, typed_key
+from jaxprune.trees import named_leaves
+from jaxprune.types import Array, Params, Stats
 
 
 def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
@@ -133,14 +135,13 @@ def from_callable(pytree: Callable[..., Any], *, batched: bool = False) -> tuple
     Raises:
       UserError: It holds no floating-point array.
     """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(pytree)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    trained = {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True) if _is_float_array(leaf)}
+    leaves, treedef = named_leaves(pytree), jax.tree.structure(pytree)
+    trained = {name: jnp.asarray(leaf) for name, leaf in leaves if _is_float_array(leaf)}
     if not trained:
         raise UserError("from_callable: the pytree holds no floating-point array; give the module itself")
 
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
-        now = [params.get(name, leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
+        now = [params.get(name, leaf) for name, leaf in leaves]
         called = jax.tree_util.tree_unflatten(treedef, now)
         return called(x) if batched else jax.vmap(called)(x), stats
 

@@ -11,8 +11,8 @@ from flax import nnx
 from jax import lax
 
 from jaxprune.errors import UserError
-from jaxprune.models.convolution import convolve
-from jaxprune.models.convolution_forms import matmul_precision
+from jaxprune.models.conv import convolve
+from jaxprune.models.conv.forms import matmul_precision
 from jaxprune.types import Array
 
 _fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, for the backward pass

@@ -17,6 +17,7 @@ from jaxprune.errors import UserError
 from jaxprune.models.matching import IGNORED, network_entries, parts_of
 from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
 from jaxprune.text import name_some, printable, shortened
+from jaxprune.trees import leaf_path, named_leaves
 from jaxprune.types import Params, Stats
 
 _THEIRS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -197,9 +198,9 @@ def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: s
 
 
 def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    for name, leaf in named_leaves(tree):
         if _is_weight(leaf):
-            yield _names(path), leaf
+            yield tuple(name.split("/")), leaf
 
 
 def _is_weight(leaf: Any) -> bool:
@@ -207,13 +208,9 @@ def _is_weight(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _names(path: tuple) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr(path, simple=True, separator="/").split("/"))
-
-
 def _map(take: Any, tree: Any) -> Any:
     def one(path: tuple, leaf: Any) -> Any:
-        return take(_names(path), leaf) if _is_weight(leaf) else leaf
+        return take(tuple(leaf_path(path).split("/")), leaf) if _is_weight(leaf) else leaf
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

@@ -26,6 +26,7 @@ from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.trials import Trials, trial_stage
 from jaxprune.pipeline.workspaces import open_workspace
+from jaxprune.progress import Progress
 from jaxprune.published import REPORT
 from jaxprune.reporting.comparison import BASELINE, SPLITS, Comparison
 from jaxprune.reporting.comparison_figures import COMPARISON_FIGURES, draw_comparison
@@ -34,7 +35,7 @@ from jaxprune.reporting.comparison_tables import trial_rows
 from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.tables import write_csv
 from jaxprune.storage import check_reachable, to_path
-from jaxprune.types import Batch, Params, Progress, Stats
+from jaxprune.types import Batch, Params, Stats
 
 Values = dict[str, Any]
 

@@ -16,7 +16,7 @@ from jaxprune.errors import DamagedFile
 from jaxprune.files import write_atomically
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.stage import Stage, Workspace
-from jaxprune.types import Progress
+from jaxprune.progress import Progress
 
 T = TypeVar("T")
 

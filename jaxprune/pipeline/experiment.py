@@ -15,13 +15,14 @@ from jaxprune import data, losses, mitigation, models, pruning, sharding, traini
 from jaxprune.components import OPTIMISERS
 from jaxprune.config import Data, Settings, check_names
 from jaxprune.data import Dataset, Grouping
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for
 from jaxprune.groups import same_grouping
+from jaxprune.networks import Network
 from jaxprune.pipeline.checks import check_augmentation, check_groupings
 from jaxprune.pipeline.memory import check_memory
-from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Scores, Stats, Step, TrainState
+from jaxprune.types import Array, Augment, Batch, Masks, Params, PyTree, Scores, Stats, Step, TrainState
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION, _METHOD = range(6)

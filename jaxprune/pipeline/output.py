@@ -17,10 +17,11 @@ import numpy as np
 from jaxprune import __version__, config
 from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import safe_name, write_atomically
-from jaxprune.models import native
+from jaxprune.models.conv import native
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.stage import Stage
+from jaxprune.progress import Progress
 from jaxprune.published import REPORT, THEORY
 from jaxprune.reporting.answer import answer_of
 from jaxprune.reporting.answer_section import harm_rows
@@ -33,7 +34,6 @@ from jaxprune.reporting.shown import drawn, shown
 from jaxprune.reporting.style import save_figure
 from jaxprune.reporting.tables import groups_rows, summary_rows, write_csv
 from jaxprune.reporting.theory_rows import theory_rows
-from jaxprune.types import Progress
 
 THEORY_FIGURES = "theory-figures"
 _LETTERS_NAMED = 10  # of those that no font has

@@ -17,10 +17,10 @@ from jaxprune.pipeline.publishing import publish_report
 from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.theories import theorise, theory_stage
 from jaxprune.pipeline.workspaces import open_workspace
+from jaxprune.progress import Progress
 from jaxprune.reporting.results import Results
 from jaxprune.reporting.theory_findings import warnings
 from jaxprune.storage import check_reachable, to_path
-from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
 

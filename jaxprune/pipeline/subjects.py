@@ -8,12 +8,12 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.compat import enable_x64
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.splitting import at_most
+from jaxprune.examples import chunk_size_for
 from jaxprune.pipeline.context import Context
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import Trained, dense, pruned
-from jaxprune.theory.operators import vectors_within
+from jaxprune.theory.derivatives.operators import vectors_within
 from jaxprune.types import Batch, PyTree
 
 _DERIVATIVES = 2 << 20  # bytes of float32 inputs at a time, where derivatives of single examples are held

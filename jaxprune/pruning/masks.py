@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
 

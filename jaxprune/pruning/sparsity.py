@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Masks, PyTree
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Masks
 
 

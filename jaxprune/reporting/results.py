@@ -110,7 +110,7 @@ class TheoryResults:
     @property
     def bound(self) -> np.ndarray:
         """[S, R, G] the two terms of Theorem 1."""
-        return theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed).value
+        return theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed).right
 
 
 @dataclass(frozen=True, repr=False)

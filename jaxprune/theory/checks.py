@@ -11,7 +11,9 @@ from jaxprune import batches
 from jaxprune.batches import check_batch, logits_shape
 from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.trees import named_leaves
+from jaxprune.types import Apply, Array, Batch, Params, PyTree
 
 _NOTHING = "theory: there are no examples; give one or more"
 _FEW = 4  # examples that tell whether a network mixes them
@@ -19,22 +21,21 @@ _FEW = 4  # examples that tell whether a network mixes them
 
 def check_params(params: Params) -> None:
     """Raises a `UserError` where a parameter is NaN or infinite; inside a compiled function nothing can be checked."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for name, leaf in named_leaves(params):
         if not isinstance(leaf, Tracer) and not bool(np.isfinite(np.asarray(leaf)).all()):
             raise UserError(
-                f"theory: parameter {jax.tree_util.keystr(path)} holds NaN or infinite values, so it has no curvature; "
+                f"theory: parameter {name} holds NaN or infinite values, so it has no curvature; "
                 "the training diverged: lower train.learning_rate"
             )
 
 
 def check_width(params: Params) -> None:
     """Raises a `UserError` where a parameter is narrower than float32, in which curvature is mostly rounding."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for name, leaf in named_leaves(params):
         dtype = jnp.result_type(leaf)
         if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
             raise UserError(
-                f"theory: parameter {jax.tree_util.keystr(path)} is {dtype.name}, too narrow for curvature; give "
-                "float32 or float64"
+                f"theory: parameter {name} is {dtype.name}, too narrow for curvature; give float32 or float64"
             )
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxprune.batches import check_batch
-from jaxprune.data.batching import chunk_size_for
+from jaxprune.examples import chunk_size_for
 from jaxprune.theory.checks import check_examples, check_labels, check_network
 from jaxprune.types import Apply, Array, Batch, Params
 

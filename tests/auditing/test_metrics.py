@@ -10,8 +10,9 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from jaxprune.auditing import MINIMUM_SEEDS, GroupMetrics, evaluate, impact, mean_interval, sampling_error
-from jaxprune.auditing.outcomes import _outcomes
-from jaxprune.types import Batch, Network
+from jaxprune.auditing.example_outcomes import _outcomes
+from jaxprune.networks import Network
+from jaxprune.types import Batch
 
 G = 4
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from jaxprune import data
 from jaxprune.data.arrays import read_npz
-from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
 from jaxprune.data.splitting import cells_of, stratified
 from jaxprune.errors import UserError
+from jaxprune.examples import chunked
 from jaxprune.types import Batch
 
 several = settings(max_examples=60, deadline=None)

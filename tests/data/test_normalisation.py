@@ -9,8 +9,9 @@ import pytest
 
 from jaxprune import auditing, config, data, losses, models, theory, training
 from jaxprune.data.normalisation import centred, image_sums, normalise_with
+from jaxprune.networks import as_network
 from jaxprune.pipeline.experiment import resolve
-from jaxprune.types import Batch, as_network
+from jaxprune.types import Batch
 
 
 def pictures(n: int = 40, shape: tuple[int, ...] = (6, 5, 3), seed: int = 0) -> np.ndarray:

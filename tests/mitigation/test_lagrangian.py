@@ -24,9 +24,10 @@ from jaxprune.mitigation import (
     multipliers_of,
 )
 from jaxprune.mitigation.multipliers import only_lagrangian_state
+from jaxprune.networks import Network
 from jaxprune.pruning import keep_masked
 from jaxprune.training import fit, init_state, make_step
-from jaxprune.types import Batch, Network
+from jaxprune.types import Batch
 
 G = 4
 

@@ -37,9 +37,9 @@ from jaxprune.mitigation.carried_values import carried
 from jaxprune.mitigation.methods.full_program import top_directions
 from jaxprune.mitigation.methods.group_dro import group_dro_weights
 from jaxprune.mitigation.multipliers import lagrangian_states
+from jaxprune.networks import Network
 from jaxprune.pruning import CRITERIA, keep_masked, prune
 from jaxprune.training import fit, init_state
-from jaxprune.types import Network
 
 
 def forward(params, x):

@@ -19,7 +19,8 @@ from jaxprune.mitigation import (
 )
 from jaxprune.pruning import keep_masked, magnitude, prune
 from jaxprune.training import fit, init_state
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.types import Batch
 
 R, G = 4, 3
 rng = np.random.default_rng(0)

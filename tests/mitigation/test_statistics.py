@@ -28,8 +28,9 @@ from jaxprune.mitigation import (
 from jaxprune.mitigation.buffer import empty_buffer, recall, store
 from jaxprune.mitigation.multipliers import only_lagrangian_state
 from jaxprune.mitigation.statistics import Examples, statistics_of
+from jaxprune.networks import Network
 from jaxprune.training import fit, init_state
-from jaxprune.types import Batch, Network
+from jaxprune.types import Batch
 
 G = 4
 

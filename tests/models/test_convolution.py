@@ -9,8 +9,7 @@ import pytest
 from jax import lax
 
 from jaxprune import models
-from jaxprune.models import native, winograd
-from jaxprune.models.convolution import convolve
+from jaxprune.models.conv import convolve, native, winograd
 
 # (height, width), window, stride, padding, channels in, channels: each of the forms, and what is odd about a shape
 SHAPES = {

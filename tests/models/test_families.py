@@ -10,10 +10,11 @@ import pytest
 from flax import nnx
 
 from jaxprune import auditing, losses, models, training
-from jaxprune.auditing.outcomes import _outcomes
+from jaxprune.auditing.example_outcomes import _outcomes
 from jaxprune.errors import UserError
 from jaxprune.models.layers import Conv, max_pool
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.types import Batch
 
 IMAGES, CIFAR, IMAGENET = (8, 8, 1), (32, 32, 3), (224, 224, 3)
 # Quick to compile; and one of each family, the others being longer ones of the same layers.

@@ -16,14 +16,14 @@ import pytest
 
 from jaxprune import cache
 from jaxprune.cache import cache_folder
-from jaxprune.models import convolution, convolution_forms, native
-from jaxprune.models.convolution_forms import Geometry
-from jaxprune.models.native import library
+from jaxprune.models.conv import convolve, forms, native
+from jaxprune.models.conv.forms import Geometry
+from jaxprune.models.conv.native import library
 
 FORMS = {
-    "convolution": convolution_forms.CONVOLUTION,
-    "image_transpose": convolution_forms.IMAGE_TRANSPOSE,
-    "kernel_transpose": convolution_forms.KERNEL_TRANSPOSE,
+    "convolution": forms.CONVOLUTION,
+    "image_transpose": forms.IMAGE_TRANSPOSE,
+    "kernel_transpose": forms.KERNEL_TRANSPOSE,
 }
 # replicas, images, (height, width), window, stride, padding, channels in, channels: whole and broken tiles of each kind
 SHAPES = {
@@ -146,7 +146,7 @@ def test_results_are_the_same_to_the_last_bit_with_other_numbers_of_threads():
 
 def test_without_channels_there_is_nothing_to_add():
     image, kernel = np.zeros((2, 6, 6, 0), np.float32), np.zeros((3, 3, 0, 4), np.float32)
-    assert not np.any(jax.jit(partial(convolution.convolve, padding=1))(image, kernel))
+    assert not np.any(jax.jit(partial(convolve, padding=1))(image, kernel))
 
 
 @pytest.mark.parametrize("form", FORMS_OF_SUMS)
@@ -164,7 +164,7 @@ def test_numbers_that_are_not_finite_stay_in_their_image(form):
 
 
 def lowered(x, kernel):
-    return jax.jit(partial(convolution.convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
+    return jax.jit(partial(convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
 
 
 def test_windows_of_several_pixels_take_it_and_others_do_not(monkeypatch):

@@ -25,13 +25,13 @@ from jaxprune.mitigation import (
     method_transformation,
     multipliers_of,
 )
+from jaxprune.networks import Network
 from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.protocol import candidates, method_of
 from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.trials import trial_stage
 from jaxprune.training import fit, init_state
-from jaxprune.types import Network
 
 
 def forward(params, x):

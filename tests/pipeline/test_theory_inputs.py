@@ -11,7 +11,7 @@ from jaxprune.pipeline.context import Context, Silent
 from jaxprune.pipeline.experiment import resolve
 from jaxprune.pipeline.networks import pruned
 from jaxprune.pipeline.stage import Workspace
-from jaxprune.theory import operators
+from jaxprune.theory.derivatives import operators
 from jaxprune.types import Batch
 
 SMALL = {

@@ -290,9 +290,9 @@ def test_every_case_has_both_sides_their_ratio_its_assumptions_and_what_follows(
         pair["assumptions"]
         == "not so that there are exactly two groups; not so that the whole loss is stationary (1 of 2)"
     )
-    assert (pair["holds"], pair["what follows"]) == ("2 of 2", "holds, without having to")
+    assert (pair["holds"], pair["what follows"]) == ("2 of 2", "holds, but is not guaranteed")
     printed = rows["Theorem 2 as printed", "town 3"]
-    assert (printed["holds"], printed["what follows"]) == ("0 of 2", "fails, as it may")
+    assert (printed["holds"], printed["what follows"]) == ("0 of 2", "fails, but is not guaranteed")
     made = by_hand()
     first = rows["Theorem 1, without remainder", "90 %, town 3"]
     assert float(first["left side"].mean) == pytest.approx(made.theory.observed[1, :, 3].mean(), rel=0.005)
@@ -320,7 +320,7 @@ def test_examples_are_one_case_of_proposition_3():
     row = next(row for row in section(made, "Every statement").rows if row[0] == "Proposition 3")
     assert row[1] == "the tightest of 3 examples"
     assert row[2] == Cell("0.220", seeds="0.200, 0.240")
-    assert row[5:] == ("2 of 2", "all hold", "holds, as it must")
+    assert row[5:] == ("2 of 2", "all hold", "holds, as guaranteed")
 
 
 def test_what_bends_the_loss_of_a_group_is_shown():

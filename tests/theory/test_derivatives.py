@@ -9,13 +9,15 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.special import expit, softmax
+from theory_oracles import group_hvp
 
 from jaxprune.compat import enable_x64
 from jaxprune.models import from_nnx
-from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_hvp, group_top_eigenvalues, norms
-from jaxprune.theory.curvature import _group_extreme_eigenvalues
-from jaxprune.theory.gradients import _group_gradients
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_top_eigenvalues, norms
+from jaxprune.theory.derivatives.gradients import _group_gradients
+from jaxprune.theory.spectra.extremes import _group_extreme_eigenvalues
+from jaxprune.types import Batch
 
 SIZES = (11, 7, 0, 4, 1)  # primes, an empty group, and a group of one
 G = len(SIZES)

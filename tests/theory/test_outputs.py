@@ -26,7 +26,7 @@ from jaxprune.theory import (
     taylor,
     uninformative_from,
 )
-from jaxprune.theory.attribution import _attribution
+from jaxprune.theory.layer_attribution import _attribution
 from jaxprune.types import Batch
 
 N, C, G = 7, 3, 3

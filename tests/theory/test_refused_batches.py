@@ -9,7 +9,8 @@ import pytest
 from jaxprune import batches, data, losses, pruning, theory, training
 from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.groups import group_mean, group_sum
-from jaxprune.theory import statements, trace
+from jaxprune.theory import statements
+from jaxprune.theory.spectra import trace
 from jaxprune.types import Batch
 
 G, C = 2, 3

@@ -13,7 +13,7 @@ from jaxprune.data.folders.npz import collect_npz
 from jaxprune.data.folders.utkface import collect_utkface
 from jaxprune.data.known import KNOWN_SETS, fit_name
 from jaxprune.errors import UserError
-from jaxprune.types import Progress
+from jaxprune.progress import Progress
 
 __all__ = ["PUBLISHED", "FolderReport", "prepare_fairface", "prepare_folder", "prepare_npz", "prepare_utkface"]
 

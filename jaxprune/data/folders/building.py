@@ -15,7 +15,7 @@ from jaxprune.data.folders.sides import PRECEDENCE, crossing, drawn
 from jaxprune.data.prepared import find_prepared
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
-from jaxprune.types import Progress
+from jaxprune.progress import Progress
 
 # To be raised whenever the same images would be split otherwise: 1.0.0 drew test splits by digest alone.
 BUILD_VERSION = "2.0.0"

@@ -12,8 +12,9 @@ from jaxprune.losses import cross_entropy
 from jaxprune.mitigation.carried_values import carry
 from jaxprune.mitigation.methods.method import Method
 from jaxprune.mitigation.methods.objectives import MethodInputs, Objective, make_objective_mean_step
+from jaxprune.networks import Network
 from jaxprune.training import make_step
-from jaxprune.types import Array, Network, Params, Step
+from jaxprune.types import Array, Params, Step
 
 
 @dataclass(frozen=True)

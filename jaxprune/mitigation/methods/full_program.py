@@ -21,9 +21,10 @@ from jaxprune.mitigation.methods.objectives import MethodInputs
 from jaxprune.mitigation.multipliers import lagrangian, multipliers_of
 from jaxprune.mitigation.schemes import Scheme, simultaneous
 from jaxprune.mitigation.statistics import GroupStatistics
+from jaxprune.networks import Network, as_network
 from jaxprune.replicas import where_due
 from jaxprune.states import check_key, check_stats
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, Stats, Step, TrainState, as_network
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, Stats, Step, TrainState
 
 
 def equal_gradients_and_curvature(num_groups: int) -> Constraint:

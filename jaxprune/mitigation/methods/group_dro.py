@@ -13,8 +13,9 @@ from jaxprune.losses import cross_entropy, weighted_mean
 from jaxprune.mitigation.carried_values import carried_value, carry
 from jaxprune.mitigation.methods.method import Method
 from jaxprune.mitigation.methods.objectives import MethodInputs
+from jaxprune.networks import Network
 from jaxprune.training import make_objective_step
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, Params, PyTree, Step
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, PyTree, Step
 
 
 @dataclass(frozen=True)

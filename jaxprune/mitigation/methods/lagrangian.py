@@ -18,7 +18,8 @@ from jaxprune.mitigation.methods.objectives import MethodInputs, Objective
 from jaxprune.mitigation.multipliers import lagrangian
 from jaxprune.mitigation.schemes import Scheme, alternating, simultaneous
 from jaxprune.mitigation.step import make_lagrangian_step
-from jaxprune.types import Array, Network, Params, Step
+from jaxprune.networks import Network
+from jaxprune.types import Array, Params, Step
 
 RATES = (0.001, 0.01, 0.1)
 DUAL_RATES: Mapping[str, tuple[float, ...]] = {"dual_rate": RATES}

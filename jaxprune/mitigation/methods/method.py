@@ -13,7 +13,8 @@ from jaxprune.data import Companions, companions
 from jaxprune.errors import UserError
 from jaxprune.mitigation.constraints import Constraint
 from jaxprune.mitigation.methods.objectives import MethodInputs
-from jaxprune.types import Array, Batch, Network, Params, Step
+from jaxprune.networks import Network
+from jaxprune.types import Array, Batch, Params, Step
 
 Selection = Callable[[GroupMetrics], Array]  # of the validation split; the epoch of the highest value is kept
 

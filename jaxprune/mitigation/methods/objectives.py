@@ -11,8 +11,9 @@ from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.carried_values import carried
 from jaxprune.mitigation.dense import DenseReference
 from jaxprune.mitigation.step import ExampleObjective
+from jaxprune.networks import Network
 from jaxprune.training import make_objective_step
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Network, PyTree, Step
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, PyTree, Step
 
 
 class MethodInputs(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunked
+from jaxprune.examples import chunked
 from jaxprune.groups import group_count
 from jaxprune.pruning.criterion import Criterion
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores

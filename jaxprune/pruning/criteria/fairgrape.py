@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunked
+from jaxprune.examples import chunked
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning.criterion import Criterion

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.examples import chunk_size_for, map_examples
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning.criteria.curvature import checked_group_curvature
@@ -30,8 +30,7 @@ def fairprune(*, beta: float = 1 / 3) -> Criterion:
 def _score(params: Params, *, apply: Apply, batch: Batch, num_groups: int, beta: float, **_: Any) -> Scores:
     size = chunk_size_for(batch.x, None)
     batch = check_classification(apply, params, batch, num_groups=num_groups, size=size)
-    logits = jax.lax.map(lambda x: apply(params, x), chunked(batch, size).x)
-    logits = logits.reshape(-1, logits.shape[-1])[: len(batch.y)]
+    logits = map_examples(lambda x: apply(params, x), batch.x, size)
     losses, count = group_mean(jax.jit(cross_entropy)(logits, batch.y), batch.group, num_groups, batch.weight)
     curvature = checked_group_curvature(apply, params, batch, num_groups=num_groups)
     privileged = jnp.argmin(jnp.where(count > 0, losses, jnp.inf))

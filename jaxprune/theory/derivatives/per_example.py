@@ -1,17 +1,17 @@
 """The norm of every example's own gradient, without an array of examples times parameters."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from jaxprune.data.batching import chunked
+from jaxprune.examples import map_examples
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.theory.taps import Product, find_products, run_tapped, squared_norm
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.theory.derivatives.taps import Product, find_products, run_tapped, squared_norm
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 def example_gradient_norms(
@@ -24,7 +24,7 @@ def example_gradient_norms(
 
     For parameters that enter one matrix product or convolution (found in the program of the network, whatever library
     wrote it) the norm comes from the two sides of that product, without the gradient itself; for the others, such as
-    biases and the scales of norms, the gradients of `chunk_size` examples are formed. `formed_per_example` tells which.
+    biases and the scales of norms, the gradients of `chunk_size` examples are formed.
 
     Args:
       apply: `(params, x) -> logits [B, C]`, statistics frozen: each row must depend on its own example only.
@@ -42,24 +42,6 @@ def example_gradient_norms(
     batch = check_examples(batch)
     check_labels(apply, params, batch.x, batch.y, batch.weight)
     return _example_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
-
-
-def reference_gradient_norms(
-    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy, chunk_size: int = 32
-) -> Array:
-    """The same as `example_gradient_norms` by forming every gradient, a chunk at a time: slow, and what to check by."""
-    batch = check_examples(batch)
-    check_labels(apply, params, batch.x, batch.y, batch.weight)
-    return _reference_gradient_norms(as_pytree(apply), params, batch, loss=loss, chunk_size=chunk_size)
-
-
-def formed_per_example(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss = cross_entropy) -> list[str]:
-    """The paths of the parameters whose gradients `example_gradient_norms` forms for each example of a chunk."""
-    batch = check_examples(batch)
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    one = Batch(*(jnp.asarray(a)[0] for a in batch))
-    tapped = {p.leaf for p in _tappable(apply, loss, [leaf for _, leaf in leaves], params, one)[1].values()}
-    return [jax.tree_util.keystr(path) for i, (path, _) in enumerate(leaves) if i not in tapped]
 
 
 def _loss_of_one(apply: Apply, loss: ExampleLoss, params: Params, x: Array, y: Array) -> Array:
@@ -98,23 +80,6 @@ def _example_gradient_norms(apply: Apply, params: Params, batch: Batch, *, loss:
         norms += [squared_norm(product, operands[n], slopes[n]) for n, product in products.items()]
         return sum(norms, start=jnp.zeros((), jnp.result_type(*leaves)))
 
-    return _over_chunks(squared, batch, chunk_size)
-
-
-@partial(jax.jit, static_argnames=("loss", "chunk_size"))
-def _reference_gradient_norms(
-    apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, chunk_size: int
-) -> Array:
-    def squared(x: Array, y: Array) -> Array:
-        gradient = jax.grad(partial(_loss_of_one, apply, loss))(params, x, y)
-        return sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)), start=jnp.zeros(()))
-
-    return _over_chunks(squared, batch, chunk_size)
-
-
-def _over_chunks(squared: Callable[[Array, Array], Array], batch: Batch, chunk_size: int) -> Array:
-    chunks = chunked(batch, chunk_size)
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(lambda chunk: jnp.sqrt(jax.vmap(squared)(chunk.x, chunk.y)), chunks)
-    found = jnp.where(chunks.weight != 0, found, 0)
-    return found.reshape(-1)[: batch.y.shape[0]]
+        norms = map_examples(lambda chunk: jnp.sqrt(jax.vmap(squared)(chunk.x, chunk.y)), batch, chunk_size)
+    return jnp.where(batch.weight != 0, norms, 0)

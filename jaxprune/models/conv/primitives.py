@@ -22,8 +22,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxprune.models import convolution_forms as forms
-from jaxprune.models.convolution_forms import Geometry, matmul_precision
+from jaxprune.models.conv import forms
+from jaxprune.models.conv.forms import Geometry, matmul_precision
 from jaxprune.types import Array
 
 

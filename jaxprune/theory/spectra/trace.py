@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError, unknown
 from jaxprune.states import check_key
-from jaxprune.theory.operators import GroupOperator, everywhere
+from jaxprune.theory.derivatives.operators import GroupOperator, everywhere
 from jaxprune.types import Array
 
 Matvec = Callable[[Array], Array]

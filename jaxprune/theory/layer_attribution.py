@@ -10,10 +10,11 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.chunks import Chunks, checked_chunks
-from jaxprune.theory.gradients import chunk_loss
-from jaxprune.theory.path import Points, path_points, refined
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.theory.derivatives.gradients import chunk_loss
+from jaxprune.theory.quadrature import Points, path_points, refined
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class Attribution(NamedTuple):
@@ -35,11 +36,6 @@ class Attribution(NamedTuple):
     def quadrature_error(self) -> Array:
         """[G] what the parts miss of R(a)."""
         return self.observed - self.path.sum(-1)
-
-
-def leaf_names(params: Params) -> list[str]:
-    """The paths of the L leaves, in the order of `Attribution`."""
-    return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def attribution(
@@ -211,7 +207,3 @@ def sparing_allocation(sizes: Array, levels: Array, harm: Array, sparsity: float
         q, at = choice[at]
         picked.append(levels[q])
     return np.array(picked[::-1])
-
-
-def _name(path: tuple) -> str:
-    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.batching import chunk_size_for, chunked
+from jaxprune.examples import chunk_size_for, chunked
 from jaxprune.groups import group_count, group_sum
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class Taylor(NamedTuple):

@@ -67,36 +67,6 @@ class _Search(NamedTuple):
     found: Extremes
 
 
-def top_eigenvalue(
-    matvec: Callable[[Array], Array],
-    start: Array,
-    *,
-    tolerance: float = 1e-3,
-    max_iterations: int = 50,
-    max_vectors: int | None = None,
-) -> Eigenvalue:
-    """The largest *algebraic* eigenvalue (not the largest in modulus) of G symmetric operators in lockstep.
-
-    `extreme_eigenvalues`, stopped as soon as this end has converged.
-
-    Args:
-      matvec: [G, P] -> [G, P], applying operator a to row a.
-      start: [G, P] starting vectors, not 0.
-      tolerance: Of the residual, relative to the value.
-      max_iterations: The largest number of products; what has not converged by then is marked.
-      max_vectors: How many vectors are held, at least 4; None for as many as products.
-
-    Returns:
-      Value, residual, converged and matvecs, each [G].
-
-    Raises:
-      UserError: `max_iterations` is below 1.
-    """
-    return extreme_eigenvalues(
-        matvec, start, tolerance=tolerance, max_iterations=max_iterations, max_vectors=max_vectors, both=False
-    ).largest
-
-
 def extreme_eigenvalues(
     matvec: Callable[[Array], Array],
     start: Array,

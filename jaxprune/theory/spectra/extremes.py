@@ -7,10 +7,8 @@ import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
 from jaxprune.states import check_key
-from jaxprune.theory.checks import check_network, check_width
 from jaxprune.theory.chunks import Chunks
-from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
-from jaxprune.theory.operators import (
+from jaxprune.theory.derivatives.operators import (
     MEMORY,
     Curvature,
     GroupOperator,
@@ -19,35 +17,8 @@ from jaxprune.theory.operators import (
     group_slopes,
     vectors_within,
 )
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
-
-
-def group_hvp(
-    apply: Apply, params: Params, chunks: Chunks, vectors: Array, *, loss: ExampleLoss = cross_entropy
-) -> Array:
-    """H_a v_a for every group a, with a vector of its own for each, in one pass over the examples.
-
-    H_a = ∇²_θ J(θ; D_a) is the Hessian of Theorem 1 (Tran et al. 2022, eq. 4).
-    Forward over reverse differentiation. Each chunk holds examples of one group and multiplies that group's vector.
-    For many products at the same parameters see `group_operator`.
-
-    Args:
-      apply: `(params, x) -> logits [B, C]`, statistics frozen.
-      params: The parameters, P numbers.
-      chunks: The examples, made by `by_group`.
-      vectors: [G, P], in the order of `jax.flatten_util.ravel_pytree`.
-      loss: Per-example loss.
-
-    Returns:
-      [G, P] products; 0 for a group without examples.
-
-    Raises:
-      UserError: A parameter is narrower than float32, there are no examples, or the outputs for one example depend on
-        the others (checked outside of compiled functions).
-    """
-    check_width(params)
-    check_network(apply, params, chunks)
-    return GroupOperator(as_pytree(apply), params, chunks, None, loss, "hessian")(vectors)
+from jaxprune.theory.spectra.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, unit
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 def group_extreme_eigenvalues(

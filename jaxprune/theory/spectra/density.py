@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError
 from jaxprune.states import check_key
-from jaxprune.theory.lanczos import Krylov, empty_krylov, extend
-from jaxprune.theory.operators import GroupOperator, everywhere
+from jaxprune.theory.derivatives.operators import GroupOperator, everywhere
+from jaxprune.theory.spectra.lanczos import Krylov, empty_krylov, extend
 from jaxprune.types import Array
 
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.theory.chunks import Chunks, checked_chunks
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 def group_gradients(

@@ -10,10 +10,11 @@ from jax.flatten_util import ravel_pytree
 from jaxprune.errors import UserError
 from jaxprune.groups import group_count
 from jaxprune.losses import cross_entropy, weighted_mean
+from jaxprune.networks import as_pytree
 from jaxprune.theory.checks import check_examples, check_labels
-from jaxprune.theory.gradients import gradient_cosines, group_gradients, norms
+from jaxprune.theory.derivatives.gradients import gradient_cosines, group_gradients, norms
 from jaxprune.theory.statements.statement import Assumption, Statement
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 _MOST_PARAMETERS = 4096  # a dense Hessian of 128 MiB in float64
 
@@ -36,7 +37,7 @@ def proposition1(gradients: Params, sizes: Array, *, stationarity: float = 1e-3)
     """Proposition 1: at a local minimum, |D_a| >= |D_b| implies ‖g_a‖ <= ‖g_b‖.
 
     The proof is of two groups: there Σ_a |D_a| g_a = 0 makes the gradients opposite, and their norms inversely
-    proportional to the sizes. With three or more groups it is false (`counter_example`), and for any number it needs an
+    proportional to the sizes. With three or more groups it is false, and for any number it needs an
     exactly stationary point of the unregularised loss on the very examples that are measured: not test data, not
     weight decay.
 
@@ -55,43 +56,27 @@ def proposition1(gradients: Params, sizes: Array, *, stationarity: float = 1e-3)
     of_all = jax.tree.map(lambda g: jnp.tensordot(shares.astype(g.dtype), g, 1, precision="highest")[None], gradients)
     whole = norms(of_all)[0]
     present = sizes > 0
-    stationary = Assumption(whole <= stationarity * jnp.max(length), "the whole loss is stationary")
-    two = Assumption(jnp.sum(present) == 2, "there are exactly two groups")
+    stationary = Assumption(holds=whole <= stationarity * jnp.max(length), text="the whole loss is stationary")
+    two = Assumption(holds=jnp.sum(present) == 2, text="there are exactly two groups")
     pairs = (sizes[:, None] >= sizes) & present[:, None] & present & ~jnp.eye(len(sizes), dtype=bool)
-    larger = jnp.where(pairs, length[:, None], jnp.nan)
-    smaller = jnp.where(pairs, length, jnp.nan)
-    terms = {"whole_gradient_norm": whole}
-    order = Statement(larger, smaller, "Proposition 1", "<=", terms, (two, stationary), stationarity)
+    order = Statement(
+        name="Proposition 1",
+        left=jnp.where(pairs, length[:, None], jnp.nan),
+        right=jnp.where(pairs, length, jnp.nan),
+        terms={"whole_gradient_norm": whole},
+        assumptions=(two, stationary),
+        rounding=stationarity,
+    )
     if len(sizes) != 2:
-        return Proposition1(order, None, None)
+        return Proposition1(order=order, ratio=None, cosine=None)
     cosine = gradient_cosines(gradients)[0, 1]
     products = length * sizes
-    rounding = 4 * stationarity
+    equality = partial(Statement, relation="=", assumptions=(stationary,), rounding=4 * stationarity)
     return Proposition1(
-        order,
-        Statement(products[0], products[1], "Proposition 1, norms", "=", {}, (stationary,), rounding),
-        Statement(cosine, -jnp.ones_like(cosine), "Proposition 1, directions", "=", {}, (stationary,), rounding),
+        order=order,
+        ratio=equality(name="Proposition 1, norms", left=products[0], right=products[1]),
+        cosine=equality(name="Proposition 1, directions", left=cosine, right=-jnp.ones_like(cosine)),
     )
-
-
-def counter_example() -> tuple[Apply, Params, Batch]:
-    """Three groups at a stationary point where the larger of two has the larger gradient.
-
-    One logit z = θ of a network with two; its labels are 1 and 0 for all members of a group of 4 and of another of 4,
-    half and half for a group of 2. At θ = 0 the gradients are -½, ½ and 0: the whole loss is stationary, and the
-    smallest group has the smallest gradient.
-
-    Returns:
-      The network, its parameters at the stationary point, and the examples.
-    """
-    y = jnp.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 1])
-    group = jnp.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
-    return _constant_logit, jnp.zeros(()), Batch(jnp.ones((10, 1)), y, group, jnp.ones(10))
-
-
-def _constant_logit(params: Params, x: Array) -> Array:
-    logit = params * x
-    return jnp.concatenate([jnp.zeros_like(logit), logit], -1)
 
 
 def stationary_point(

@@ -13,11 +13,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune.errors import unknown
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.replicas import where_due
 from jaxprune.theory.checks import check_params, check_width
 from jaxprune.theory.chunks import Chunks, checked_chunks
-from jaxprune.theory.gradients import chunk_loss
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.theory.derivatives.gradients import chunk_loss
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 Curvature = Literal["hessian", "gauss_newton"]
 CURVATURES: tuple[Curvature, ...] = ("hessian", "gauss_newton")

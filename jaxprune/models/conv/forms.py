@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxprune.models import native, winograd
+from jaxprune.models.conv import native, winograd
 from jaxprune.types import Array
 
 Shape = tuple[int, ...]

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxprune.cache import Exposed
-from jaxprune.models.native import library
+from jaxprune.models.conv.native import library
 from jaxprune.types import Array
 
 NAMES = ("convolution", "image_transpose", "kernel_transpose")

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.batching import chunk_size_for, chunked
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for, chunked, map_examples
 from jaxprune.groups import group_sum
 from jaxprune.losses import cross_entropy
-from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 _SUMMED = 4096  # people added up at a time in float32, so that little is lost to rounding
 
@@ -75,8 +76,8 @@ def check_length(results: Outcomes, batch: Batch) -> None:
 
 def sums_by_group(values: Array, group: Array, num_groups: int, weight: Array) -> Array:
     """[N, K] -> [G, K], weighted sums over the people of each group."""
-    people = chunked(Batch(values, jnp.zeros_like(jnp.asarray(group)), group, weight), _SUMMED)
-    return jnp.sum(jax.lax.map(lambda part: group_sum(part.x, part.group, num_groups, part.weight), people), 0)
+    people = chunked((values, group, weight), _SUMMED)
+    return jnp.sum(jax.lax.map(lambda part: group_sum(part[0], part[1], num_groups, part[2]), people), 0)
 
 
 @partial(jax.jit, static_argnames=("loss", "chunk_size"))
@@ -88,5 +89,4 @@ def _outcomes(apply: Apply, params: Params, batch: Batch, *, loss: ExampleLoss, 
         return Outcomes(loss=loss(logits, chunk.y).astype(jnp.result_type(float)), wrong=wrong, label=label)
 
     with jax.default_matmul_precision("highest"):  # as the theory: on a TPU, R(a) would differ by its own size
-        found = jax.lax.map(of_chunk, chunked(batch, chunk_size))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1)[: batch.y.shape[0]], found)
+        return map_examples(of_chunk, batch, chunk_size)
