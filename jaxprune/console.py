@@ -24,7 +24,7 @@ from jaxprune.text import printable
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
     from jaxprune.pipeline import ComparisonResult, Planned, RunResult
-    from jaxprune.reporting.counts import CountTable
+    from jaxprune.reporting.count_tables import CountTable
 
 
 def start_jax() -> None:
@@ -107,8 +107,9 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
 
 def list_datasets(settings: Data) -> None:
     """The data sets that can be loaded by name, and how to get the others."""
-    from jaxprune.data import KNOWN_SETS, known, prepared_sets
-    from jaxprune.data.prepared import data_directory
+    from jaxprune.data import CATALOGUE, prepared_sets
+    from jaxprune.data.sources.catalogue import FROM_FILES, FROM_TABLE, FROM_TENSORFLOW
+    from jaxprune.data.sources.tfds import data_directory
 
     console = _wide_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -117,16 +118,16 @@ def list_datasets(settings: Data) -> None:
             heading, justify="right" if heading in ("examples", "MB") else "left", no_wrap=heading == "name"
         )
     prepared = prepared_sets(settings.directory or "")
-    for name, entry in {**KNOWN_SETS, **prepared}.items():
+    for name, entry in {**CATALOGUE, **prepared}.items():
         size = f"{entry.megabytes:,.0f}" if entry.megabytes >= 1 else f"{entry.megabytes:.2g}"
         count = f"{entry.examples:,}" if entry.examples else "-"
         cells = (name, entry.licence, count, size if entry.megabytes else "-", entry.groups)
         table.add_row(*map(printable, cells), Text(printable(entry.how), style="bold" if name in prepared else ""))
     console.print(table, "")
-    for number, command in enumerate((known.FROM_FILES, known.FROM_TABLE), 1):
+    for number, command in enumerate((FROM_FILES, FROM_TABLE), 1):
         console.print(f"({number}) {command}", soft_wrap=True)
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
-    for line in known.FROM_TENSORFLOW.split("; "):
+    for line in FROM_TENSORFLOW.split("; "):
         console.print(line, soft_wrap=True)
     console.print("(4) CSV or Parquet: jaxprune run FILE.csv --data.label COLUMN --data.group COLUMN", soft_wrap=True)
     console.print("(5) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
@@ -141,8 +142,9 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
     Raises:
       UserError: The set is none that can be built so, or the files are not fit.
     """
-    from jaxprune.data import KNOWN_SETS, folders
-    from jaxprune.data.prepared import data_directory, find_prepared
+    from jaxprune.data import CATALOGUE
+    from jaxprune.data.prepare import PUBLISHED, prepare_folder, prepare_npz
+    from jaxprune.data.sources.tfds import data_directory, find_prepared
 
     destination = data_directory(settings.directory or "")
     source = Path(flags["directory"]) if flags["directory"] is not None else None
@@ -150,26 +152,26 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
         for flag in ("directory", "table", "image-column", "columns", "split-column"):
             if flags[flag] is not None:
                 raise UserError(f"--{flag} is about a folder of images; leave it out, or --npz")
-        prepare = partial(folders.prepare_npz, name, Path(flags["npz"]))
+        build = partial(prepare_npz, name, Path(flags["npz"]))
     elif flags["table"] is not None:
         columns = [column.strip() for column in (flags["columns"] or "").split(",") if column.strip()]
-        prepare = partial(
-            folders.prepare_folder, name, source, Path(flags["table"]), columns=columns,
+        build = partial(
+            prepare_folder, name, source, Path(flags["table"]), columns=columns,
             image_column=flags["image-column"], split_column=flags["split-column"],
         )  # fmt: skip
     else:
         for flag in ("image-column", "columns", "split-column"):
             if flags[flag] is not None:
                 raise UserError(f"--{flag} is about a table; give it with --table, or leave it out")
-        if name not in folders.PUBLISHED:
-            how = f" ({KNOWN_SETS[name].how})" if name in KNOWN_SETS else ""
+        if name not in PUBLISHED:
+            how = f" ({CATALOGUE[name].how})" if name in CATALOGUE else ""
             raise UserError(
-                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(folders.PUBLISHED)} "
+                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(PUBLISHED)} "
                 "are; for images of your own give a --table"
             )
-        prepare = partial(folders.PUBLISHED[name], source)
+        build = partial(PUBLISHED[name], source)
     with Display() as display:
-        report = prepare(destination, progress=display)
+        report = build(destination, progress=display)
     _tell(display.console, report, find_prepared(name, str(destination)))
 
 
@@ -209,21 +211,21 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
       UserError: A sheet is asked for and there are no images, or the file cannot be written.
     """
     from jaxprune.files import write_atomically
-    from jaxprune.reporting import sheets
-    from jaxprune.reporting.counts import count_tables
+    from jaxprune.reporting import contact_sheet
+    from jaxprune.reporting.count_tables import count_examples
 
-    path = sheets.check_path(loaded, sheet)
+    path = contact_sheet.check_path(loaded, sheet)
     console = _wide_console()
-    for table in count_tables(loaded):
+    for table in count_examples(loaded):
         console.print(Text(printable(table.title), style="bold"), _count_table(table), sep="\n")
     console.print(loaded.provenance, style="dim")
     for warning in loaded.warnings():
         console.print(f"warning: {warning}", soft_wrap=True)
-    if path is None and sheets.is_images(loaded):
+    if path is None and contact_sheet.is_images(loaded):
         console.print("--sheet FILE.png draws a sheet of example images")
     if path is not None:
         try:
-            write_atomically(path, sheets.contact_sheet(loaded))
+            write_atomically(path, contact_sheet.draw_contact_sheet(loaded))
         except OSError as error:
             raise UserError(f"--sheet: {path} cannot be written ({error.strerror}); give another place") from None
         console.print(f"examples of every group: {path}", soft_wrap=True)

@@ -11,6 +11,7 @@ import optax
 
 from jaxprune.batches import check_batch, with_weights
 from jaxprune.data.batching import epoch_indices, take
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
 from jaxprune.networks import Network, as_network
@@ -90,7 +91,7 @@ def make_objective_step(network: Network | Apply, objective: Objective, tx: opta
 def fit(
     step: Step,
     state: TrainState,
-    data: Batch,
+    data: Batch | IndexedBatch,
     *,
     key: jax.Array,
     epochs: int,
@@ -160,7 +161,7 @@ def placed_alike(arguments: PyTree) -> PyTree:
     return jax.device_put(arguments, devices.pop()) if len(devices) == 1 else arguments
 
 
-def num_steps(data: Batch, batch_size: int) -> int:
+def num_steps(data: Batch | IndexedBatch, batch_size: int) -> int:
     """Steps in an epoch."""
     return -(-data.y.shape[0] // batch_size)
 
@@ -214,7 +215,7 @@ def augmented(augment: Augment | None, epoch_key: jax.Array, at: Array, batch: B
 def _epoch(
     step: Step,
     state: TrainState,
-    data: Batch,
+    data: Batch | IndexedBatch,
     key: jax.Array,
     epoch: Array,
     *,

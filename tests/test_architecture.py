@@ -124,7 +124,7 @@ def test_settings_are_known_to_the_upper_floors_alone():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_and_functions_are_of_a_size_to_be_read(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300, f"{name_of(path)} has {lines} lines"
+    assert lines <= 400, f"{name_of(path)} has {lines} lines"
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions(path)}
     assert {name: length for name, length in long.items() if length > 60} == {}
 

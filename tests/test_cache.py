@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jaxprune import cache, console
-from jaxprune.data.prepared import data_directory
+from jaxprune.data.sources.tfds import data_directory
 
 
 @pytest.fixture

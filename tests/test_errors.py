@@ -6,7 +6,7 @@ from jaxprune import config, data, pruning
 from jaxprune.cli.arguments import COMMANDS
 from jaxprune.errors import TrainingDiverged, UserError, nearest, unknown
 
-SETS = (*data.KNOWN_SETS,)
+SETS = (*data.CATALOGUE,)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""Batches of data that lies on the device, cut inside the compiled program."""
+"""Batches of data on the device, cut inside the compiled program."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxprune.data.companions import Companions
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
 
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
-    """A shuffled epoch: every example once, the last batch filled up with repeats (of the first batch) of weight 0.
+    """Shuffle an epoch.
+
+    Every example occurs once; the last batch is filled up with repeats (of the first batch) of weight 0.
 
     Args:
       key: Decides the order.
@@ -25,7 +27,7 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     check_key(key)
     steps = -(-num_examples // batch_size)
     # One sort of random keys: jax.random.permutation sorts twice, which took a quarter of an epoch of the main job on
-    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which is no matter for shuffling.
+    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which does not matter for shuffling.
     order = jnp.argsort(jax.random.bits(key, (num_examples,)))
     padding = steps * batch_size - num_examples
     index = jnp.resize(order, (steps * batch_size,))
@@ -33,17 +35,17 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
-    """The examples at some rows of a data set.
+def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
+    """Gather the examples at some rows of a data set.
 
     Args:
-      data: [N] examples; `Companions` bring theirs along.
+      data: [N] examples; `IndexedBatch` bring theirs along.
       index: [B] rows in [0, N).
       weight: [B], multiplied with the weights of the examples; 0 marks padding.
 
     Returns:
       The batch.
     """
-    if isinstance(data, Companions):
+    if isinstance(data, IndexedBatch):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)

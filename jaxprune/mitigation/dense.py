@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.batches import check_classification
-from jaxprune.data.companions import Companions
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import UserError
 from jaxprune.examples import map_examples
 from jaxprune.groups import group_mean
@@ -85,13 +85,13 @@ def dense_logits_of(batch: Any, dense: DenseReference | None) -> tuple[Array | N
     """
     if dense is None:
         return None, None
-    held_out = batch.held_out if isinstance(batch, Companions) else None
+    held_out = batch.held_out if isinstance(batch, IndexedBatch) else None
     logits = None
     if dense.logits is not None:
-        if not isinstance(batch, Companions):
+        if not isinstance(batch, IndexedBatch):
             raise UserError(
                 "the dense network's outputs are stored by example, but the batch does not say which examples it has; "
-                "train on data.companions(examples)"
+                "train on data.indexed_batch(examples)"
             )
         logits = dense.logits[batch.row]
     unseen = dense.held_out[held_out.row] if held_out is not None and dense.held_out is not None else None

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxprune.data.companions import Companions
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.groups import group_mean
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.dense import DenseReference
@@ -64,7 +64,7 @@ class Examples(NamedTuple):
 
 def examine(
     logits: Array,
-    batch: Batch | Companions,
+    batch: Batch | IndexedBatch,
     loss: ExampleLoss,
     dense: DenseReference | None,
     dense_logits: Array | None,

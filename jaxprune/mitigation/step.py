@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxprune.batches import with_weights
-from jaxprune.data import Companions
+from jaxprune.data import IndexedBatch
 from jaxprune.errors import UserError
 from jaxprune.losses import weighted_mean
 from jaxprune.mitigation.buffer import recall, store
@@ -38,7 +38,7 @@ def make_lagrangian_step(
     Group figures are means over the members of each group in the batch; a group that is absent from it contributes
     nothing to the gradient. The violation is measured
 
-    - on `batch.held_out`, where the data has it (`data.companions(train, held_out=...)`): examples that the parameters
+    - on `batch.held_out`, where the data has it (`data.indexed_batch(..., held_out=...)`): examples that the parameters
       never see, evaluated without gradient and with statistics frozen, which costs a forward pass of its own. It is
       the two-data-set training of Cotter et al. 2019;
     - else on the batch itself;
@@ -105,7 +105,7 @@ def _measure(
     else:
         value = weighted_mean(objective(logits, batch, carried(state.opt_state)), batch.weight)
     surrogate = constraint.surrogate(statistics, multipliers.tolerance)
-    beside = batch.held_out if isinstance(batch, Companions) else None
+    beside = batch.held_out if isinstance(batch, IndexedBatch) else None
     if beside is not None:
         outputs, _ = network.apply(jax.lax.stop_gradient(params), state.stats, beside.x, False)
         examples = examine(outputs, beside, loss, dense, of_held_out)

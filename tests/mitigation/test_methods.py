@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.data import companions
+from jaxprune.data import indexed_batch
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import (
@@ -233,7 +233,7 @@ def softmax(z):
 
 @pytest.mark.parametrize(("share", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 4.0)])
 def test_distillation_by_its_formula(people, share, temperature):
-    data = companions(people.train)
+    data = indexed_batch(people.train)
     found = distillation(jnp.asarray(logits_on(people)), data, held_for(people, share=share, temperature=temperature))
     p, q = softmax(logits_on(people, 1) / temperature), softmax(logits_on(people) / temperature)
     divergence = np.sum(p * np.log(p / q), 1)
@@ -243,13 +243,13 @@ def test_distillation_by_its_formula(people, share, temperature):
 
 def test_distillation_of_the_dense_network_into_itself_is_0(people):
     values = held_for(people, share=1.0, temperature=2.0)
-    found = distillation(values["dense"].logits, companions(people.train), values)
+    found = distillation(values["dense"].logits, indexed_batch(people.train), values)
     np.testing.assert_allclose(found, 0, atol=1e-6)
 
 
 def test_the_performance_weighted_loss_by_its_formula(people):
     values = held_for(people, floor=0.75, sharpness=5.0)
-    found = performance_weighted(jnp.asarray(logits_on(people)), companions(people.train), values)
+    found = performance_weighted(jnp.asarray(logits_on(people)), indexed_batch(people.train), values)
     p, q = softmax(logits_on(people, 1)), softmax(logits_on(people))
     for i, y in enumerate(people.train.y):
         weight = 0.75 + 0.25 * (1 - p[i, y]) ** 5

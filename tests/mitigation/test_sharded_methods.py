@@ -1,4 +1,4 @@
-"""Every method on many devices gives what it gives on one: multipliers, buffers and companions are laid out with it."""
+"""Every method on many devices gives what it gives on one; multipliers, buffers and held-out examples included."""
 
 import pytest
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.data import companions, take
+from jaxprune.data import indexed_batch, take
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import (
@@ -131,7 +131,7 @@ def test_a_group_seen_once_moves_its_multiplier_while_it_is_remembered():
 
 
 def test_a_batch_brings_as_many_held_out_examples(people):
-    data = companions(people.train, held_out=people.validation)
+    data = indexed_batch(people.train, held_out=people.validation)
     index = jnp.array([3, 100, 119, 7])
     batch = take(data, index, jnp.array([1.0, 1, 0, 1]))
     np.testing.assert_array_equal(batch.row, index)
@@ -154,7 +154,7 @@ def test_the_parameters_never_see_the_held_out_part(people):
     state, index = state._replace(opt_state=opt_state), jnp.arange(32)
     found = []
     for held_out in (people.validation, other, None):
-        batch = take(companions(people.train, held_out=held_out), index, jnp.ones(32))
+        batch = take(indexed_batch(people.train, held_out=held_out), index, jnp.ones(32))
         found.append(step(state, batch))
     jax.tree.map(np.testing.assert_array_equal, found[0][0].params, found[1][0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0][0].params, found[2][0].params)
@@ -177,14 +177,14 @@ def test_held_out_examples_are_evaluated_with_statistics_frozen(people):
     tx = lagrangian(optax.sgd(0.1), equal_loss(3), ascent(0.1))
     step = make_lagrangian_step(Network(None, apply), cross_entropy, tx)
     state = init_state(jax.tree.map(jnp.asarray, weights()), tx, stats=jnp.zeros(4))
-    batch = take(companions(people.train, held_out=people.validation), jnp.arange(32), jnp.ones(32))
+    batch = take(indexed_batch(people.train, held_out=people.validation), jnp.arange(32), jnp.ones(32))
     after, _ = jax.jit(step)(state, batch)
     assert seen == [True, False]
     np.testing.assert_allclose(after.stats, people.train.x[:32].mean(0), rtol=1e-5)
 
 
 def test_training_on_two_data_sets_narrows_the_gap_on_the_held_out_one(people):
-    data = companions(people.train, held_out=people.validation)
+    data = indexed_batch(people.train, held_out=people.validation)
     gaps = []
     for rate in (0.0, 0.02):
         tx = lagrangian(optax.sgd(0.1), loss_gap(3), ascent(rate), buffer=32)
@@ -216,7 +216,7 @@ def test_excess_accuracy_gap_is_psi_of_the_same_people(people):
     step = jax.jit(make_lagrangian_step(linear, cross_entropy, tx))
     index = jnp.arange(40)
     for held_out, source in ((None, people.train), (people.validation, people.validation)):
-        batch = take(companions(people.train, held_out=held_out), index, jnp.ones(40))
+        batch = take(indexed_batch(people.train, held_out=held_out), index, jnp.ones(40))
         state, logs = step(init_state(params, tx), batch)
         part = jax.tree.map(lambda a, source=source: a[:40], source)
         gap, drop = psi(params, dense, part)
@@ -246,7 +246,7 @@ def test_equal_harm_asks_nothing_of_the_dense_network_itself(people):
         tx = optax.chain(lagrangian(optax.sgd(0.0), CONSTRAINTS[name](3), ascent(1.0)), carry({"dense": reference}))
         step = make_lagrangian_step(linear, cross_entropy, tx)
         _, logs = fit(
-            step, init_state(dense, tx), companions(people.train), key=jax.random.key(0), epochs=1, batch_size=16
+            step, init_state(dense, tx), indexed_batch(people.train), key=jax.random.key(0), epochs=1, batch_size=16
         )
         np.testing.assert_allclose(logs["violation"], 0, atol=1e-5)
 
@@ -258,7 +258,7 @@ def test_what_is_missing_is_said(people):
         make_lagrangian_step(linear, cross_entropy, tx)(init_state(params, tx), people.train)
     reference = dense_reference(linear, params, people.train, num_groups=3)
     both = optax.chain(tx, carry({"dense": reference}))
-    with pytest.raises(UserError, match="companions"):
+    with pytest.raises(UserError, match="indexed_batch"):
         make_lagrangian_step(linear, cross_entropy, both)(init_state(params, both), people.train)
     with pytest.raises(UserError, match="unknown scheme 'alternate'; did you mean 'alternating'"):
         SCHEMES.choose("alternate")
@@ -389,7 +389,7 @@ def test_one_group_is_never_violated(people):
 
 
 def test_balanced_batches_draw_all_groups_equally_often(people):
-    data = companions(people.train, balanced=True, num_groups=3)
+    data = indexed_batch(people.train, balanced=True, num_groups=3)
     rng, met, seen = np.random.default_rng(0), np.zeros(120), set()
     for _ in range(60):
         order = rng.permutation(120)
@@ -407,7 +407,7 @@ def test_balanced_batches_draw_all_groups_equally_often(people):
 
 def test_every_held_out_person_is_drawn_also_where_they_are_more_than_those_trained_on(people):
     few = jax.tree.map(lambda a: a[:30], people.train)
-    data, rng, met = companions(few, held_out=people.validation), np.random.default_rng(0), np.zeros(45)
+    data, rng, met = indexed_batch(few, held_out=people.validation), np.random.default_rng(0), np.zeros(45)
     for _ in range(60):
         for part in np.split(rng.permutation(30), 3):
             met += np.bincount(take(data, jnp.asarray(part), jnp.ones(10)).held_out.row, minlength=45)
@@ -416,4 +416,4 @@ def test_every_held_out_person_is_drawn_also_where_they_are_more_than_those_trai
 
 def test_balanced_sampling_refuses_a_group_that_it_cannot_draw(people):
     with pytest.raises(UserError, match="group 3 has no training examples"):
-        companions(people.train, balanced=True, num_groups=4)
+        indexed_batch(people.train, balanced=True, num_groups=4)

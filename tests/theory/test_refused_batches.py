@@ -49,7 +49,7 @@ def message(function, *arguments, **options):
 KEY = jax.random.key(0)
 EIGENVALUE = theory.Eigenvalue(jnp.ones(G), jnp.zeros(G), jnp.ones(G, bool), jnp.ones(G, jnp.int32))
 GROUPED = {
-    "companions": lambda a, b: data.companions(b, balanced=True, num_groups=G),
+    "indexed_batch": lambda a, b: data.indexed_batch(b, balanced=True, num_groups=G),
     "curvature": lambda a, b: pruning.curvature().score(PARAMS, apply=a, batch=b, num_groups=G),
     "proposition1": lambda a, b: statements.proposition1_at(a, PARAMS, b, num_groups=G),
     "proposition2": lambda a, b: statements.proposition2(a, PARAMS, b, num_groups=G),
@@ -63,7 +63,7 @@ LABELLED = {
     "stationary_point": lambda a, b: statements.stationary_point(a, PARAMS, b, max_iterations=1),
     "gradients": lambda a, b: theory.group_gradients(a, PARAMS, b, num_groups=G),
     "example_norms": lambda a, b: theory.example_gradient_norms(a, PARAMS, b),
-} | {name: GROUPED[name] for name in GROUPED.keys() - {"companions", "distances"}}
+} | {name: GROUPED[name] for name in GROUPED.keys() - {"indexed_batch", "distances"}}
 
 
 @pytest.mark.parametrize("name", GROUPED)
@@ -87,7 +87,7 @@ def test_labels_of_chunks_are_named_as_such():
     assert text.startswith(f"chunks.y: label {C} of example {place} is out of range")
 
 
-@pytest.mark.parametrize("name", sorted({"stationary_point", "companions"} | LABELLED.keys()))
+@pytest.mark.parametrize("name", sorted({"stationary_point", "indexed_batch"} | LABELLED.keys()))
 def test_weights_left_out_are_ones(name):
     function = (GROUPED | LABELLED)[name]
     results = (jax.tree.leaves(function(linear, PEOPLE._replace(weight=w))) for w in (PEOPLE.weight, None))

@@ -26,7 +26,7 @@ def distillation(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Arra
 
     Args:
       logits: [B, C].
-      batch: The examples, from `data.companions`.
+      batch: The examples, from `data.indexed_batch`.
       values: Carried values: "dense", "share" and "temperature".
 
     Returns:
@@ -46,7 +46,7 @@ def performance_weighted(logits: Array, batch: Batch, values: Mapping[str, Any])
 
     Args:
       logits: [B, C].
-      batch: The examples, from `data.companions`.
+      batch: The examples, from `data.indexed_batch`.
       values: Carried values: "dense", "floor" and "sharpness".
 
     Returns:

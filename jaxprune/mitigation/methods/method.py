@@ -9,7 +9,7 @@ import optax
 
 from jaxprune.auditing import GroupMetrics
 from jaxprune.batches import check_batch
-from jaxprune.data import Companions, companions
+from jaxprune.data import IndexedBatch, indexed_batch
 from jaxprune.errors import UserError
 from jaxprune.mitigation.constraints import Constraint
 from jaxprune.mitigation.methods.objectives import MethodInputs
@@ -62,11 +62,11 @@ class Sampling:
     """How batches are drawn from the training split.
 
     Attributes:
-      index: `(train, held_out=, num_groups=) -> Companions`.
+      index: `(train, held_out=, num_groups=) -> IndexedBatch`.
       needs: "groups" if every group must have training examples, "rows" if batches depend on the index.
     """
 
-    index: Callable[..., Companions] = companions
+    index: Callable[..., IndexedBatch] = indexed_batch
     needs: frozenset[str] = frozenset()
 
 
@@ -168,7 +168,7 @@ def method_step(method: Method, network: Network, tx: optax.GradientTransformati
     return method.program.step(network, tx, num_groups=num_groups)
 
 
-def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: int) -> Batch | Companions:
+def method_data(method: Method, train: Batch, validation: Batch, *, num_groups: int) -> Batch | IndexedBatch:
     """The training data as a method draws from it.
 
     Raises:

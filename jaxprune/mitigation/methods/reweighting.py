@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprune.data import companions
+from jaxprune.data import indexed_batch
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation.methods.fine_tuning import FineTuning
 from jaxprune.mitigation.methods.method import Method, Sampling
@@ -62,7 +62,7 @@ BALANCED = Method(
     "Balanced batches",
     "Every batch draws all groups equally often.",
     FineTuning(),
-    sampling=Sampling(partial(companions, balanced=True), frozenset({"groups", "rows"})),
+    sampling=Sampling(partial(indexed_batch, balanced=True), frozenset({"groups", "rows"})),
 )
 LOGIT_ADJUSTED = Method(
     "Logit adjustment",
