@@ -117,3 +117,40 @@ OPTIMISERS = Registry(
         "sgd": Entry(f"{_OPTIMISERS}:sgd", "with momentum", {"momentum": 0.0, "weight_decay": 0.0}),
     },
 )
+
+_NETWORKS = "jaxprune.models"
+_RESNET = {"width": 1.0, "norm": "batch", "stem": "auto"}
+_SMALL_RESNET = {"width": 1.0, "norm": "batch", "shortcut": "pad"}
+NETWORKS = Registry(
+    "model",
+    {
+        "mlp": Entry(f"{_NETWORKS}.mlp:MLP", "", {"hidden": (64, 64)}),
+        "convnet": Entry(f"{_NETWORKS}.convnet:ConvNet", "", {"channels": (16, 32), "hidden": (64, 32)}),
+        "resnet18": Entry(f"{_NETWORKS}.resnet:resnet18", "", _RESNET),
+        "resnet34": Entry(f"{_NETWORKS}.resnet:resnet34", "", _RESNET),
+        "resnet50": Entry(f"{_NETWORKS}.resnet:resnet50", "", _RESNET),
+        "resnet20": Entry(f"{_NETWORKS}.resnet:resnet20", "", _SMALL_RESNET),
+        "resnet56": Entry(f"{_NETWORKS}.resnet:resnet56", "", _SMALL_RESNET),
+        "vgg19": Entry(f"{_NETWORKS}.vgg:VGG", "", {"width": 1.0, "norm": "batch", "head": "auto", "dropout": 0.5}),
+        "mobilenet_v2": Entry(
+            f"{_NETWORKS}.mobilenet:MobileNetV2", "", {"width": 1.0, "norm": "batch", "stem": "auto", "dropout": 0.2}
+        ),
+        "vit": Entry(f"{_NETWORKS}.vit:ViT", "", {"patch": 4, "features": 192, "depth": 6, "heads": 3}),
+    },
+    group="jaxprune.networks",
+)
+
+_SOURCES = "jaxprune.data.sources"
+SOURCES = Registry(
+    "data set",
+    {
+        "adult": Entry(f"{_SOURCES}.adult:read_adult"),
+        "synthetic": Entry(
+            f"{_SOURCES}.synthetic:make_synthetic",
+            "",
+            {"sizes": (8000, 800), "margins": (2.0, 1.0), "noise": (0.0,)},
+        ),
+        "digits": Entry(f"{_SOURCES}.digits:read_digits"),
+    },
+    group="jaxprune.data",
+)

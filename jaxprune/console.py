@@ -107,7 +107,7 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
 
 def list_datasets(settings: Data) -> None:
     """The data sets that can be loaded by name, and how to get the others."""
-    from jaxprune.data import CATALOGUE, prepared_sets
+    from jaxprune.data import CATALOGUE, installed_sets, prepared_sets
     from jaxprune.data.sources.catalogue import FROM_FILES, FROM_TABLE, FROM_TENSORFLOW
     from jaxprune.data.sources.tfds import data_directory
 
@@ -118,7 +118,7 @@ def list_datasets(settings: Data) -> None:
             heading, justify="right" if heading in ("examples", "MB") else "left", no_wrap=heading == "name"
         )
     prepared = prepared_sets(settings.directory or "")
-    for name, entry in {**CATALOGUE, **prepared}.items():
+    for name, entry in {**CATALOGUE, **installed_sets(), **prepared}.items():
         size = f"{entry.megabytes:,.0f}" if entry.megabytes >= 1 else f"{entry.megabytes:.2g}"
         count = f"{entry.examples:,}" if entry.examples else "-"
         cells = (name, entry.licence, count, size if entry.megabytes else "-", entry.groups)

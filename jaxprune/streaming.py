@@ -18,6 +18,7 @@ from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import UserError
 from jaxprune.examples import chunk_size_for
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.states import check_key, typed_key
 from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState
 

@@ -2,13 +2,24 @@
 
 from collections.abc import Mapping
 
-from jaxprune.components import ALLOCATIONS, CONFIGURED, CONSTRAINTS, CRITERIA, DUALS, METHODS, OPTIMISERS, SCHEMES
+from jaxprune.components import (
+    ALLOCATIONS,
+    CONFIGURED,
+    CONSTRAINTS,
+    CRITERIA,
+    DUALS,
+    METHODS,
+    NETWORKS,
+    OPTIMISERS,
+    SCHEMES,
+)
 from jaxprune.config.sections import Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.registry import Registry
 
 # Setting -> the registry of the names that it takes.
 REGISTRIES: Mapping[str, Registry] = {
+    "model.name": NETWORKS,
     "train.optimizer": OPTIMISERS,
     "prune.criterion": CRITERIA,
     "prune.allocation": ALLOCATIONS,

@@ -66,7 +66,7 @@ class Model(_Section):
 
     name: str = Field(
         default="mlp",
-        description="mlp, convnet, resnet18, resnet34, resnet50, resnet20, resnet56, vgg19, mobilenet_v2 or vit",
+        description="architecture of the networks",
     )
     hidden: tuple[Width, ...] | None = Field(default=None, description="widths of the dense layers")
     channels: tuple[Width, ...] | None = Field(default=None, description="channels of the convolutions (convnet)")

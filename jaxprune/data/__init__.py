@@ -9,7 +9,7 @@ from jaxprune.data.normalisation import Normalise
 from jaxprune.data.prepare import FolderReport, prepare_fairface, prepare_folder, prepare_npz, prepare_utkface
 from jaxprune.data.raw import RawData
 from jaxprune.data.record_images import RecordImages
-from jaxprune.data.sources import SOURCES, prepared_sets
+from jaxprune.data.sources import SOURCES, installed_sets, prepared_sets
 from jaxprune.data.sources.catalogue import CATALOGUE, CatalogueEntry
 from jaxprune.data.sources.people import is_table_file
 from jaxprune.data.sources.synthetic import SyntheticDesign
@@ -35,6 +35,7 @@ __all__ = [
     "from_arrays",
     "horizontal_flip",
     "indexed_batch",
+    "installed_sets",
     "is_table_file",
     "load",
     "prepare_fairface",

@@ -5,6 +5,7 @@ convolution, as the reference networks with published weights have. Parameters a
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -105,3 +106,10 @@ class ResNet(nnx.Module):
             for i in range(len(members)):
                 x = members[str(i)](x, weight)
         return self.fc(x.mean((1, 2)))
+
+
+resnet18 = partial(ResNet, blocks=(2, 2, 2, 2), base=64)
+resnet34 = partial(ResNet, blocks=(3, 4, 6, 3), base=64)
+resnet50 = partial(ResNet, blocks=(3, 4, 6, 3), base=64, bottleneck=True)
+resnet20 = partial(ResNet, blocks=(3, 3, 3), base=16, stem="small")
+resnet56 = partial(ResNet, blocks=(9, 9, 9), base=16, stem="small")

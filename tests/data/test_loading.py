@@ -90,7 +90,7 @@ def test_every_source_is_the_same_at_every_load(name):
 
 
 def test_every_source_is_normalised_on_its_training_split(name):
-    table = data.SOURCES[name][0]() if name in data.SOURCES else read_npz(Path(name))
+    table = data.SOURCES[name]() if name in data.SOURCES else read_npz(Path(name))
     scaled = np.ones(table.x.shape[-1], bool) if table.standardise is None else table.standardise
     dataset = load(name)
     normalised = {split: np.asarray(dataset.normalise(dataset.split(split).x)) for split in data.SPLITS}

@@ -32,7 +32,7 @@ SMALL = {
 }
 LARGER = {"vgg19": (32, 32, 1), "mobilenet_v2": (32, 32, 1)}  # where 8 pixels are too few
 LONG = ("resnet18", "resnet34", "resnet50", "resnet20", "resnet56", "vgg19", "mobilenet_v2", "vit")
-FAMILY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in models.MODELS]
+FAMILY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in models.NETWORKS]
 
 
 def count(params) -> int:

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxprune.components import SOURCES
 from jaxprune.data.raw import RawData
-from jaxprune.data.sources.adult import read_adult
 from jaxprune.data.sources.catalogue import (
     CATALOGUE,
     FROM_ARRAYS,
@@ -16,22 +16,15 @@ from jaxprune.data.sources.catalogue import (
     CatalogueEntry,
     fit_name,
 )
-from jaxprune.data.sources.digits import read_digits
 from jaxprune.data.sources.npz import read_npz
 from jaxprune.data.sources.people import is_table_file, read_people
 from jaxprune.data.sources.split_column import SPLIT_CODES
-from jaxprune.data.sources.synthetic import make_synthetic
 from jaxprune.data.sources.tfds import data_directory, find_prepared, read_prepared
 from jaxprune.data.sources.tfds_integrity import check_shards, in_another_format, read_info
 from jaxprune.errors import UserError, unknown
 from jaxprune.registry import fill
 
-# Name -> reader, and its options with their defaults. Files and prepared sets are read by path or folder, below.
-SOURCES: Mapping[str, tuple[Callable[..., RawData], Mapping[str, Any]]] = {
-    "adult": (read_adult, {}),
-    "synthetic": (make_synthetic, {"sizes": (8000, 800), "margins": (2.0, 1.0), "noise": (0.0,)}),
-    "digits": (read_digits, {}),
-}
+# Options of files and prepared sets, which are read by path or folder.
 NPZ_OPTIONS: Mapping[str, Any] = {"bins": ()}
 TABLE_OPTIONS: Mapping[str, Any] = {
     "bins": (), "missing": "category", "split_column": "", "leave_out": (), "groupings": ()
@@ -54,8 +47,7 @@ def read_source(
       UserError: The name is unknown, the set is not prepared, or its source has no such option.
     """
     if name in SOURCES:
-        read, defaults = SOURCES[name]
-        return read(**fill("data", name, defaults, options))
+        return SOURCES[name](**SOURCES.fill(name, options, section="data"))
     if Path(name).suffix.lower() == ".npz":
         _refuse_options_of_prepared_sets(name, options)
         return read_npz(Path(name), **fill("data", name, NPZ_OPTIONS, options))
@@ -72,6 +64,13 @@ def read_source(
         raise _not_prepared(name, directory)
     names = {*SOURCES, *CATALOGUE, *prepared_sets(directory)} - set(PLACEHOLDERS)
     raise _unknown_name(name, names, directory)
+
+
+def installed_sets() -> dict[str, CatalogueEntry]:
+    """Describe the data sets that other packages add, by name."""
+    return {
+        name: CatalogueEntry("", 0, 0, "", about) for name, about in SOURCES.describe().items() if name not in CATALOGUE
+    }
 
 
 def prepared_sets(directory: str = "") -> dict[str, CatalogueEntry]:
