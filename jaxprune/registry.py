@@ -128,7 +128,8 @@ class Registry(Mapping[str, Any]):
         if entry.defaults is not None:
             return entry.defaults
         part = self.choose(name)
-        parameters = inspect.signature(part).parameters.values() if callable(part) else ()
+        function = part.__init__ if inspect.isclass(part) else part  # a metaclass may hide the arguments of a class
+        parameters = inspect.signature(function).parameters.values() if callable(function) else ()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
     def fill(self, name: str, options: Mapping[str, Any], *, section: str = "") -> dict[str, Any]:

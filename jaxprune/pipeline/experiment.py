@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxprune import data, losses, mitigation, models, pruning, sharding, training
 from jaxprune.components import OPTIMISERS
-from jaxprune.config import Data, Settings, check_names
+from jaxprune.config import Data, Model, Settings, check_names
 from jaxprune.data import Dataset, Grouping
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
@@ -261,7 +261,9 @@ def resolve(settings: Settings) -> Experiment:
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
             "audit": settings.audit.model_copy(update={"groups": groups}),
-            "model": settings.model.model_copy(update=model_options),
+            "model": settings.model.model_copy(
+                update={name: value for name, value in model_options.items() if name in Model.model_fields}
+            ),
         }
     )
     inner = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)
