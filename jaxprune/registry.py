@@ -1,4 +1,4 @@
-"""Registries: names that settings use, and the parts of the library behind them."""
+"""Registries: named parts that settings can choose."""
 
 import importlib
 import inspect
@@ -29,7 +29,7 @@ class Entry:
 
 
 class Registry(Mapping[str, Any]):
-    """Name -> constructor of one family of interchangeable parts, with the entry's defaults bound.
+    """Name -> constructor of one family of parts, with its defaults bound.
 
     Installed packages add entries through the entry points of `group`. They are read when a name is first looked up or
     listed; the part itself is imported when it is first used.
@@ -114,7 +114,9 @@ class Registry(Mapping[str, Any]):
         return self._loaded[name]
 
     def make(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """Call the constructor of an entry, with its defaults for the options left out.
+        """Call the constructor of an entry with options.
+
+        Options that are left out have their defaults.
 
         Raises:
           UserError: As `choose` and `fill`.
@@ -183,6 +185,6 @@ def fill(section: str, name: str, defaults: Mapping[str, Any], options: Mapping[
 
 @cache
 def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
-    """The entry points of a group, in the order of their names and packages; the same in every process."""
+    """The entry points of a group, in a fixed order."""
     points = metadata.entry_points(group=group) if group else ()
     return tuple(sorted(points, key=lambda point: (point.name, point.dist.name if point.dist is not None else "")))

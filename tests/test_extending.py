@@ -67,10 +67,11 @@ def test_a_run_with_parts_of_the_package(jaxprune, tmp_path):
     assert results["group_names"] == ["here", "there"]
 
 
+@pytest.mark.slow
 def test_a_comparison_with_the_method_of_the_package(jaxprune, tmp_path):
     done = jaxprune("compare", *SMALL, "--compare.methods", "focal", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "out" / "methods.csv").read_text()
+    rows = (tmp_path / "out" / "compare" / "methods.csv").read_text()
     assert "focal" in rows
 
 

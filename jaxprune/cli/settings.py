@@ -1,4 +1,4 @@
-"""Settings as flags: which a command takes, shows, and was given."""
+"""Settings as flags of commands."""
 
 import argparse
 import re
@@ -53,7 +53,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
     Args:
       parser: Of the command.
       command: Its name.
-      everything: Whether the help shows all of them, rather than the common ones where there are many.
+      everything: Show all of them in the help, rather than the common ones.
     """
     in_help = taken(command) if everything else shown(command)
     groups: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
 
 
 def choices(path: str) -> Sequence[str]:
-    """The words that a setting may have; none where it may have others."""
+    """The words that a setting may have; empty if it may have others."""
     section, _, name = path.rpartition(".")
     model = config.SECTIONS[section] if section else config.Settings
     item = _item_type(model.model_fields[name].annotation)
@@ -124,7 +124,7 @@ def plain_type(annotation: Any) -> Any:
 
 
 def _item_type(annotation: Any) -> Any:
-    """The type of a setting, or of each of its values where it has several."""
+    """The type of a setting, or of each of its values."""
     item = plain_type(annotation)
     return typing.get_args(item)[0] if typing.get_origin(item) is tuple else item
 

@@ -1,4 +1,4 @@
-"""The settings of a run: frozen, validated, from a TOML file and overrides, and back to TOML."""
+"""The settings of a run, from TOML and overrides, and back."""
 
 from jaxprune.config.loading import find, load, shipped, to_toml, validate
 from jaxprune.config.rules import check_names, names_of

@@ -107,7 +107,7 @@ def _with_local_paths(settings: Settings) -> Settings:
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as TOML; settings that are None (the model's own default) are left out."""
+    """The settings as TOML, without those that are None."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
@@ -145,7 +145,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _check_size(value: Any, where: str, path: str = "", depth: int = 0) -> None:
-    """Raise for numbers that no setting takes, and for values that are nested more deeply than any."""
+    """Raise for numbers that are too large and values nested too deeply."""
     if depth > _DEEPEST:
         raise UserError(f"{where}: {path} is nested too deeply; leave it out")
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
@@ -158,7 +158,7 @@ def _check_size(value: Any, where: str, path: str = "", depth: int = 0) -> None:
 
 
 def _check_paths(settings: Settings) -> None:
-    """Raise for names of files that no file system takes."""
+    """Raise for names that no file system takes."""
     for setting, text in (
         ("data.name", settings.data.name),
         ("data.directory", settings.data.directory or ""),
@@ -174,7 +174,7 @@ def _check_paths(settings: Settings) -> None:
 
 
 def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> UserError:
-    """The first fault, as one line that names the setting and the remedy."""
+    """Describe the first fault on one line."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
     kinds = ("tuple", "function", "constrained")  # of types, which stand among the names
@@ -196,7 +196,7 @@ def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> 
 
 
 def _as_share(fault: Any) -> str:
-    """How a percentage is written where a share is asked for: 0.5 for 50 %."""
+    """Advice on writing a percentage as a share: 0.5 for 50 %."""
     got, below = fault["input"], fault.get("ctx", {}).get("lt")
     if fault["type"] != "less_than" or below != 1 or not 1 < got < 100:
         return ""

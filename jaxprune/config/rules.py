@@ -1,4 +1,4 @@
-"""Rules for settings beyond their types and ranges: known names, and settings that go together."""
+"""Rules for settings beyond their types and ranges."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,9 @@ _FURTHER = {"compare.methods": {CONFIGURED: "the Lagrangian of [mitigation]"}}  
 
 
 def names_of(path: str) -> dict[str, str]:
-    """The names that a setting takes from a registry, each with its description; none for other settings.
+    """Name -> description of the names that a setting takes.
+
+    Empty for settings without a registry.
 
     Raises:
       UserError: Two installed packages add one name.
@@ -41,7 +43,7 @@ def names_of(path: str) -> dict[str, str]:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise for settings that contradict each other or would do nothing, and for unknown names.
+    """Raise for contradicting or useless settings and unknown names.
 
     Raises:
       UserError: It names the setting.

@@ -1,4 +1,4 @@
-"""Training under constraints on groups: the Lagrangian as an optax transformation, and its rivals."""
+"""Training under constraints on groups, and the rival methods."""
 
 from jaxprune.components import CONFIGURED, CONSTRAINTS, DUALS, METHODS, SCHEMES
 from jaxprune.mitigation.buffer import Buffer

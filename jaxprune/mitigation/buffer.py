@@ -11,7 +11,7 @@ from jaxprune.types import Array
 
 
 class Buffer(NamedTuple):
-    """A ring buffer for each group: its last m examples, as they were when seen.
+    """A ring buffer of each group's last m examples.
 
     Attributes:
       values: [G, m, 4] loss, correctness, and the dense network's.
@@ -43,7 +43,7 @@ def empty_buffer(num_groups: int, size: int) -> Buffer:
 
 
 def store(buffer: Buffer, examples: Examples) -> Buffer:
-    """Store a batch in order; the oldest examples of each group make room.
+    """Store a batch in order, in place of each group's oldest examples.
 
     Examples of weight 0 are left out.
     """
@@ -71,7 +71,9 @@ def store(buffer: Buffer, examples: Examples) -> Buffer:
 
 
 def recall(buffer: Buffer) -> GroupStatistics:
-    """Statistics of the buffer; groups weigh by their shares of all examples seen.
+    """Statistics of the buffer.
+
+    Overall figures weigh each group by its share of all examples seen.
 
     A plain mean over the groups, or over the slots, would give a small group the weight of a large one. Groups that
     have not been met are left out.

@@ -1,4 +1,4 @@
-"""Arrays that a step needs beside the parameters, kept in the optimiser state."""
+"""Arrays beside the parameters, kept in the optimiser state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class CarryState:
 
 
 def carry(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-    """Keep arrays that a step reads in the optimiser state; updates pass unchanged.
+    """Keep arrays in the optimiser state; updates pass unchanged.
 
     There they are saved, sharded and mapped over replicas with the rest, and one compiled step serves any values. They
     are the dense network's outputs, the weights of groups, hyperparameters. Chain it with the optimiser.

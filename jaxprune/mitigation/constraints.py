@@ -1,4 +1,4 @@
-"""Constraints on groups: a surrogate that is differentiated and a violation that moves the multipliers."""
+"""Constraints on groups: a differentiated surrogate and a violation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ Measure = Callable[[GroupStatistics, Array | float], Array]
 
 @dataclass(frozen=True)
 class Constraint:
-    """A constraint for every group; equal when made with equal arguments, so that a step is not compiled again.
+    """A constraint for every group, equal if its arguments are equal.
+
+    A step is therefore not compiled again.
 
     Make one of your own from module-level functions:
     `Constraint(num_groups, True, measure, tolerance, violation_measure)`.
@@ -36,7 +38,7 @@ class Constraint:
     needs_dense: bool = False
 
     def surrogate(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
-        """[G] the values that multipliers weight and gradients come from; 0 for an absent group."""
+        """[G] the differentiated values; 0 for an absent group."""
         return self._of(self.measure, statistics, tolerance)
 
     def violation(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
@@ -54,7 +56,9 @@ class Constraint:
 
 
 def equal_loss(num_groups: int) -> Constraint:
-    """|J(θ; D_a) - J(θ; D)| = 0 for every group a: program (8) of Tran et al. 2022.
+    """|J_a - J| = 0 for every group a.
+
+    Program (8) of Tran et al. 2022, with J_a = J(θ; D_a).
 
     The paper writes no Lagrangian; this is the form of its authors' code. Multipliers never fall, and the term is a
     penalty with a growing weight; near its kink the parameters oscillate, which makes the multiplier grow further, and
@@ -70,7 +74,7 @@ def equal_loss(num_groups: int) -> Constraint:
 
 
 def equal_loss_signed(num_groups: int) -> Constraint:
-    """J(θ; D_a) - J(θ; D) = 0 for every group a, the textbook form of `equal_loss`.
+    """J_a - J = 0 for every group a: `equal_loss`, signed.
 
     A multiplier falls again, below 0 too, once its group does better than most.
 
@@ -84,7 +88,9 @@ def equal_loss_signed(num_groups: int) -> Constraint:
 
 
 def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """J(θ; D_a) - J(θ; D) <= tolerance for every group a: no group may do much worse than the whole.
+    """J_a - J <= tolerance for every group a.
+
+    No group may do much worse than the whole.
 
     Args:
       num_groups: G.
@@ -97,7 +103,9 @@ def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
 
 
 def equal_excessive_loss(num_groups: int) -> Constraint:
-    """R(a) = R for every group a: pruning raises the loss of all groups alike, which is ξ = 0 (Tran et al., eq. 3).
+    """R(a) = R for every group a: pruning raises all losses alike.
+
+    This is ξ = 0 (Tran et al., eq. 3).
 
     Unlike equal loss it asks nothing where the dense network's own losses differ. It needs the dense network's losses
     (see `DenseReference`).
@@ -112,7 +120,9 @@ def equal_excessive_loss(num_groups: int) -> Constraint:
 
 
 def excessive_loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """R(a) - R <= tolerance for every group a: pruning hurts no group much more than the whole.
+    """R(a) - R <= tolerance for every group a.
+
+    Pruning hurts no group much more than the whole.
 
     Args:
       num_groups: G.
@@ -125,7 +135,7 @@ def excessive_loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint
 
 
 def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """Overall accuracy - accuracy of group a <= tolerance for every group a.
+    """A - A_a <= tolerance for every group a, on accuracies.
 
     Accuracy has no gradient, so that the violation is measured on it and the loss gap J_a - J is differentiated
     (a proxy Lagrangian, Cotter et al. 2019).
@@ -141,9 +151,11 @@ def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
 
 
 def equal_accuracy(num_groups: int) -> Constraint:
-    """Accuracy of group a = overall accuracy for every group a; surrogate and violation as in `accuracy_gap`, signed.
+    """A_a = A for every group a, on accuracies.
 
-    It narrows the accuracy spread from both ends: groups that do better are held back as well.
+    Surrogate and violation are those of `accuracy_gap`, signed.
+
+    It narrows the accuracy spread from both ends: it also holds back groups that do better.
 
     Args:
       num_groups: G.
@@ -155,7 +167,9 @@ def equal_accuracy(num_groups: int) -> Constraint:
 
 
 def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """ψ_a <= tolerance for every group a, with ψ_a = (A_a(dense) - A_a) - (A(dense) - A): CEAG.
+    """ψ_a <= tolerance for every group a: CEAG.
+
+    ψ_a = (A_a(dense) - A_a) - (A(dense) - A).
 
     The constraint of Hashemizadeh et al. 2024 ("Balancing Act"): the violation is measured on accuracy, the surrogate
     is (J_a - J_a(dense)) - (J - J(dense)).
@@ -171,7 +185,9 @@ def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constrain
 
 
 def equal_accuracy_drop(num_groups: int) -> Constraint:
-    """ψ_a = 0 for every group a: as `excess_accuracy_gap`, but binding groups that gain as well; signed.
+    """ψ_a = 0 for every group a.
+
+    As `excess_accuracy_gap`, but it also binds groups that gain.
 
     Args:
       num_groups: G.

@@ -78,7 +78,9 @@ def _logits_of(apply: Apply, params: Params, x: Array, chunk_size: int) -> Array
 
 
 def dense_logits_of(batch: Any, dense: DenseReference | None) -> tuple[Array | None, Array | None]:
-    """The dense network's outputs for a batch and its held-out examples, where known.
+    """The dense network's outputs for a batch and its held-out examples.
+
+    None where they are unknown.
 
     Raises:
       UserError: They are known, but the batch does not say which examples it has.

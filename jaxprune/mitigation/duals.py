@@ -1,4 +1,4 @@
-"""Dual updates: optax transformations that take minus the violation, so that descent ascends.
+"""Dual updates: optax transformations that take minus the violation.
 
 Any optimiser of optax serves. Those here are ascent, the same over several batches, and what optax does not have. Each
 takes the step sizes of the *ascent*, positive; `lagrangian` refuses a transformation that goes the other way.
@@ -49,7 +49,7 @@ def over_batches(
     Args:
       dual_tx: What is done with the violations of the batches together.
       batches: How many steps of training there are for each dual step.
-      mean: Whether the violations are averaged rather than summed. A group that is absent from a batch counts as 0
+      mean: Average the violations rather than sum them. A group that is absent from a batch counts as 0
         there.
 
     Returns:
@@ -95,7 +95,7 @@ def cap(radius: float) -> optax.GradientTransformation:
 
 
 class NuPIState(NamedTuple):
-    """ξ [G], whether a group has been met [G], and the coefficients, each []."""
+    """ξ [G], the groups met so far [G], and the coefficients []."""
 
     smoothed: Array
     met: Array
@@ -105,7 +105,9 @@ class NuPIState(NamedTuple):
 def nu_pi(
     rate: Array | float, *, nu: float = 0.0, proportional: float = 1.0, integral: float = 1.0, start: str = "sgd"
 ) -> optax.GradientTransformationExtraArgs:
-    """νPI control of the multipliers (Sohrabi et al. 2024): a proportional term damps the oscillation of ascent.
+    """νPI control of the multipliers (Sohrabi et al. 2024).
+
+    A proportional term damps the oscillation of ascent.
 
         ξ_t = ν ξ_{t-1} + (1 - ν) e_t;    λ_{t+1} = λ_t + rate (integral e_t + proportional (ξ_t - ξ_{t-1}))
 
@@ -156,7 +158,7 @@ def nu_pi(
 def restart_when_feasible(
     dual_tx: optax.GradientTransformation, *, slack: float = 0.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Set a multiplier to 0 once its constraint holds with slack (violation < -slack).
+    """Set a multiplier to 0 once its violation is below -slack.
 
     For inequalities. The weight that a constraint gained while it was violated is dropped at once instead of being
     worked off step by step; where the constraint is active at the solution, noise alone then makes it swing, and a
@@ -188,7 +190,7 @@ def restarted_ascent(rate: Array | float) -> optax.GradientTransformationExtraAr
 
 
 def check_ascends(dual_tx: optax.GradientTransformationExtraArgs, num: int) -> None:
-    """Raise unless a violation raises the multipliers (or leaves them, as one that waits for more batches does).
+    """Raise if a violation lowers the multipliers.
 
     Raises:
       UserError: A violated constraint's multiplier would fall.

@@ -42,7 +42,7 @@ class LagrangianState:
     buffer: Buffer | None = None
 
     def weights(self, violation: Array) -> Array:
-        """[G] weights of the surrogates: λ, or max(0, λ + c·violation) if augmented.
+        """[G] weights of the surrogates: λ, or λ + c·violation if augmented.
 
         The gradient of Σ_a (max(0, λ_a + c g_a)² - λ_a²) / 2c, and of Σ_a λ_a h_a + ½ c h_a² for equalities, is that of
         the surrogates with these weights.
@@ -141,13 +141,13 @@ def _advance(
 
 
 def lagrangian_states(opt_state: PyTree) -> list[LagrangianState]:
-    """Every state of `lagrangian` within the state of a chain or a wrapper."""
+    """Every state of `lagrangian` within an optimiser state."""
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, LagrangianState))
     return [leaf for leaf in leaves if isinstance(leaf, LagrangianState)]
 
 
 def multipliers_of(opt_state: PyTree) -> Array:
-    """The multipliers [G] within the state of a transformation that holds exactly one `lagrangian`."""
+    """The multipliers [G] of the one `lagrangian` within an optimiser state."""
     return only_lagrangian_state(opt_state).multipliers
 
 

@@ -21,7 +21,7 @@ Scheme = Callable[[Measure, optax.GradientTransformationExtraArgs, Params, PyTre
 def simultaneous(
     measure: Measure, tx: optax.GradientTransformationExtraArgs, params: Params, opt_state: PyTree
 ) -> tuple[Params, PyTree, Any]:
-    """Take the gradient at the old multipliers and the violation at the old parameters.
+    """Take the gradient and the violation at the old point.
 
     Args:
       measure: See `Measure`.
@@ -57,7 +57,9 @@ def alternating(
 def extragradient(
     measure: Measure, tx: optax.GradientTransformationExtraArgs, params: Params, opt_state: PyTree
 ) -> tuple[Params, PyTree, Any]:
-    """Apply the gradient and violation of a trial step to the old point (Korpelevich 1976).
+    """Apply the gradient and violation of a trial step to the old point.
+
+    Korpelevich 1976.
 
     Twice the cost of the others. Arguments and result as for `simultaneous`.
     """

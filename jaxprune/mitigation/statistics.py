@@ -12,7 +12,7 @@ from jaxprune.types import Array, Batch, ExampleLoss
 
 
 class GroupStatistics(NamedTuple):
-    """Group figures measured on one batch, on the buffer, or on held-out examples.
+    """Group figures of a batch, of the buffer, or of held-out examples.
 
     Figures of a group that is absent are 0. The dense network's are of the same examples, where its outputs are known
     for each of them: the difference of two networks on the same people is far less noisy than that of two samples.
@@ -41,18 +41,24 @@ class GroupStatistics(NamedTuple):
 
     @property
     def excessive_loss(self) -> Array:
-        """[G] R(a) = J(θ; D_a) - J(dense; D_a), eq. (2) of Tran et al. 2022."""
+        """[G] R(a) = J(θ; D_a) - J(dense; D_a) (Tran et al. 2022, eq. 2)."""
         return self.loss - self.dense_loss
 
     @property
     def excess_accuracy_gap(self) -> Array:
-        """[G] ψ_a, the accuracy drop of a group beyond the overall drop (Hashemizadeh et al. 2024)."""
+        """[G] ψ_a, the accuracy drop beyond the overall drop.
+
+        Hashemizadeh et al. 2024.
+        """
         overall_drop = self.overall_dense_accuracy - self.overall_accuracy
         return self.dense_accuracy - self.accuracy - overall_drop
 
 
 class Examples(NamedTuple):
-    """Values of each example of a batch, [B] each; the dense network's are 0 where unknown."""
+    """Values of each example of a batch, [B] each.
+
+    The dense network's are 0 where unknown.
+    """
 
     loss: Array
     right: Array

@@ -1,4 +1,4 @@
-"""The training step of the Lagrangian: one forward and one backward pass, for any number of groups."""
+"""The training step of the Lagrangian."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,7 +33,9 @@ def make_lagrangian_step(
     scheme: Scheme = simultaneous,
     objective: ExampleObjective | None = None,
 ) -> Step:
-    """A training step on J + Σ_a w_a s_a(J_1, ..., J_G), with the multipliers and the constraint in the tx's state.
+    """A training step on J + Σ_a w_a s_a(J_1, ..., J_G).
+
+    Multipliers and constraint are in the state of `tx`. One forward and one backward pass serve any number of groups.
 
     Group figures are means over the members of each group in the batch; a group that is absent from it contributes
     nothing to the gradient. The violation is measured
@@ -94,7 +96,7 @@ def _measure(
     params: Params,
     logits: Array,
 ) -> tuple[Array, Array, Extra]:
-    """Compute the objective [], the surrogates [G], and the named arguments of the update."""
+    """Compute the objective, the surrogates [G] and arguments of the update."""
     multipliers = only_lagrangian_state(state.opt_state)
     constraint, dense = multipliers.constraint, dense_of(state.opt_state)
     of_batch, of_held_out = dense_logits_of(batch, dense)

@@ -1,4 +1,4 @@
-"""Pruning criteria as values: a score for every weight, and what the score needs."""
+"""Pruning criteria as values: a score, and what it needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

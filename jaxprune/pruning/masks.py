@@ -70,7 +70,7 @@ def _masks(scores: Scores, sparsity: float, prunable: PyTree, *, together: bool)
 
 @jax.jit
 def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
-    """Masks that are False at exactly the `pruned` lowest scores of all the arrays together."""
+    """Masks that are False at exactly the `pruned` lowest scores."""
     # One width for all: the bits of a float32 and of a float64 are not in one order. bfloat16 widens without loss.
     wide = any(leaf.dtype == jnp.float64 for leaf in scores)
     width, unsigned = (64, jnp.uint64) if wide else (32, jnp.uint32)
@@ -97,7 +97,7 @@ def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
 
 
 def _ordered_bits(scores: Array, unsigned: type) -> Array:
-    """Unsigned integers in the same order as the floats; -0.0 and 0.0 are equal."""
+    """Unsigned integers in the order of the floats; -0.0 equals 0.0."""
     bits = jax.lax.bitcast_convert_type(scores, unsigned)
     # By the bits, not by scores == 0, which is true of denormals as well where a processor flushes them.
     bits = jnp.where(bits << 1 == 0, unsigned(0), bits)

@@ -11,13 +11,16 @@ from jaxprune.types import Masks
 
 
 class KeepMaskedState(NamedTuple):
-    """The masks, a copy of their own: donating the state must not delete the caller's."""
+    """A copy of the masks.
+
+    Donating the state must not delete the caller's masks.
+    """
 
     masks: Masks
 
 
 def keep_masked(masks: Masks) -> optax.GradientTransformation:
-    """Keeps the weights that `masks` prunes at exactly 0; put it last in an `optax.chain`.
+    """Keep pruned weights at exactly 0; put it last in an `optax.chain`.
 
     The update of a pruned weight is minus its value, so that a plain `optax.apply_updates` gives exactly 0 whatever
     momentum or weight decay did before, and also when the weights were not zeroed at the start. The masks live in

@@ -18,7 +18,7 @@ from jaxprune.types import Array, Batch
 
 
 def distillation(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:
-    """Cross-entropy mixed with imitation of the dense network (Hinton et al. 2015), per example.
+    """Cross-entropy and imitation of the dense network (Hinton et al. 2015).
 
     (1 - a) CE(y) + a T² KL(softmax(dense / T) || softmax(logits / T)), with the carried a = `share` and T =
     `temperature`. Where the student agrees with the dense network, nobody's prediction has changed: what pruning does
@@ -39,7 +39,7 @@ def distillation(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Arra
 
 
 def performance_weighted(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:
-    """The performance-weighted loss of Meyer and Wong 2022, which needs no groups, per example.
+    """The performance-weighted loss (Meyer and Wong 2022), without groups.
 
     Weights w + (1 - w)(1 - p_dense(y | x))^γ with w = `floor` and γ = `sharpness`: what the dense network finds hard
     counts more. Targets are the dense network's probabilities where it is right, the label where it is not.

@@ -28,7 +28,10 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, Params, Stats
 
 
 def equal_gradients_and_curvature(num_groups: int) -> Constraint:
-    """‖g_a‖ = ‖g‖ and λ(H_a) = λ(H) for every group a: program (7) of Tran et al. 2022; 2G multipliers."""
+    """‖g_a‖ = ‖g‖ and λ(H_a) = λ(H) for every group a.
+
+    Program (7) of Tran et al. 2022, with 2G multipliers.
+    """
     return Constraint(2 * num_groups, False, _measured_in_step)
 
 
@@ -40,7 +43,7 @@ def full_program_transformation(
     params: Params,
     key: jax.Array,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of program (7): a Lagrangian with 2G multipliers, and the directions of the curvature.
+    """The optimiser of program (7): 2G multipliers, and curvature directions.
 
     Args:
       primal_tx: The optimiser of the parameters.
@@ -69,7 +72,9 @@ def make_full_program_step(
     products: int = 4,
     scheme: Scheme = simultaneous,
 ) -> Step:
-    """A training step on J + Σ_a λ_a (‖g_a‖ - ‖g‖) + μ_a (v_aᵀ H_a v_a - wᵀ H w), on the batch.
+    """A training step of program (7), on the batch.
+
+    It descends on J + Σ_a λ_a (‖g_a‖ - ‖g‖) + μ_a (v_aᵀ H_a v_a - wᵀ H w).
 
     v_a and w are unit eigenvectors of the largest algebraic eigenvalues, taken as constants: the derivative of an
     eigenvalue is vᵀ (∂H) v, so that no eigenvector need be differentiated. They are improved every `refresh` steps by
@@ -131,14 +136,16 @@ def _refresher(network: Network, loss: ExampleLoss, num_groups: int, products: i
 
 
 def top_directions(products: Callable[[Array], Array], start: Array, count: int) -> Array:
-    """Improves unit vectors towards the eigenvectors of the largest algebraic eigenvalues, for several operators.
+    """Improve unit vectors towards the top eigenvectors of several operators.
+
+    The top eigenvalue is the largest algebraic one.
 
     Rayleigh-Ritz on the Krylov space of `count` products, with full reorthogonalisation.
 
     Args:
       products: [K, P] -> [K, P], applying operator k to row k.
       start: [K, P], not 0.
-      count: Products taken.
+      count: The number of products.
 
     Returns:
       [K, P] unit vectors.
@@ -168,7 +175,7 @@ def top_directions(products: Callable[[Array], Array], start: Array, count: int)
 def _group_losses(
     network: Network, loss: ExampleLoss, state: TrainState, batch: Batch, num_groups: int, flat: Array
 ) -> Array:
-    """[G + 1] the losses of the groups, and of all, at flat parameters."""
+    """[G + 1] the losses of the groups, then the overall loss."""
     params = ravel_pytree(state.params)[1](flat)
     losses = loss(network.apply(params, state.stats, batch.x, False)[0], batch.y)
     means, _ = group_mean(losses, batch.group, num_groups, batch.weight)

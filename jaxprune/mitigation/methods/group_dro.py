@@ -54,7 +54,9 @@ class GroupDRO:
 def make_group_dro_step(
     network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTransformation, *, num_groups: int
 ) -> Step:
-    """A step of group DRO (Sagawa et al. 2020): Σ_a q_a J_a with q_a ← q_a exp(rate J_a) / Z, the updated q.
+    """A training step of group DRO (Sagawa et al. 2020).
+
+    It descends on Σ_a q_a J_a with the updated q_a ← q_a exp(rate J_a) / Z.
 
     The groups that are absent from the batch keep their q, rather than lose it to those that are there as if their
     loss were 0: the others share what is left. The loss of an absent group counts as 0 in the sum.
@@ -82,7 +84,10 @@ def make_group_dro_step(
 
 
 def group_dro_weights(q: Array, losses: Array, count: Array, rate: Array) -> Array:
-    """The weights q [G] after one exponentiated-gradient step on the losses of the groups that are present."""
+    """The weights q [G] after one exponentiated-gradient step.
+
+    Absent groups keep their weights.
+    """
     present = count > 0
     # Relative to the largest, so that no exponential overflows.
     raised = q * jnp.exp(rate * (losses - jnp.max(jnp.where(present, losses, -jnp.inf), initial=0)))

@@ -63,7 +63,7 @@ class Lagrangian:
         *,
         buffer: int,
     ) -> optax.GradientTransformation:
-        """The optimiser, with multipliers and the values that constraint and objective read in its state."""
+        """The optimiser, with multipliers and carried values in its state."""
         values_to_carry = {} if self.objective is None else self.objective.carried(inputs, values)
         values_to_carry |= {"dense": inputs.dense} if "dense" in self.needs else {}
         tx = lagrangian(
@@ -154,7 +154,7 @@ def configured_method(
     buffer: int = 0,
     tolerance: float = 0.0,
 ) -> Method:
-    """The Lagrangian method of named parts, as the settings of a run name them.
+    """The Lagrangian method of named parts.
 
     Args:
       constraint: A name in `CONSTRAINTS`.

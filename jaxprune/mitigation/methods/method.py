@@ -20,7 +20,7 @@ Selection = Callable[[GroupMetrics], Array]  # of the validation split; the epoc
 
 
 class Program(Protocol):
-    """The optimiser and the step of a method: all that decides its compiled program.
+    """The optimiser and the step of a method.
 
     A program is a frozen dataclass, equal by value, so that methods of one program share one compiled step. Numbers
     (rates, tolerances, penalties) are no part of it: they are arguments of `transformation` and live in its state.

@@ -1,4 +1,4 @@
-"""Objectives that replace the plain loss, and the step that minimises one without constraints."""
+"""Objectives that replace the plain loss, and their training step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Logs, PyTree, Step
 
 
 class MethodInputs(NamedTuple):
-    """Arrays that methods may need, of one replica; a method names those it needs.
+    """Arrays of one replica that methods may need.
 
     Attributes:
       shares: [G] the groups' shares of the training split.

@@ -15,7 +15,9 @@ from jaxprune.types import Array, Batch
 
 
 def reweighted(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:
-    """Cross-entropy weighted by group, w_a ∝ n_a^-`power`, with mean 1 over the population, per example.
+    """Cross-entropy weighted by group, per example.
+
+    w_a ∝ n_a^-`power`, with mean 1 over the population.
 
     Power 1 gives every group the same say, 0 is the plain loss.
 
@@ -33,7 +35,9 @@ def reweighted(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:
 
 
 def logit_adjusted(logits: Array, batch: Batch, values: Mapping[str, Any]) -> Array:
-    """Cross-entropy of logits + τ log π_y, with π the shares of the labels (Menon et al. 2021), per example.
+    """Cross-entropy of logits + τ log π_y (Menon et al. 2021), per example.
+
+    π are the shares of the labels.
 
     The network itself then need not carry the shares: it leans towards rare labels, and so towards rare groups where
     groups are labels. τ = `strength`.

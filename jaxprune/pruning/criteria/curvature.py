@@ -1,4 +1,4 @@
-"""Criteria from the diagonal of the Gauss-Newton matrix, over all examples or by group."""
+"""Criteria from the diagonal of the Gauss-Newton matrix."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
 
 
 def curvature() -> Criterion:
-    """½ θ² h over all examples (optimal brain damage): the control without groups.
+    """½ θ² h over all examples (optimal brain damage).
+
+    The control without groups.
 
     h is the Gauss-Newton diagonal; every example counts by its weight in the batch.
     """
@@ -21,7 +23,7 @@ def curvature() -> Criterion:
 
 
 def worst_group_curvature() -> Criterion:
-    """½ θ² max_a h_a: a weight is pruned only if no group needs it.
+    """½ θ² max_a h_a: prune a weight if no group needs it.
 
     The predicted rise of the loss of the group that needs the weight most, so that a small group's need counts as much
     as a large one's. No group is privileged.

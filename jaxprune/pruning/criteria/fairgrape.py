@@ -18,7 +18,7 @@ _TURNS = 10_000  # in a layer, about; larger layers are picked several weights a
 
 
 def fairgrape() -> Criterion:
-    """FairGRAPE in one shot: each group keeps its share of the importance, layer by layer."""
+    """FairGRAPE in one shot: each group keeps its share of the importance."""
     return Criterion(_score, frozenset({"batch", "groups"}), layerwise_masks)
 
 
@@ -61,7 +61,9 @@ def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: 
 
 
 def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
-    """Scores by the order in which the groups of each layer pick their weights.
+    """Scores by the order in which the groups pick weights.
+
+    Every layer has an order of its own.
 
     The group whose share of the importance kept so far falls furthest below its share in the whole layer picks its next
     most important weight, and the worth of that weight to every group is counted. Shares begin equal. The choice of k
@@ -84,7 +86,7 @@ def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
 
 @partial(jax.jit, static_argnums=1)
 def _greedy(importance: Array, at_a_time: int) -> Array:
-    """[n] int32, the position at which each weight is picked, from importance [G, n].
+    """The position [n] of each weight in the order, from importance [G, n].
 
     Each pass of the loop is one turn of one group.
     """

@@ -11,7 +11,7 @@ from jaxprune.types import Params, Scores
 
 
 def random() -> Criterion:
-    """Uniform scores in [0, 1), float32: the control for every criterion; needs a key."""
+    """Uniform scores in [0, 1), float32: the control for every criterion."""
     return Criterion(_score, frozenset({"key"}))
 
 
