@@ -94,7 +94,6 @@ def make_full_program_step(
       The step; it logs `loss` [], `violation` [2G], `weights` [2G] and `multipliers` [2G], as `make_lagrangian_step`.
     """
     network, extended = as_network(network), optax.with_extra_args_support(tx)
-
     refreshed = _refresher(network, loss, num_groups, products)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
