@@ -242,6 +242,14 @@ def small(monkeypatch, tmp_path):
     return folder
 
 
+def put_in_place(path, content):
+    """Replace a library; the file that is loaded must not change under the process."""
+    aside = path.with_suffix(".aside")
+    aside.write_bytes(content)
+    aside.chmod(0o700)
+    aside.replace(path)
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda content: b"", lambda content: content[:3000], lambda content: content[:-9] + b"\x01" + content[-8:]],
@@ -250,10 +258,7 @@ def small(monkeypatch, tmp_path):
 def test_a_damaged_library_is_built_anew(damage, small, caplog):
     (path,) = small.iterdir()
     before = path.read_bytes()
-    aside = path.with_suffix(".aside")  # the one that is loaded must not change under the process
-    aside.write_bytes(damage(before))
-    aside.chmod(0o700)
-    aside.replace(path)
+    put_in_place(path, damage(before))
     assert library.load(("answer",)).answer() == 42
     assert "truncated or altered; it is built anew" in one_line(caplog)
     assert path.read_bytes() == before
@@ -286,13 +291,13 @@ def test_what_others_could_have_written_is_not_loaded(small, caplog, monkeypatch
         with pytest.raises(cache.Exposed, match=said):
             library.built(small)
         planted = path.read_bytes()
-        path.write_bytes(b"harm")
+        put_in_place(path, b"harm")
         caplog.clear()
         cache.warn_once.cache_clear()
         assert library.load(("answer",)).answer() == 42  # from a folder of this process alone
         assert said in one_line(caplog)
         assert path.read_bytes() == b"harm"
-        path.write_bytes(planted)
+        put_in_place(path, planted)
         mend()
     path.chmod(0o766)
     with pytest.raises(cache.Exposed, match=r"so can be written by others"):
