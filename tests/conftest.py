@@ -4,14 +4,24 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+# What JAX compiles and the native kernel are kept from one session to the next, and shared by the processes of one: most
+# of the tests' time is compiling. A folder of the tests' own; .ci/run names another, which a server may keep.
+CACHE = Path(os.environ.get("JAXPRUNE_TESTS_CACHE") or Path.home() / ".cache" / "jaxprune-tests")
+DAYS_KEPT = 14
 
 # Before jax is imported: no accelerator, and programs that are compiled in two thirds of the time, which most of the
 # tests take. .ci/run tests the oldest and the newest versions with all optimisations.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ["XDG_CACHE_HOME"] = str(CACHE)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "xla")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +33,21 @@ from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache() -> Iterator[None]:
-    """A compilation cache that goes with the tests, for them and the processes that they start: never the user's."""
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-    with tempfile.TemporaryDirectory(prefix="jaxprune-tests-") as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        yield
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Delete programs that were compiled long ago, in one process of the session."""
+    if hasattr(session.config, "workerinput"):
+        return
+    CACHE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    oldest = time.time() - DAYS_KEPT * 24 * 3600
+    for path in (CACHE / "xla").glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def everything_is_kept() -> None:
+    """Keep short compilations too, which the command line leaves out once a test has called it."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture
