@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# What JAX compiles and the native kernel are kept from one session to the next, and shared by the processes of one: most
-# of the tests' time is compiling. A folder of the tests' own; .ci/run names another, which a server may keep.
-CACHE = Path(os.environ.get("JAXPRUNE_TESTS_CACHE") or Path.home() / ".cache" / "jaxprune-tests")
-DAYS_KEPT = 14
+# Most of the tests' time is compiling: programs and the native kernel are kept from one session to the next, and shared
+# by the processes of one, in a folder of the tests' own.
+os.environ.setdefault("JAXPRUNE_TESTS_CACHE", os.path.expanduser("~/.cache/jaxprune-tests"))
+os.environ["XDG_CACHE_HOME"] = os.environ["JAXPRUNE_TESTS_CACHE"]
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["JAXPRUNE_TESTS_CACHE"] + "/xla"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 # Before jax is imported: no accelerator, and programs that are compiled in two thirds of the time, which most of the
 # tests take. .ci/run tests the oldest and the newest versions with all optimisations.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ["XDG_CACHE_HOME"] = str(CACHE)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "xla")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,9 @@ import pytest
 from jaxprune.compat import enable_x64
 from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
+
+CACHE = Path(os.environ["JAXPRUNE_TESTS_CACHE"])
+DAYS_KEPT = 14
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
