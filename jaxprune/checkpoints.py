@@ -28,6 +28,11 @@ def save(path: Path | str, tree: PyTree) -> None:
 
     Raises:
       OSError: The folder cannot be written, or the disk is full.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import checkpoints
+      >>> checkpoints.save("network", {"w": jnp.ones(3)})
     """
     path, arrays = Path(path).absolute(), _by_path(tree)
     size = sum(np.size(leaf) * leaf.dtype.itemsize + _ROOM_OF_A_LEAF for leaf in arrays.values())
@@ -56,6 +61,14 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
     Raises:
       DamagedFile: The checkpoint is missing or damaged.
       UserError: It does not fit `like`.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import checkpoints
+      >>> checkpoints.save("trained", {"w": jnp.array([1.0, 2.0])})
+      >>> checkpoints.restore("trained", {"w": jax.ShapeDtypeStruct((2,), jnp.float32)})["w"].tolist()
+      [1.0, 2.0]
     """
     path = Path(path).absolute()
     if not path.is_dir():

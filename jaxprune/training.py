@@ -61,6 +61,23 @@ def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTra
     Returns:
       The step; it logs `loss`, the weighted mean over the batch. It raises a `UserError` where the fields of a batch
       differ in length, or the state lacks the network's statistics.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxprune import training
+      >>> from jaxprune.losses import cross_entropy
+      >>> from jaxprune.types import Batch
+      >>> def apply(params, x):
+      ...     return x @ params
+      >>> tx = optax.sgd(1.0)
+      >>> step = training.make_step(apply, cross_entropy, tx)
+      >>> batch = Batch(x=jnp.eye(2), y=jnp.array([0, 1]), group=jnp.array([0, 0]), weight=jnp.ones(2))
+      >>> state, logs = step(training.init_state(jnp.zeros((2, 2)), tx), batch)
+      >>> state.params.tolist()
+      [[0.25, -0.25], [-0.25, 0.25]]
+      >>> print(f"{logs['loss']:.3f}")
+      0.693
     """
 
     def objective(logits: Array, batch: Batch, opt_state: PyTree) -> tuple[Array, Logs, dict[str, Any]]:
@@ -142,6 +159,21 @@ def fit(
       TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
         infinite; `on_epoch` was not called for that epoch.
       UserError: The key is none, lengths differ, or a label (where whole), group or weight is negative.
+
+    Example:
+      >>> import jax
+      >>> import optax
+      >>> from jaxprune import data, models, training
+      >>> from jaxprune.losses import cross_entropy
+      >>> digits = data.load("digits").train
+      >>> network = models.build("mlp", digits.x[0], num_classes=10, hidden=(8,))
+      >>> params, stats = network.init(jax.random.key(0))
+      >>> tx = optax.adam(1e-2)
+      >>> step = training.make_step(network, cross_entropy, tx)
+      >>> state = training.init_state(params, tx, stats)
+      >>> state, logs = training.fit(step, state, digits, key=jax.random.key(1), epochs=2, batch_size=128)
+      >>> bool(logs["loss"][-1] < logs["loss"][0])
+      True
     """
     check_key(key)
     state, data, key = placed_alike((state, check_batch(data), typed_key(key)))

@@ -29,6 +29,13 @@ def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Ma
 
     Raises:
       UserError: The sparsity is outside [0, 1), or a score is NaN or infinite (checked outside of jit).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import pruning
+      >>> params = {"kernel": jnp.array([[0.5, -3.0], [2.0, 0.1]])}
+      >>> pruning.global_masks(pruning.magnitude(params), 0.5)["kernel"].tolist()
+      [[False, True], [True, False]]
     """
     return _masks(scores, sparsity, prunable, together=True)
 

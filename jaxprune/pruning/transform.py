@@ -32,6 +32,16 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
 
     Raises:
       ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxprune import pruning
+      >>> params, masks = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([True, False])}
+      >>> tx = optax.chain(optax.sgd(0.5), pruning.keep_masked(masks))
+      >>> updates, _ = tx.update({"w": jnp.array([1.0, 1.0])}, tx.init(params), params)
+      >>> optax.apply_updates(params, updates)["w"].tolist()
+      [0.5, 0.0]
     """
 
     def init(params: optax.Params) -> KeepMaskedState:
