@@ -183,8 +183,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib", "tensorflow", "tensorflow_datasets")
 
 
-def test_no_pictures_and_no_data_but_the_bundled_are_in_the_repository():
-    """Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed."""
+def test_no_pictures_in_repository():
+    """No pictures and no data but the bundled are in the repository.
+
+    Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed.
+    """
     here = Path(__file__).parent.parent  # not that of the package, which may be installed elsewhere
     listed = subprocess.run(["git", "ls-files"], cwd=here, capture_output=True, text=True, check=False)
     if listed.returncode or "pyproject.toml" not in listed.stdout.split():

@@ -153,7 +153,8 @@ def test_weights_and_lengths_that_cannot_be_used_are_refused(name):
     assert "one label per input" in message(function, linear, PARAMS, PEOPLE._replace(x=PEOPLE.x[:5]))
 
 
-def test_fit_refuses_labels_and_groups_below_zero_but_takes_labels_of_other_kinds():
+def test_fit_refuses_negative_labels():
+    """Fit refuses labels and groups below zero but takes labels of other kinds."""
     assert "label -1 of example 2" in message(fit, change("y", 2, -1))
     assert "group -1 of example 2" in message(fit, change("group", 2, -1))
     step = training.make_step(linear, lambda z, y: jnp.sum((z - y) ** 2, -1), optax.sgd(0.1))
@@ -213,7 +214,8 @@ def test_a_second_call_compiles_nothing():
         auditing.evaluate(linear, PARAMS, people, num_groups=G + 1)
 
 
-def test_the_network_is_neither_run_nor_traced_again_by_a_second_check():
+def test_check_traces_network_once():
+    """The network is neither run nor traced again by a second check."""
     traced = []
 
     def counted(params, x):
@@ -237,7 +239,8 @@ def test_sums_by_group_refuse_groups_out_of_range():
     np.testing.assert_array_equal(group_sum(values, group, 2, np.array([1.0, 0, 1])), [1, 1])
 
 
-def test_cross_entropy_refuses_shapes_and_labels_that_have_no_value():
+def test_cross_entropy_refuses_bad_labels():
+    """Cross entropy refuses shapes and labels that have no value."""
     logits = jnp.asarray(PEOPLE.x @ PARAMS["w"])
     assert "softmax of one logit" in message(losses.cross_entropy, logits[:, :1], PEOPLE.y)
     assert "one class number" in message(losses.cross_entropy, logits, np.eye(C, dtype=int)[PEOPLE.y])
@@ -303,8 +306,11 @@ def test_a_mesh_of_other_axes_is_refused():
     assert message(streaming.fit, step, state, PEOPLE, **options).startswith("mesh: its axes are rows")
 
 
-def test_other_tasks_are_audited_in_the_form_that_the_manual_gives():
-    """Segmentation by pixel, each of several labels on its own, and the errors of a regression, against numpy."""
+def test_audit_of_other_tasks():
+    """Other tasks are audited in the form that the manual gives.
+
+    Segmentation by pixel, each of several labels on its own, and the errors of a regression, against numpy.
+    """
     logits, y, group = RNG.normal(size=(4, 2, 3, C)), RNG.integers(0, C, (4, 2, 3)), np.array([0, 1, 1, 0])
     by_pixel = Batch(logits.reshape(-1, C).astype(np.float32), y.reshape(-1), np.repeat(group, 6))
     right = logits.argmax(-1) == y

@@ -75,7 +75,8 @@ class Killed(Silent):
             raise SystemExit
 
 
-def test_a_run_in_a_bucket_continues_there_and_ends_as_one_on_disk(bucket, tmp_path, monkeypatch) -> None:
+def test_run_in_bucket(bucket, tmp_path, monkeypatch) -> None:
+    """A run in a bucket continues there and ends as one on disk."""
     monkeypatch.setattr(output, "FIGURES", {"harm": output.FIGURES["harm"]})
     monkeypatch.chdir(tmp_path)
     settings, out = config.load(None, SETTINGS), "gs://bucket/runs/one"
@@ -120,7 +121,8 @@ def test_a_bucket_that_holds_something_else_is_refused(bucket) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "compare"])
-def test_an_address_that_cannot_be_reached_is_one_line_before_any_work(command, tmp_path, monkeypatch, capsys) -> None:
+def test_unreachable_address(command, tmp_path, monkeypatch, capsys) -> None:
+    """An address that cannot be reached is one line before any work."""
     monkeypatch.chdir(tmp_path)
     backend.fsspec_backend._get_filesystem.cache_clear()
 

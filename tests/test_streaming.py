@@ -130,7 +130,8 @@ class Slow(OnDisk):
 
 
 @pytest.mark.parametrize("threads", [1, 4, 7])
-def test_as_many_threads_read_as_were_asked_for_even_where_a_block_is_one_step(threads):
+def test_reading_threads(threads):
+    """As many threads read as were asked for even where a block is one step."""
     source = examples()._replace(x=Slow(examples().x))
     read_steps(source, KEYS["one"], batch_size=7, start=0, stop=5, threads=threads)
     assert source.x.most == threads
@@ -237,8 +238,11 @@ def test_training_ends_with_the_bits_of_training_in_memory(key, augment):
         jax.tree.map(np.testing.assert_array_equal, found, memory)
 
 
-def test_a_memory_map_trains_and_is_evaluated_as_what_is_in_memory(tmp_path):
-    """As the manual says of a file of your own."""
+def test_memory_map(tmp_path):
+    """A memory map trains and is evaluated as what is in memory.
+
+    As the manual says of a file of your own.
+    """
     np.save(tmp_path / "x.npy", examples().x)
     mapped = examples()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
     assert isinstance(mapped.x, np.memmap)

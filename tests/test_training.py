@@ -89,7 +89,9 @@ def test_padding_of_a_ragged_batch_changes_nothing():
 
 
 @pytest.mark.usefixtures("x64")
-def test_an_objective_sees_the_optimiser_state_and_feeds_the_update_by_name():
+def test_objective_step():
+    """An objective sees the optimiser state and feeds the update by name."""
+
     def init(params):
         return jnp.asarray(10.0)
 
