@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 from compilations import compiles
+from locations import SUPPORT
 
 from jaxprune import auditing, config, data, losses, streaming, training
 from jaxprune.data import streaming as streaming_reader
@@ -375,7 +376,7 @@ import json, sys
 import jax
 
 jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from jaxprune import sharding, streaming, training
 from test_streaming import STEP, TX, examples, on_disk, parameters
 
@@ -408,7 +409,7 @@ def test_two_hosts_train_as_one_and_each_reads_its_half():
     }
     hosts = [
         subprocess.Popen(
-            [sys.executable, "-c", HOST, str(rank), port, os.path.dirname(__file__)],
+            [sys.executable, "-c", HOST, str(rank), port, os.path.dirname(__file__), str(SUPPORT)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from compilations import compiles
 from jax.flatten_util import ravel_pytree
+from locations import SUPPORT
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.special import softmax
 
@@ -310,7 +311,7 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType
 jax.config.update("jax_enable_x64", True)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 from test_spectra import G, by_group, examples, group_extreme_eigenvalues, group_operator, mlp, mlp_weights
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 chunks = by_group(examples(), G, 2)
@@ -332,7 +333,7 @@ def test_eight_devices_find_what_one_finds():
     """Few steps: with larger ones eight pretended devices can starve the threads of a machine with two cores."""
     here = os.path.dirname(__file__)
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", _SPREAD.format(tests=here)]
+    command = [sys.executable, "-c", _SPREAD.format(folders=[here, str(SUPPORT)])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
