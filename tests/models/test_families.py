@@ -30,8 +30,12 @@ SMALL = {
     "vit": {"features": 6, "depth": 1},
 }
 LARGER = {"vgg19": (32, 32, 1), "mobilenet_v2": (32, 32, 1)}  # where 8 pixels are too few
-LONG = ("resnet18", "resnet34", "resnet50", "resnet20", "resnet56", "vgg19", "mobilenet_v2", "vit")
-FAMILY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in models.MODELS]
+SLOW = ("resnet18", "resnet50", "resnet20", "vgg19", "mobilenet_v2", "vit")
+LONG = ("resnet34", "resnet56")  # resnet18 and resnet20 with more of the same blocks
+FAMILY = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW) + [pytest.mark.long] * (name in LONG))
+    for name in models.MODELS
+]
 
 
 def count(params) -> int:
