@@ -34,7 +34,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from jaxprune import theory
 from jaxprune.compat import enable_x64
 from jaxprune.losses import cross_entropy
-from jaxprune.models.convolution import convolve
+from jaxprune.models.conv import convolve
 from jaxprune.types import Batch
 
 SHARES = (0.45, 0.25, 0.15, 0.1, 0.05)
@@ -286,7 +286,9 @@ def scaling(apply: Callable, params: dict, batch: Batch, repeats: int) -> dict[s
             operator = theory.group_operator(apply, params, chosen, num_groups=len(SHARES), memory=memory)
             start = jax.random.normal(jax.random.key(0), (len(SHARES), operator.num_params))
             search = jax.jit(
-                lambda operator, start: theory.top_eigenvalue(operator, start, tolerance=0, max_iterations=5)
+                lambda operator, start: (
+                    theory.extreme_eigenvalues(operator, start, tolerance=0, max_iterations=5, both=False).largest
+                )
             )
             compiled = search.lower(operator, start).compile()
             taken = timed(lambda: np.asarray(compiled(operator, start).value), repeats)  # noqa: B023

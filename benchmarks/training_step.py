@@ -47,13 +47,13 @@ def methods(people, network, keys) -> dict[str, dict[str, dict[str, float]]]:
         shares = [jnp.full(size, 1 / size) for size in (groups, people.num_classes)]
         apply = network.freeze(stats)
         dense = mitigation.dense_reference(apply, params, splits[0], num_groups=groups, held_out=splits[1])
-        return mitigation.Surroundings(*shares, dense, keys[0])
+        return mitigation.MethodInputs(*shares, dense, keys[0])
 
     around = jax.vmap(surroundings)(params, stats)
 
     def runner(name: str):
         method = mitigation.METHODS[name]
-        values = {hyper: jnp.float32(tried[0]) for hyper, tried in method.tuned.items()}
+        values = {hyper: jnp.float32(tried[0]) for hyper, tried in method.candidates.items()}
 
         def transformation(params, around):
             return mitigation.method_transformation(method, optax.adam(1e-3), params, around, values)

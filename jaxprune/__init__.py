@@ -9,7 +9,8 @@ The map of the library (each name below is a module or a package, imported when 
     mitigation   the Lagrangian constraint on group losses, as an optax transformation
     auditing     per-group metrics, the impact of pruning, intervals over seeds
     theory       group gradients, curvature, boundary distance, the bound of Theorem 1
-    reporting    results -> tables, figures, one self-contained HTML page
+    results      what a job measured: records, the answer, tidy tables, JSON and CSV
+    reporting    results -> figures, one self-contained HTML page
     run          the main job in this process: `jaxprune.run("adult", seeds=2)`, in a notebook or a script
     compare      every way of retraining on one protocol, likewise
 
@@ -33,9 +34,11 @@ _MODULES = (
     "losses",
     "mitigation",
     "models",
+    "networks",
     "pipeline",
     "pruning",
     "reporting",
+    "results",
     "sharding",
     "streaming",
     "theory",

@@ -14,7 +14,8 @@ from jax.core import Tracer
 
 from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.types import Apply, Array, Batch, Params, PyTree
 
 
 def with_weights(batch: Any) -> Any:
@@ -49,7 +50,7 @@ def with_weights(batch: Any) -> Any:
 
 
 def check_batch(batch: Any, *, num_groups: int | None = None, num_classes: int | None = None) -> Any:
-    """Raise where a label, group or weight of a batch cannot be used.
+    """Raise if a label, group or weight of a batch is unusable.
 
     Args:
       batch: A `Batch` of [N] examples, or what has its fields; weights of None are 1.
@@ -73,7 +74,9 @@ def check_batch(batch: Any, *, num_groups: int | None = None, num_classes: int |
 
 
 def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> None:
-    """Raise where a known group of an example of weight other than 0 is outside [0, G).
+    """Raise if a group is outside [0, G).
+
+    Unknown groups, and those of examples of weight 0, pass.
 
     Args:
       group: [B] int.
@@ -93,7 +96,9 @@ def check_groups(group: Array, num_groups: int, weight: Array | None = None) -> 
 
 
 def check_labels(y: Array, num_classes: int, weight: Array | None = None, *, where: str = "") -> None:
-    """Raise where a known label of an example of weight other than 0 is outside [0, C).
+    """Raise if a label is outside [0, C).
+
+    Unknown labels, and those of examples of weight 0, pass.
 
     Args:
       y: [B] int, or of more axes.
@@ -106,8 +111,8 @@ def check_labels(y: Array, num_classes: int, weight: Array | None = None, *, whe
     """
     y = _array(y, f"{where}y").reshape(-1)
     blank = np.zeros(y.shape, np.int32)
-    weight = np.ones(y.shape, np.float32) if weight is None else _array(weight, f"{where}weight").reshape(-1)
-    _check_values(y, blank, weight, None, num_classes, where=where)
+    weights = np.ones(y.shape, np.float32) if weight is None else _array(weight, f"{where}weight").reshape(-1)
+    _check_values(y, blank, weights, None, num_classes, where=where)
 
 
 def check_logits(shape: tuple[int, ...], batch: Any) -> None:
@@ -135,7 +140,7 @@ def check_logits(shape: tuple[int, ...], batch: Any) -> None:
 
 
 def logits_shape(apply: Apply, params: Params, x: Array, size: int) -> tuple[int, ...]:
-    """The shape of a network's outputs for one chunk, without compiling or running it.
+    """The shape of a network's outputs for one chunk, from tracing alone.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.

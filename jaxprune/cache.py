@@ -1,4 +1,4 @@
-"""Where programs that were built are kept between runs, safe from other users."""
+"""The folder of built programs, kept between runs and safe from others."""
 
 import functools
 import logging

@@ -11,13 +11,16 @@ import orbax.checkpoint as ocp
 
 from jaxprune.errors import DamagedFile, UserError
 from jaxprune.files import check_room, check_seal, whole_folder
+from jaxprune.trees import named_leaves
 from jaxprune.types import PyTree
 
 _ROOM_OF_A_LEAF = 8192  # bytes of metadata, generously
 
 
 def save(path: Path | str, tree: PyTree) -> None:
-    """Saves the arrays of a pytree, replacing what was at `path` once the new checkpoint is whole.
+    """Save the arrays of a pytree.
+
+    What was at `path` is replaced once the new checkpoint is whole.
 
     The arrays are stored by their path in the tree (`params/dense_0/kernel`), so that orbax alone reads them as a
     flat dictionary, without jaxprune and without the classes of the tree. Random keys are stored as their data.
@@ -28,6 +31,11 @@ def save(path: Path | str, tree: PyTree) -> None:
 
     Raises:
       OSError: The folder cannot be written, or the disk is full.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import checkpoints
+      >>> checkpoints.save("network", {"w": jnp.ones(3)})
     """
     path, arrays = Path(path).absolute(), _by_path(tree)
     size = sum(np.size(leaf) * leaf.dtype.itemsize + _ROOM_OF_A_LEAF for leaf in arrays.values())
@@ -56,6 +64,14 @@ def restore(path: Path | str, like: PyTree, *, remedy: str = "delete its folder 
     Raises:
       DamagedFile: The checkpoint is missing or damaged.
       UserError: It does not fit `like`.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import checkpoints
+      >>> checkpoints.save("trained", {"w": jnp.array([1.0, 2.0])})
+      >>> checkpoints.restore("trained", {"w": jax.ShapeDtypeStruct((2,), jnp.float32)})["w"].tolist()
+      [1.0, 2.0]
     """
     path = Path(path).absolute()
     if not path.is_dir():
@@ -93,12 +109,11 @@ def _check_fit(path: Path, stored: dict, wanted: dict) -> None:
 
 
 def _by_path(tree: PyTree) -> dict[str, jax.Array]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/") or "leaf": _plain(leaf) for path, leaf in leaves}
+    return {name or "leaf": _plain(leaf) for name, leaf in named_leaves(tree)}
 
 
 def _plain(leaf: Any) -> Any:
-    """Random keys as the whole numbers that they are made of; other leaves as they are."""
+    """Random keys as whole numbers; other leaves as they are."""
     if not _is_key(leaf):
         return leaf
     shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
@@ -106,7 +121,7 @@ def _plain(leaf: Any) -> Any:
 
 
 def _as_key(array: jax.Array, like: Any) -> jax.Array:
-    """Whole numbers as random keys of the kind of `like`, where that is one."""
+    """Whole numbers as random keys, if `like` is a random key."""
     if not _is_key(like):
         return array
     kinds = []

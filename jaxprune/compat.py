@@ -21,7 +21,7 @@ _LOOPS_WHILE_TRACING = jax.__version_info__ >= (0, 8)
 
 
 def evaluate_now(function: Any, *args: Any) -> Any:
-    """Calls a jitted function on known values, also while another function is traced.
+    """Call a jitted function on known values, even under a trace.
 
     Before jax 0.8 a function that is traced within `jax.ensure_compile_time_eval` may have no loops; one that is
     compiled already may.

@@ -1,4 +1,4 @@
-"""What the terminal shows: the short table at the end, the lists of data sets."""
+"""Output on the terminal: the final table and the lists of data sets."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ from jaxprune.text import printable
 if TYPE_CHECKING:
     from jaxprune.data import Dataset, FolderReport
     from jaxprune.pipeline import JobResult, Planned
-    from jaxprune.reporting.counts import CountTable
+    from jaxprune.reporting.count_tables import CountTable
 
 
 def start_jax() -> None:
@@ -43,8 +43,8 @@ def start_jax() -> None:
 
 def conclude(console: Console, result: "JobResult") -> None:
     """Print the short table, the verdict and the path of the report."""
+    from jaxprune.reporting.printable_names import drawn
     from jaxprune.reporting.reports import PAGES
-    from jaxprune.reporting.shown import drawn
     from jaxprune.reporting.terminal import terminal_table
 
     if result.results is not None:
@@ -69,7 +69,7 @@ def _note_few_seeds(console: Console, count: int) -> None:
 
 
 def show_plan(plan: Sequence["Planned"], out: Path) -> None:
-    """The stages of a job, which of them are done, and how long the others may take.
+    """Print the stages of a job, those done, and the time left.
 
     Args:
       plan: The stages in the order of the work.
@@ -96,9 +96,10 @@ def show_plan(plan: Sequence["Planned"], out: Path) -> None:
 
 
 def list_datasets(settings: Data) -> None:
-    """The data sets that can be loaded by name, and how to get the others."""
-    from jaxprune.data import KNOWN_SETS, known, prepared_sets
-    from jaxprune.data.prepared import data_directory
+    """Print the data sets that load by name, and the others' source."""
+    from jaxprune.data import CATALOGUE, installed_sets, prepared_sets
+    from jaxprune.data.sources.catalogue import FROM_FILES, FROM_TABLE, FROM_TENSORFLOW
+    from jaxprune.data.sources.tfds import data_directory
 
     console = _wide_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -107,16 +108,16 @@ def list_datasets(settings: Data) -> None:
             heading, justify="right" if heading in ("examples", "MB") else "left", no_wrap=heading == "name"
         )
     prepared = prepared_sets(settings.directory or "")
-    for name, entry in {**KNOWN_SETS, **prepared}.items():
+    for name, entry in {**CATALOGUE, **installed_sets(), **prepared}.items():
         size = f"{entry.megabytes:,.0f}" if entry.megabytes >= 1 else f"{entry.megabytes:.2g}"
         count = f"{entry.examples:,}" if entry.examples else "-"
         cells = (name, entry.licence, count, size if entry.megabytes else "-", entry.groups)
         table.add_row(*map(printable, cells), Text(printable(entry.how), style="bold" if name in prepared else ""))
     console.print(table, "")
-    for number, command in enumerate((known.FROM_FILES, known.FROM_TABLE), 1):
+    for number, command in enumerate((FROM_FILES, FROM_TABLE), 1):
         console.print(f"({number}) {command}", soft_wrap=True)
     console.print("(3) once, where TensorFlow is installed; the folder it makes can then be copied anywhere:")
-    for line in known.FROM_TENSORFLOW.split("; "):
+    for line in FROM_TENSORFLOW.split("; "):
         console.print(line, soft_wrap=True)
     console.print("(4) CSV or Parquet: jaxprune run FILE.csv --data.label COLUMN --data.group COLUMN", soft_wrap=True)
     console.print("(5) numpy.savez('FILE.npz', x=..., y=..., race=...); docs/data.md says more; to stream it:")
@@ -126,13 +127,14 @@ def list_datasets(settings: Data) -> None:
 
 
 def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) -> None:
-    """Builds a data set from its published files or from a table, and tells what was found.
+    """Build a data set from published files or a table, and describe it.
 
     Raises:
       UserError: The set is none that can be built so, or the files are not fit.
     """
-    from jaxprune.data import KNOWN_SETS, folders
-    from jaxprune.data.prepared import data_directory, find_prepared
+    from jaxprune.data import CATALOGUE
+    from jaxprune.data.prepare import PUBLISHED, prepare_folder, prepare_npz
+    from jaxprune.data.sources.tfds import data_directory, find_prepared
 
     destination = data_directory(settings.directory or "")
     source = Path(flags["directory"]) if flags["directory"] is not None else None
@@ -140,31 +142,31 @@ def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) 
         for flag in ("directory", "table", "image-column", "columns", "split-column"):
             if flags[flag] is not None:
                 raise UserError(f"--{flag} is about a folder of images; leave it out, or --npz")
-        prepare = partial(folders.prepare_npz, name, Path(flags["npz"]))
+        build = partial(prepare_npz, name, Path(flags["npz"]))
     elif flags["table"] is not None:
         columns = [column.strip() for column in (flags["columns"] or "").split(",") if column.strip()]
-        prepare = partial(
-            folders.prepare_folder, name, source, Path(flags["table"]), columns=columns,
+        build = partial(
+            prepare_folder, name, source, Path(flags["table"]), columns=columns,
             image_column=flags["image-column"], split_column=flags["split-column"],
         )  # fmt: skip
     else:
         for flag in ("image-column", "columns", "split-column"):
             if flags[flag] is not None:
                 raise UserError(f"--{flag} is about a table; give it with --table, or leave it out")
-        if name not in folders.PUBLISHED:
-            how = f" ({KNOWN_SETS[name].how})" if name in KNOWN_SETS else ""
+        if name not in PUBLISHED:
+            how = f" ({CATALOGUE[name].how})" if name in CATALOGUE else ""
             raise UserError(
-                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(folders.PUBLISHED)} "
+                f"datasets prepare: {name} is not built from published files{how}; {' and '.join(PUBLISHED)} "
                 "are; for images of your own give a --table"
             )
-        prepare = partial(folders.PUBLISHED[name], source)
+        build = partial(PUBLISHED[name], source)
     with Display() as display:
-        report = prepare(destination, progress=display)
+        report = build(destination, progress=display)
     _tell(display.console, report, find_prepared(name, str(destination)))
 
 
 def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None:
-    """What was found in a folder of images."""
+    """Describe the contents of a folder of images."""
     console.print(f"{report.used:,} images in {folder}", soft_wrap=True)
     console.print(
         f"{report.repeats:,} are copies of another one; copies are on one side of every split", soft_wrap=True
@@ -199,21 +201,21 @@ def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
       UserError: A sheet is asked for and there are no images, or the file cannot be written.
     """
     from jaxprune.files import write_atomically
-    from jaxprune.reporting import sheets
-    from jaxprune.reporting.counts import count_tables
+    from jaxprune.reporting import contact_sheet
+    from jaxprune.reporting.count_tables import count_examples
 
-    path = sheets.check_path(loaded, sheet)
+    path = contact_sheet.check_path(loaded, sheet)
     console = _wide_console()
-    for table in count_tables(loaded):
+    for table in count_examples(loaded):
         console.print(Text(printable(table.title), style="bold"), _count_table(table), sep="\n")
     console.print(loaded.provenance, style="dim")
     for warning in loaded.warnings():
         console.print(f"warning: {warning}", soft_wrap=True)
-    if path is None and sheets.is_images(loaded):
+    if path is None and contact_sheet.is_images(loaded):
         console.print("--sheet FILE.png draws a sheet of example images")
     if path is not None:
         try:
-            write_atomically(path, sheets.contact_sheet(loaded))
+            write_atomically(path, contact_sheet.draw_contact_sheet(loaded))
         except OSError as error:
             raise UserError(f"--sheet: {path} cannot be written ({error.strerror}); give another place") from None
         console.print(f"examples of every group: {path}", soft_wrap=True)
@@ -230,6 +232,6 @@ def _count_table(found: "CountTable") -> Table:
 
 
 def _wide_console() -> Console:
-    """The terminal, or 100 columns where the output is a file or a pipe."""
+    """The terminal, or 100 columns for a file or a pipe."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=100)

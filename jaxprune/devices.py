@@ -19,7 +19,7 @@ _PATIENCE = "in a notebook, call jaxprune.run(...) in the kernel that has it, or
 def check_devices(
     environment: Mapping[str, str] = os.environ, find: Callable[[str], list[str]] = glob.glob
 ) -> str | None:
-    """Check that JAX has devices, and that they are the accelerators of this machine.
+    """Check that JAX has devices and uses the machine's accelerators.
 
     Args:
       environment: The environment variables.

@@ -1,14 +1,17 @@
-"""Errors that a user can mend: what happened, where, and what to do, on one line."""
+"""Errors that a user can mend, each on one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in the input, not in the program. The command line prints its text and exits with code 2."""
+    """A mistake in the input, not in the program.
+
+    The command line prints its text and exits with code 2.
+    """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: one line, as the command line does."""
+        """Show one line in IPython in place of a traceback."""
         return [f"jaxprune: error: {self}"]
 
 
@@ -25,7 +28,9 @@ class DamagedFile(UserError):
 
 
 class TrainingDiverged(UserError):
-    """A training loss became NaN or infinite; the text names the step, the seed and what to lower.
+    """A training loss became NaN or infinite.
+
+    The text names the step, the seed and what to lower.
 
     Attributes:
       step: The first step with such a loss, counted from 1 over all epochs.
@@ -53,13 +58,21 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", list
     known, name = sorted(known), name if len(name) <= 80 else f"{name[:79]}…"
     near = nearest(name, known)
     hints = [f"did you mean {' or '.join(repr(n) for n in near)}?"] if near else []
-    hints += [f"known: {', '.join(known)}"] if listed or not near else []
+    hints += [f"known: {', '.join(_relatives(name, known))}"] if listed or not near else []
     prefix = f"{where}: " if where else ""
     return UserError(f"{prefix}unknown {kind} {name!r}; {' '.join(hints)}")
 
 
+def _relatives(name: str, known: list[str]) -> list[str]:
+    """The names of the same section as a dotted one, or the sections where there is none; else all names."""
+    section, dot, _ = name.partition(".")
+    if not dot or " " in name:
+        return known
+    return [other for other in known if other.startswith(f"{section}.")] or sorted({k.partition(".")[0] for k in known})
+
+
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Find the names that another may have been meant to be, the likeliest first; none where none is near.
+    """Find the known names nearest to a mistyped one, the likeliest first.
 
     A slip or two in a long name is near, one in a name of up to four letters; so is the beginning of a name, and the
     last part of a dotted one.
@@ -75,7 +88,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def _likeness(name: str, other: str) -> float:
-    """How alike two names are, from 0 to 1."""
+    """The likeness of two names, from 0 to 1."""
     leaf = other.rpartition(".")[2] if "." not in name else other
     alike = max(difflib.SequenceMatcher(None, name, target).ratio() for target in {other, leaf})
     return 0.9 + alike / 10 if len(name) >= 3 and other.startswith(name) else alike

@@ -1,4 +1,7 @@
-"""Files and folders that are whole or absent: written aside and renamed, or sealed with digests last."""
+"""Files and folders that are whole or absent.
+
+They are written aside and renamed, or sealed with digests last.
+"""
 
 import errno
 import hashlib
@@ -33,7 +36,7 @@ def safe_name(name: str) -> str:
 
 
 def folder_name(name: str) -> str:
-    """The name itself where every file system can hold it as a folder, else a safe name made from it.
+    """The name itself if it can name a folder everywhere, else a safe one.
 
     Spaces, brackets and letters of any script stay; "..", a slash, a control character or a very long name do not.
     """
@@ -42,7 +45,7 @@ def folder_name(name: str) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file aside and renames it into place, so that a reader never sees half of it.
+    """Write a file aside and rename it into place: never half of it.
 
     An object store shows a file once all of it is there, and needs no renaming.
     """
@@ -61,7 +64,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the operating system name the file that is being written: a full disk does not."""
+    """Name the file in the system's errors: a full disk does not."""
     try:
         yield
     except OSError as error:
@@ -82,7 +85,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise if a disk has no room, as a plain error: libraries that write from threads print pages of them.
+    """Raise a plain error if a disk has no room.
 
     Args:
       folder: Where files are to be written.
@@ -148,7 +151,10 @@ def sealed_folder(path: Path) -> Iterator[Path]:
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether a folder was filled to the end; `check_seal` says whether it is still what it was."""
+    """Return True if a folder was filled to the end.
+
+    `check_seal` tells if it has changed since.
+    """
     return (folder / SEAL).is_file() if not is_remote(folder) else (folder / SEAL).exists()
 
 
@@ -164,7 +170,7 @@ def seal(folder: Path) -> None:
 
 
 def check_seal(folder: Path, remedy: str = "") -> None:
-    """Checks that a sealed folder holds the files that it was sealed with, unchanged, and no others.
+    """Check that a sealed folder holds exactly its sealed files, unchanged.
 
     Args:
       folder: The folder.
@@ -192,7 +198,10 @@ def check_seal(folder: Path, remedy: str = "") -> None:
 
 
 def upload(folder: Path, target: Path) -> None:
-    """Copy a sealed folder to an object store, its seal last; checkpoints that lie there go after it."""
+    """Copy a sealed folder to an object store, its seal last.
+
+    Checkpoints that lie there are removed after it.
+    """
     (target / SEAL).unlink(missing_ok=True)
     names = [name for name in files_in(folder) if name != SEAL]
     for name in names:

@@ -63,7 +63,7 @@ def _sum(values: Array, group: Array, num_groups: int, weight: Array | None) -> 
 
 
 def group_count(group: Array, num_groups: int, weight: Array | None = None) -> Array:
-    """The total weight of each group, [G]; without weights, the number of its examples."""
+    """The total weight of each group, [G], or its number of examples."""
     check_groups(group, num_groups, weight)
     return _count(group, num_groups, weight)
 
@@ -76,7 +76,7 @@ def _count(group: Array, num_groups: int, weight: Array | None) -> Array:
 def group_mean(
     values: Array, group: Array, num_groups: int, weight: Array | None = None, *, empty: float = 0.0
 ) -> tuple[Array, Array]:
-    """Weighted means of `values` over each group, with the weights that they rest on.
+    """Weighted means of `values` over each group, with their total weights.
 
     Args:
       values: [B, ...] numbers.
@@ -115,14 +115,14 @@ def attributes_of(spec: str) -> tuple[str, ...]:
 
 
 def same_grouping(one: str, other: str) -> bool:
-    """Whether two names stand for the same groups: the order in which attributes are crossed does not matter."""
+    """Return True if two names cross the same attributes, in any order."""
     return sorted(attributes_of(one)) == sorted(attributes_of(other))
 
 
 def intersect(
     attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]], spec: str, *, where: str = "data.group"
 ) -> tuple[np.ndarray, list[str]]:
-    """The groups that `spec` asks for: one attribute, or several crossed, such as `"race*sex"`.
+    """The groups of `spec`: one attribute, or several crossed, such as `"race*sex"`.
 
     Args:
       attributes: Name -> (codes [N], names of the codes).

@@ -1,4 +1,4 @@
-"""Signals that end the command line: raised once, never in the middle of a checkpoint."""
+"""Signals that end the command line, held back during a checkpoint."""
 
 import _thread
 import os
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _State:
-    """What has arrived: of the process, as signals are."""
+    """The signals that the process has received."""
 
     listening = False
     number: int | None = None  # of the signal

@@ -59,3 +59,21 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     total = jnp.sum(weight)
     kept = jnp.where(weight != 0, values, jnp.zeros_like(values))
     return jnp.sum(kept * weight) / jnp.where(total > 0, total, 1)
+
+
+def excessive_loss(dense: Array, pruned: Array) -> Array:
+    """R, the rise of a loss from the dense to the pruned network (Tran et al. 2022, eq. 2).
+
+    Args:
+      dense: Losses before, of single people, of groups or of everybody.
+      pruned: The same after.
+
+    Returns:
+      The rises, of the same shape; positive means harm.
+
+    Example:
+      >>> from jaxprune import losses
+      >>> losses.excessive_loss(0.25, 0.75)
+      0.5
+    """
+    return pruned - dense

@@ -1,4 +1,4 @@
-"""How much memory this machine has for a run."""
+"""The memory that this machine has for a run."""
 
 import contextlib
 import os

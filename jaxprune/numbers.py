@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import SupportsFloat
 
 NONE = "–"  # where there is no number
 PERCENT_LANDMARKS = (-100, 0, 100)  # what a percentage, or a number of points, reads as only if it is so
@@ -50,7 +51,7 @@ def nats(value: float, digits: int = 3) -> str:
 
 
 def fixed(value: float, digits: int, *, landmarks: Sequence[float] = ()) -> str:
-    """A number with a fixed count of decimals, and more where it would read as a landmark that it is not.
+    """A number with fixed decimals, and more if rounding reaches a landmark.
 
     Args:
       value: The number.
@@ -72,13 +73,13 @@ def fixed(value: float, digits: int, *, landmarks: Sequence[float] = ()) -> str:
 
 
 def signed(value: float, digits: int = 3, *, landmarks: Sequence[float] = ()) -> str:
-    """A number with its sign, such as "+0.312"; a number that is rounded to 0 has none."""
+    """A number with its sign, such as "+0.312"; rounded to 0, without."""
     text = fixed(value, digits, landmarks=landmarks)
     return f"+{text}" if text != NONE and float(text) > 0 else text
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with a count of significant digits, with an exponent only where it is very large or very small."""
+    """A number with significant digits, and an exponent only if extreme."""
     if not math.isfinite(value):
         return NONE
     if value == 0 or 1e-4 <= abs(value) < 1e6:
@@ -125,9 +126,9 @@ def p_number(p: float) -> str:
     return f"{p:.3f}" if p < 0.9995 or p == 1 else "> 0.999"
 
 
-def count(number: float) -> str:
-    """A whole number, such as "1,234"."""
-    return f"{number:,.0f}"
+def count(number: SupportsFloat) -> str:
+    """A number without decimals, such as "1,234"."""
+    return f"{float(number):,.0f}"
 
 
 def share_pruned(sparsity: float) -> str:

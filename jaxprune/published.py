@@ -11,7 +11,7 @@ REPORT = ".published"  # the mark of a report: its grouping, its stage and the d
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The values of a JSON file; none where it is missing or broken."""
+    """The values of a JSON file; none if missing or broken."""
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -20,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_mark(path: Path) -> dict[str, Any]:
-    """What a mark says; empty if it is missing, broken or unsafe."""
+    """The content of a mark; empty if missing, broken or unsafe."""
     values = read_json(path)
     digests = values.get("digests")
     good = isinstance(values.get("stage"), str) and isinstance(digests, dict) and all(map(_is_inside, digests))
@@ -32,7 +32,7 @@ def _is_inside(name: str) -> bool:
 
 
 def changed_files(place: Path, digests: Mapping[str, str]) -> list[str]:
-    """The files of a folder that are missing or do not fit their digests."""
+    """Files of a folder that are missing or differ from their digests."""
     return [name for name, digest in digests.items() if not _fits(place / name, digest)]
 
 

@@ -1,4 +1,4 @@
-"""Reported quantities, their ranges, units and digits, and their means as cells of tables."""
+"""Reported quantities: ranges, units, digits, and means as table cells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxprune.auditing import MINIMUM_SEEDS, Interval, mean_interval
 from jaxprune.numbers import NONE, fixed, plural, signed, significant
+from jaxprune.types import Array
 
 
 class Source(Protocol):
@@ -21,7 +22,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a quantity is bounded and written.
+    """The range and the notation of a quantity.
 
     Attributes:
       lower: The least value that it can have, in the unit that it is stored in.
@@ -53,7 +54,7 @@ class Quantity:
             return significant(float(half), 2)
         return fixed(self.scale * float(half), self.digits, landmarks=(0,) if self.scale == 100 else ())
 
-    def end_text(self, value: float) -> str:
+    def end_text(self, value: float | Array) -> str:
         """The end of an interval as text; an end of the range itself goes without decimals."""
         at_range = value in (self.lower, self.upper)
         return f"{self.scale * float(value):g}" if at_range else self.text(value)
@@ -108,7 +109,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def seed_means(values: np.ndarray) -> np.ndarray:
+def seed_means(values: Array) -> np.ndarray:
     """[..., R, G] -> [..., G] means over the seeds with a finite number; NaN where none has one."""
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
@@ -122,8 +123,8 @@ def amount(value: SupportsFloat, quantity: str) -> str:
     return f"{text} {'point' if text == '1.0' and unit == 'points' else unit}"
 
 
-def quantity_interval(source: Source, values: np.ndarray, quantity: str, axis: int = 0) -> Interval:
-    """The mean over seeds with its interval, within the range of the quantity.
+def quantity_interval(source: Source, values: Array, quantity: str, axis: int = 0) -> Interval:
+    """The mean over seeds with its interval, within the quantity's range.
 
     Args:
       source: Whose settings tell the coverage.
@@ -187,7 +188,7 @@ class Cell:
         return f"{self.mean} {self.spread}".rstrip()
 
 
-def cell(source: Source, values: np.ndarray, quantity: str) -> Cell:
+def cell(source: Source, values: Array, quantity: str) -> Cell:
     """The mean over seeds with its interval.
 
     Args:
@@ -219,12 +220,12 @@ def spread_text(interval: Interval, form: Quantity) -> str:
 
 
 def means_caption(count: int) -> str:
-    """What the numbers of a table are: "means over seeds with their intervals", or without."""
+    """Caption for the numbers of a table: means, with intervals or without."""
     return "means over seeds with their intervals" if count >= MINIMUM_SEEDS else "means over seeds"
 
 
 def multiplier_kind(values: np.ndarray) -> str:
-    """The quantity that trajectories of multipliers are: of one sign, or of either.
+    """The quantity of multipliers' trajectories: of one sign, or of either.
 
     Multipliers of inequalities, of absolute violations and of group DRO never fall below 0. Signed gaps have mean 0
     over the examples, so under a signed equality some group's multiplier falls below 0 at the first step.
@@ -233,7 +234,7 @@ def multiplier_kind(values: np.ndarray) -> str:
 
 
 def few_seeds(count: int) -> str:
-    """A sentence that says why there are no intervals over seeds; empty where there are enough seeds."""
+    """Explain missing intervals over seeds; empty with enough seeds."""
     if count >= MINIMUM_SEEDS:
         return ""
     verb = "is" if count == 1 else "are"
@@ -241,3 +242,8 @@ def few_seeds(count: int) -> str:
         f"{plural(count, 'seed')} {verb} too few for intervals over seeds ({MINIMUM_SEEDS} are needed): points show "
         "each seed."
     )
+
+
+def spread_words(count: int, interval: str, seeds: str) -> str:
+    """Caption for the spread over seeds; empty for one seed."""
+    return interval if count >= MINIMUM_SEEDS else seeds if count > 1 else ""

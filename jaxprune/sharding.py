@@ -1,4 +1,4 @@
-"""Where replicas and batches lie when there is more than one device."""
+"""Placement of replicas and batches on several devices."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from jaxprune.types import Array, PyTree
 
 
 def make_mesh(num_replicas: int) -> Mesh | None:
-    """A mesh with the axes (replica, data) over all devices, or None where there is one device.
+    """A mesh (replica, data) over all devices, or None for one device.
 
     As many devices as divide R carry replicas of their own; the rest split the batches.
 
@@ -47,7 +47,7 @@ def measuring_mesh(num_replicas: int) -> Mesh | None:
 
 
 def _pretended_at_work(devices: Sequence[Any]) -> int:
-    """How many devices may be inside of a loop at once.
+    """The number of devices that may be inside a loop at once.
 
     The pretended devices of a CPU share a pool of threads, one for each core and no fewer than there are devices. A
     device inside of a loop keeps its thread and waits for work that others do: at least one has to stay free, or all
@@ -102,7 +102,7 @@ def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
     return jax.tree.map(lambda leaf: _over_hosts(leaf, layout), tree)
 
 
-def _over_hosts(leaf: Array, layout: NamedSharding) -> Array:
+def _over_hosts(leaf: Array, layout: NamedSharding) -> jax.Array:
     """An array that every host holds whole, laid over the devices of all; an array bound to a device cannot be."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_over_hosts(jax.random.key_data(leaf), layout), impl=jax.random.key_impl(leaf))
@@ -110,7 +110,7 @@ def _over_hosts(leaf: Array, layout: NamedSharding) -> Array:
 
 
 def on_host(key: jax.Array) -> jax.Array:
-    """Keys of the new style, wherever they lie, on this host's default device."""
+    """Typed keys from any device, on this host's default device."""
     return jax.random.wrap_key_data(fetch(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
 
@@ -125,7 +125,7 @@ def check_mesh(mesh: Mesh | None, *, replicated: bool = False) -> None:
 
 
 def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
-    """How `training.fit` splits a batch: over the data axis.
+    """The sharding of a batch in `training.fit`: over the data axis.
 
     Raises:
       UserError: The mesh has no axis "data".

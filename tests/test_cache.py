@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jaxprune import cache, console
-from jaxprune.data.prepared import data_directory
+from jaxprune.data.sources.tfds import data_directory
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def homeless(monkeypatch):
 
     monkeypatch.setattr(Path, "home", home)
     monkeypatch.setattr(Path, "expanduser", lambda path: home() if str(path).startswith("~") else path)
-    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR", "JAX_COMPILATION_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 

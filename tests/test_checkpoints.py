@@ -68,7 +68,7 @@ def test_a_training_state_with_dropout_comes_back(tmp_path) -> None:
 
 def test_a_training_state_with_masks_and_multipliers_comes_back(tmp_path) -> None:
     params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
-    masks = pruning.global_masks(pruning.magnitude(params), 0.5, pruning.prunable(params))
+    masks = pruning.global_masks(pruning.magnitude().score(params), 0.5, pruning.prunable(params))
     primal = optax.chain(optax.adam(0.1), pruning.keep_masked(masks))
     tx = mitigation.lagrangian(primal, mitigation.equal_loss(3), optax.sgd(0.1))
     state = training.init_state(params, tx)
@@ -145,7 +145,8 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_sealed_folder_tells_a_missing_file_from_an_altered_one(tmp_path) -> None:
+def test_seal_tells_missing_from_altered(tmp_path) -> None:
+    """A sealed folder tells a missing file from an altered one."""
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
     seal(tmp_path)
@@ -158,8 +159,11 @@ def test_a_sealed_folder_tells_a_missing_file_from_an_altered_one(tmp_path) -> N
         check_seal(tmp_path, "remedy")
 
 
-def test_a_folder_filled_in_place_is_whole_once_its_seal_is_there(tmp_path) -> None:
-    """What an interrupted attempt left is removed, but for its checkpoints, which go once the seal is there."""
+def test_folder_filled_in_place(tmp_path) -> None:
+    """A folder filled in place is whole once its seal is there.
+
+    What an interrupted attempt left is removed, but for its checkpoints, which go once the seal is there.
+    """
     folder = tmp_path / "f"
 
     def interrupted() -> None:
@@ -237,8 +241,11 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path) -> None:
         ["report-1"],
     ],
 )
-def test_a_mark_that_points_out_of_its_folder_or_is_broken_says_nothing(tmp_path, mark) -> None:
-    """Files that an earlier mark names are removed: never any outside of the folder."""
+def test_broken_mark(tmp_path, mark) -> None:
+    """A mark that points out of its folder or is broken says nothing.
+
+    Files that an earlier mark names are removed: never any outside of the folder.
+    """
     (tmp_path / "mark").write_text(json.dumps(mark))
     assert read_mark(tmp_path / "mark") == {}
 

@@ -46,7 +46,8 @@ def test_float64_lasts_as_long_as_it_is_asked_for():
     assert jnp.ones(1).dtype == jnp.float32
 
 
-def test_modules_by_name_give_parameters_the_paths_of_torchvision():
+def test_torchvision_paths():
+    """Modules by name give parameters the paths of torchvision."""
     rngs = nnx.Rngs(0)
     modules = ModuleDict({"0": nnx.Linear(2, 3, rngs=rngs), "1": nnx.Linear(3, 1, rngs=rngs)})
     assert len(modules) == 2

@@ -85,7 +85,8 @@ def test_other_troubles_with_devices_are_one_line_too(monkeypatch) -> None:
     )
 
 
-def test_a_tpu_in_use_is_an_error_where_jax_falls_back_to_the_cpu(monkeypatch) -> None:
+def test_tpu_in_use(monkeypatch) -> None:
+    """A TPU in use is an error where JAX falls back to the CPU."""
     fake(monkeypatch, CPU, tpu=IN_USE)
     with pytest.raises(UserError, match="the TPU is in use by process 2718466"):
         check_devices({}, there("/dev/accel0"))
@@ -108,7 +109,8 @@ def test_the_cpu_is_fine_where_it_was_asked_for(monkeypatch, chosen) -> None:
         (["/dev/kfd"], {}, ["an AMD GPU (/dev/kfd)", "install a JAX for ROCm"]),
     ],
 )
-def test_an_accelerator_that_is_not_used_is_a_warning_of_one_line(monkeypatch, paths, environment, parts) -> None:
+def test_unused_accelerator_warning(monkeypatch, paths, environment, parts) -> None:
+    """An accelerator that is not used is a warning of one line."""
     fake(monkeypatch, CPU)
     warning = check_devices(environment, there(*paths))
     assert warning is not None

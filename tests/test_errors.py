@@ -6,7 +6,7 @@ from jaxprune import config, data, pruning
 from jaxprune.cli.arguments import COMMANDS
 from jaxprune.errors import TrainingDiverged, UserError, nearest, unknown
 
-SETS = (*data.KNOWN_SETS,)
+SETS = (*data.CATALOGUE,)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,9 @@ def test_what_is_not_near_is_not(name, known) -> None:
 @pytest.mark.parametrize("kind", [UserError, TrainingDiverged])
 def test_a_notebook_shows_one_line_in_place_of_a_traceback(kind) -> None:
     assert kind("data.name: unknown")._render_traceback_() == ["jaxprune: error: data.name: unknown"]
+
+
+def test_a_dotted_name_lists_its_section() -> None:
+    known = ["prune.allocation", "prune.sparsities", "train.epochs", "seeds"]
+    assert str(unknown("setting", "prune.zzz", known)).endswith("known: prune.allocation, prune.sparsities")
+    assert str(unknown("setting", "compare.zzz", known)).endswith("known: prune, seeds, train")

@@ -76,7 +76,8 @@ def test_sums_and_counts_equal_bincount(groups, drawn):
 
 @several
 @given(weighted_examples(), st.sampled_from([0.0, -1.5, float("nan")]))
-def test_means_equal_numpy_average_and_absent_groups_are_as_asked(groups, drawn, empty):
+def test_group_mean_equals_numpy(groups, drawn, empty):
+    """Means equal numpy average and absent groups are as asked."""
     values, group, num_groups, weight = drawn
     mean, count = groups.mean(values, group, num_groups, weight, empty=empty)
     np.testing.assert_array_equal(count, np.bincount(group, weight, num_groups))
@@ -122,7 +123,8 @@ def test_what_is_not_finite_stays_in_its_group(groups, drawn, at, bad):
 
 @several
 @given(weighted_examples(), st.permutations(range(EXAMPLES)), st.randoms(use_true_random=False))
-def test_the_order_of_examples_is_no_matter_and_renamed_groups_rename_the_results(groups, drawn, order, random):
+def test_group_mean_permuted(groups, drawn, order, random):
+    """The order of examples is no matter and renamed groups rename the results."""
     values, group, num_groups, weight = drawn
     renamed = np.array(random.sample(range(num_groups), num_groups))
     mean, count = groups.mean(values, group, num_groups, weight)
@@ -156,7 +158,8 @@ def test_values_of_any_kind_are_counted_and_averaged(groups, dtype):
 
 @pytest.mark.parametrize("empty", [0.0, float("nan")])
 @pytest.mark.usefixtures("x64")
-def test_gradient_of_a_mean_is_weight_over_count_and_finite_where_a_group_is_absent(groups, empty):
+def test_group_mean_gradient(groups, empty):
+    """Gradient of a mean is weight over count and finite where a group is absent."""
     values, group = jnp.array([1.0, -2, 3, 4, 5]), jnp.array([0, 0, 2, 2, 2])
     weight = jnp.array([1.0, 3, 2, 0, 0.5])  # group 1 has no examples at all, group 3 none either
     gradients = jax.jacobian(lambda v: groups.mean(v, group, 4, weight, empty=empty)[0])(values)
@@ -175,7 +178,8 @@ def test_an_absent_group_divides_nothing_by_zero(groups):
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradient_of_a_sum_is_the_weight_and_zero_for_padding_that_is_nan(groups):
+def test_group_sum_gradient(groups):
+    """Gradient of a sum is the weight and zero for padding that is NaN."""
     values, group, weight = jnp.array([1.0, 2, jnp.nan]), jnp.array([0, 1, 1]), jnp.array([2.0, 3, 0])
     gradients = jax.jacobian(lambda v: groups.sum(v, group, 2, weight))(values)
     np.testing.assert_array_equal(gradients, [[2, 0, 0], [0, 3, 0]])

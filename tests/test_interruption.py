@@ -58,13 +58,15 @@ def test_a_signal_that_was_raised_in_a_callback_is_not_lost() -> None:
     assert (code, printed, errors.count("\n")) == (130, "", 1)
 
 
-def test_a_signal_that_was_caught_by_somebody_is_raised_at_the_next_check() -> None:
+def test_caught_signal() -> None:
+    """A signal that was caught by somebody is raised at the next check."""
     body = "try:\n    os.kill(HERE, signal.SIGINT)\n    time.sleep(9)\nexcept BaseException:\n    pass\n"
     assert in_program(f"{body}interruption.check()")[:2] == (130, "")
     assert in_program(body)[:2] == (0, "went on\n")
 
 
-def test_a_signal_of_which_a_library_makes_another_error_is_still_one_line() -> None:
+def test_signal_turned_into_another_error() -> None:
+    """A signal of which a library makes another error is still one line."""
     script = (
         f"{BEGIN}from jaxprune.cli import configs\nfrom jaxprune.__main__ import program\n"
         "def work(*_):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(9)\n"
@@ -127,7 +129,8 @@ def test_importing_the_library_changes_no_handler() -> None:
         interruption.check()
 
 
-def test_a_training_that_is_terminated_saves_its_last_epoch_and_says_which(tmp_path) -> None:
+def test_terminated_training(tmp_path) -> None:
+    """A training that is terminated saves its last epoch and says which."""
     out = tmp_path / "run"
     settings = [
         "--data.name", "synthetic", "--model.hidden", "3", "--seeds", "1", "--train.epochs", "100000",

@@ -62,7 +62,7 @@ def test_the_run_is_the_one_that_was_asked_for(finished) -> None:
 def test_a_result_is_short(finished) -> None:
     text = repr(finished)
     assert len(text) < 400
-    assert text.startswith("RunResult(synthetic by ")
+    assert text.startswith("JobResult(synthetic by ")
     assert "2 seeds, 1 sparsity" in text
     assert str(finished.out / "report.html") in text or text.endswith("...")
     assert len(repr(finished.results)) < 400
@@ -75,7 +75,7 @@ def test_a_result_shows_its_answer_and_table_in_a_notebook(finished) -> None:
     table = re.search("<table>.*</table>", card)
     assert table is not None
     assert table[0].count("<tr>") == 1 + 3  # headings; dense, pruned, none
-    metrics = finished.results.metrics["dense", 0.0, "test"]
+    metrics = finished.metrics("dense", split="test")
     assert f">{100 * np.mean(metrics.overall_accuracy):.1f}<" in table[0]
     assert f'href="{finished.out / "report.html"}"' in card
 
@@ -110,9 +110,9 @@ def test_tables_for_pandas(finished) -> None:
     tables = finished.to_pandas()
     groups = tables["groups"]
     results = finished.results
-    row = groups.query("model == 'pruned' and split == 'test' and seed == 1").iloc[1]
+    row = groups.query("network == 'pruned' and split == 'test' and seed == 1").iloc[1]
     assert row["group"] == results.group_names[1]
-    assert row["loss"] == results.metrics["pruned", 0.5, "test"].loss[1, 1]
+    assert row["loss"] == finished.metrics("pruned", split="test").loss[1, 1]
     assert len(tables["summary"]) == 3 * 2
     metrics = finished.metrics("dense").to_pandas()
     assert list(metrics.columns) == ["replica", "group", "size", "loss", "accuracy"]
@@ -171,11 +171,12 @@ def test_a_comparison_is_short_and_shows_itself(tmp_path, finished) -> None:
     again = jobs._flat({**SMALL, "retrain": {"epochs": 1, "methods": ["balanced"]}})
     result = jaxprune.compare(None, again, train={"learning_rate": np.float32(0.01)}, out=finished.out, progress="none")
     assert len(repr(result)) < 400
-    assert repr(result).startswith("ComparisonResult(synthetic by ")
-    assert len(repr(result.comparison)) < 400
+    assert repr(result).startswith("JobResult(synthetic by ")
+    assert len(repr(result.results)) < 400
     assert result._repr_html_().count("<tr>") == 1 + 2
     assert result.report().path == finished.out / "compare" / "report.html"
     pytest.importorskip("pandas")
     methods = result.to_pandas()["methods"]
-    assert set(methods["method"]) == {"naive", "balanced"}
-    assert len(methods) == 2 * 3
+    assert set(methods["network"]) == {"balanced"}
+    assert set(methods["baseline"]) == {"naive"}
+    assert len(methods) == 3 * 6  # splits and measures

@@ -59,7 +59,8 @@ def test_weighted_mean_of_nothing_is_zero_and_so_is_its_gradient():
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_the_gradient_of_weighted_mean_is_the_share_of_the_weight():
+def test_weighted_mean_gradient():
+    """The gradient of `weighted_mean` is the share of the weight."""
     gradient = jax.grad(weighted_mean)(jnp.array([1.0, jnp.nan, 3]), jnp.array([1.0, 0, 3]))
     np.testing.assert_allclose(gradient, [0.25, 0, 0.75])
 

@@ -114,7 +114,8 @@ def found(on_eight_devices):
 
 
 @pytest.mark.parametrize(("replicas", "replica", "data"), [(3, 1, 8), (4, 4, 2), (5, 1, 8), (8, 8, 1)])
-def test_as_many_devices_as_divide_the_replicas_carry_them_and_the_rest_split_batches(found, replicas, replica, data):
+def test_devices_of_replicas_and_batches(found, replicas, replica, data):
+    """As many devices as divide the replicas carry them and the rest split batches."""
     assert found["mesh"][str(replicas)] == {"replica": replica, "data": data}
     assert found["batch axis"][str(replicas)] == (None if data == 1 else ["data"])
 

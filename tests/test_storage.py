@@ -7,13 +7,14 @@ import fsspec
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
-from jaxprune.pipeline.context import Silent
 
 from jaxprune import config, pipeline, storage
 from jaxprune.cli import main
 from jaxprune.errors import UserError
 from jaxprune.files import SEAL, check_seal
-from jaxprune.pipeline import output
+from jaxprune.pipeline.store import NoProgress
+from jaxprune.reporting import page
+from jaxprune.results.store import to_json
 
 SETTINGS = {
     "data.name": "synthetic", "data.sizes": (90, 60), "data.margins": (1.0, 0.5), "data.noise": (0.0, 0.1),
@@ -60,7 +61,7 @@ def bucket(monkeypatch) -> Iterator[type[Bucket]]:
         fsspec.register_implementation("gcs", registered["gcs"], clobber=True)
 
 
-class Killed(Silent):
+class Killed(NoProgress):
     """Ends the process, as it were, in an epoch; nothing is saved then but what is in the bucket."""
 
     def __init__(self):
@@ -75,8 +76,10 @@ class Killed(Silent):
             raise SystemExit
 
 
-def test_a_run_in_a_bucket_continues_there_and_ends_as_one_on_disk(bucket, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(output, "FIGURES", {"harm": output.FIGURES["harm"]})
+def test_run_in_bucket(bucket, tmp_path, monkeypatch) -> None:
+    """A run in a bucket continues there and ends as one on disk."""
+    draw = page.save_figure
+    monkeypatch.setattr(page, "save_figure", lambda name, *rest: name == "harm" and draw(name, *rest))
     monkeypatch.chdir(tmp_path)
     settings, out = config.load(None, SETTINGS), "gs://bucket/runs/one"
     with pytest.raises(SystemExit):
@@ -94,7 +97,7 @@ def test_a_run_in_a_bucket_continues_there_and_ends_as_one_on_disk(bucket, tmp_p
     names = {str(path.relative_to(tmp_path / "disk")) for path in (tmp_path / "disk").iterdir() if path.is_file()}
     for name in names - {"environment.json", "report.html", ".published", ".jaxprune-lock"}:
         assert storage.to_path(f"{out}/{name}").read_bytes() == (tmp_path / "disk" / name).read_bytes(), name
-    assert found.results.to_json() == plain.results.to_json()
+    assert to_json(found.results) == to_json(plain.results)
     assert [path.name for path in tmp_path.iterdir()] == ["disk"], "nothing is made on this machine"
     assert not [name for name in bucket.store if "/checkpoints/" in name or name.endswith(".tmp")]
     for stage in {name.split("/")[5] for name in bucket.store if "/stages/" in name}:
@@ -120,7 +123,8 @@ def test_a_bucket_that_holds_something_else_is_refused(bucket) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "compare"])
-def test_an_address_that_cannot_be_reached_is_one_line_before_any_work(command, tmp_path, monkeypatch, capsys) -> None:
+def test_unreachable_address(command, tmp_path, monkeypatch, capsys) -> None:
+    """An address that cannot be reached is one line before any work."""
     monkeypatch.chdir(tmp_path)
     backend.fsspec_backend._get_filesystem.cache_clear()
 

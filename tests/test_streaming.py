@@ -15,13 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compiles
+from locations import SUPPORT
 
-from jaxprune import auditing, config, data, losses, streaming, training
+from jaxprune import auditing, config, data, losses, mitigation, streaming, training
 from jaxprune.data import streaming as streaming_reader
 from jaxprune.data.streaming import Part, blocks, num_blocks, steps_in_block, training_blocks
 from jaxprune.errors import TrainingDiverged, UserError
-from jaxprune.pipeline.checks import check_run
-from jaxprune.types import Batch, TrainState, as_network
+from jaxprune.mitigation.dense import logits_of
+from jaxprune.networks import as_network
+from jaxprune.pipeline.run import run_plan
+from jaxprune.types import Batch, TrainState
 
 pytest.importorskip("grain")
 
@@ -129,7 +133,8 @@ class Slow(OnDisk):
 
 
 @pytest.mark.parametrize("threads", [1, 4, 7])
-def test_as_many_threads_read_as_were_asked_for_even_where_a_block_is_one_step(threads):
+def test_reading_threads(threads):
+    """As many threads read as were asked for even where a block is one step."""
     source = examples()._replace(x=Slow(examples().x))
     read_steps(source, KEYS["one"], batch_size=7, start=0, stop=5, threads=threads)
     assert source.x.most == threads
@@ -236,8 +241,11 @@ def test_training_ends_with_the_bits_of_training_in_memory(key, augment):
         jax.tree.map(np.testing.assert_array_equal, found, memory)
 
 
-def test_a_memory_map_trains_and_is_evaluated_as_what_is_in_memory(tmp_path):
-    """As the manual says of a file of your own."""
+def test_memory_map(tmp_path):
+    """A memory map trains and is evaluated as what is in memory.
+
+    As the manual says of a file of your own.
+    """
     np.save(tmp_path / "x.npy", examples().x)
     mapped = examples()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
     assert isinstance(mapped.x, np.memmap)
@@ -276,10 +284,9 @@ def test_blocks_end_with_the_epoch():
 
 def test_a_second_training_compiles_nothing():
     streamed(KEYS["one"], block_bytes=16 * 7 * 3)
-    before = streaming._block._cache_size()
-    final, _ = streamed(jax.random.key(9), block_bytes=16 * 7 * 3)
-    streamed(KEYS["one"], block_bytes=16 * 7 * 3, state=final, start=10)
-    assert streaming._block._cache_size() == before
+    with compiles(0, of="block"):
+        final, _ = streamed(jax.random.key(9), block_bytes=16 * 7 * 3)
+        streamed(KEYS["one"], block_bytes=16 * 7 * 3, state=final, start=10)
 
 
 def test_what_the_caller_holds_is_left_intact():
@@ -318,10 +325,125 @@ def test_without_grain_the_error_says_how_to_get_it(monkeypatch):
 
 
 def test_data_with_more_than_examples_is_refused():
-    with pytest.raises(UserError, match="streaming takes plain examples, a Batch, not SimpleNamespace"):
+    with pytest.raises(UserError, match="data: a SimpleNamespace cannot be streamed; give a Batch"):
         streaming.fit(
             STEP, begin(KEYS["one"]), SimpleNamespace(**examples()._asdict()), key=KEYS["one"], epochs=1, batch_size=7
         )
+
+
+# --- methods of retraining ------------------------------------------------------------------------------------------
+
+# Outputs by row, held-out examples with a buffer, both, balanced batches, group DRO, and a buffer.
+RETRAINED = ("distilled", "equal_loss_held_out", "ceag_held_out", "balanced", "group_dro", "equal_loss_buffer")
+VALIDATION = jax.tree.map(lambda a: a[7:30], examples(30))  # 23 examples: fewer than are trained on
+GROUPS = 2
+
+
+@pytest.fixture(scope="module")
+def method_inputs():
+    """The inputs of the methods, of three replicas."""
+    apply, dense = NETWORK.freeze(()), parameters((3,))
+
+    def inputs(params, key):
+        reference = mitigation.dense_reference(apply, params, examples(), num_groups=GROUPS, held_out=VALIDATION)
+        return mitigation.MethodInputs(jnp.array([0.4, 0.6]), jnp.array([0.5, 0.3, 0.2]), reference, key)
+
+    return jax.vmap(inputs)(dense, KEYS["three"])
+
+
+def retraining(name, inputs):
+    """The step of a method, the state of three replicas to begin with, and its data in memory and on disk."""
+    method = mitigation.METHODS[name]
+    values = {hyper: jnp.float32(tried[-1]) for hyper, tried in method.candidates.items()}
+
+    def transformation(params, inputs):
+        return mitigation.method_transformation(method, TX, params, inputs, values)
+
+    first = jax.tree.map(lambda a: a[0], (parameters((3,)), inputs))
+    step = mitigation.method_step(method, NETWORK, transformation(*first), num_groups=GROUPS)
+    state = jax.vmap(lambda params, inputs: training.init_state(params, transformation(params, inputs)))(
+        parameters((3,)), inputs
+    )
+    both = [mitigation.method_data(method, train, held_out, num_groups=GROUPS) for train, held_out in (
+        (examples(), VALIDATION), (on_disk(examples()), on_disk(VALIDATION))
+    )]  # fmt: skip
+    return step, state, *both
+
+
+@pytest.mark.parametrize("name", RETRAINED)
+def test_methods_end_with_the_bits_of_training_in_memory(name, method_inputs):
+    """Parameters, multipliers, buffers and logs; also where the training was interrupted within an epoch."""
+    step, state, memory, disk = retraining(name, method_inputs)
+    options = {"key": KEYS["three"], "epochs": 3, "batch_size": 7, "augment": AUGMENT}
+    expected = training.fit(step, state, memory, **options)
+    assert not np.array_equal(expected[0].params["last"], state.params["last"])
+    kept, budget = {}, 2 * 3 * 7 * 16 * (1 + ("held_out" in name))  # two steps a block
+
+    def keep(done, state, logs):
+        kept[done] = jax.tree.map(jnp.copy, state)
+
+    whole = streaming.fit(step, state, disk, **options, block_bytes=budget, on_block=keep, threads=3)
+    jax.tree.map(np.testing.assert_array_equal, whole, expected)
+    assert sorted(kept) == [2, 4, 5, 7, 9, 10, 12, 14, 15], "blocks end with the epoch"
+    resumed, _ = streaming.fit(step, kept[7], disk, **options, block_bytes=budget, start=7)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole[0])
+
+
+def log_rows(state, batch):
+    """A step that logs what it was given."""
+    logs = {name: getattr(batch, name) for name in ("x", "row", "weight")}
+    logs |= {f"held_out_{name}": getattr(batch.held_out, name) for name in logs}
+    return state._replace(step=state.step + 1), logs
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("balanced", [False, True])
+def test_rows_and_held_out_examples_are_those_of_training_in_memory(key, balanced):
+    """The held-out examples are more than those trained on, and of another shape and type."""
+    held_out = examples(40)._replace(x=np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32))
+    state = TrainState(jnp.zeros(key.shape, jnp.int32), (), (), ())
+    options = {"key": key, "epochs": 2, "batch_size": 7}
+    source, beside = on_disk(examples()), on_disk(held_out)
+    memory, disk = (
+        data.indexed_batch(train, held_out=other, balanced=balanced, num_groups=GROUPS)
+        for train, other in ((examples(), held_out), (source, beside))
+    )
+    _, expected = training.fit(log_rows, state, memory, **options)
+    _, found = streaming.fit(log_rows, state, disk, **options, block_bytes=500)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    np.testing.assert_array_equal(found["x"], examples().x[found["row"]])
+    np.testing.assert_array_equal(found["held_out_x"], held_out.x[found["held_out_row"]])
+    padding = found["weight"] == 0
+    assert padding.sum() == 2 * 5 * key.size
+    np.testing.assert_array_equal(found["held_out_weight"], held_out.weight[found["held_out_row"]])
+    assert len(source.x.read) == len(beside.x.read) == 2 * 35 * key.size, "each is read once"
+
+
+def test_a_host_reads_its_part_of_the_held_out_examples():
+    key, part = KEYS["three"], Part(slice(1, 2), slice(2, 6))
+    source, beside = on_disk(examples()), on_disk(examples(40))
+    blocks_of = lambda train, held_out, part: next(  # noqa: E731
+        training_blocks(data.indexed_batch(train, held_out=held_out), key, [(0, 3)], batch_size=6, part=part)
+    )
+    whole, some = blocks_of(examples(), examples(40), Part()), blocks_of(source, beside, part)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[1:2, :, 2:6]), some, whole)
+    for read, batch in ((source.x.read, some), (beside.x.read, some.held_out)):
+        assert sorted(read) == sorted(batch.row.ravel().tolist())
+
+
+def test_blocks_count_the_held_out_examples():
+    train = data.indexed_batch(examples(), held_out=examples())
+    assert [steps_in_block(train, 7, 1, 16 * 7 * steps) for steps in (1, 2, 4, 100)] == [1, 1, 2, 5]
+
+
+@pytest.mark.parametrize(("chunk_size", "block_bytes"), [(None, 1), (7, 1), (7, 16 * 15), (12, 1 << 20)])
+def test_outputs_are_those_in_memory(chunk_size, block_bytes):
+    """Chunks of 7 are cut to five of 6, those of 12 to three of 10; blocks hold whole chunks."""
+    batch, params, apply = examples(), parameters(), NETWORK.freeze(())
+    found = streaming.logits(apply, params, on_disk(batch), chunk_size=chunk_size, block_bytes=block_bytes)
+    np.testing.assert_array_equal(found, logits_of(apply, params, batch, chunk_size or 30))
+    expected = np.tanh((batch.x.reshape(30, -1) - 120.0) / 70.0 @ np.asarray(params["first"])) @ params["last"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------
@@ -371,7 +493,7 @@ import json, sys
 import jax
 
 jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from jaxprune import sharding, streaming, training
 from test_streaming import STEP, TX, examples, on_disk, parameters
 
@@ -404,7 +526,7 @@ def test_two_hosts_train_as_one_and_each_reads_its_half():
     }
     hosts = [
         subprocess.Popen(
-            [sys.executable, "-c", HOST, str(rank), port, os.path.dirname(__file__)],
+            [sys.executable, "-c", HOST, str(rank), port, os.path.dirname(__file__), str(SUPPORT)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -438,7 +560,7 @@ def test_two_hosts_train_as_one_and_each_reads_its_half():
 def test_settings_that_cannot_be_streamed_are_errors():
     for until in ("theory", "report"):
         with pytest.raises(UserError, match=r"data\.stream: the theory needs its examples in memory"):
-            check_run(config.load(None, {"data.stream": True}), until)
-    check_run(config.load(None, {"data.stream": True}), "audit")
+            run_plan(config.load(None, {"data.stream": True}), until)
+    run_plan(config.load(None, {"data.stream": True}), "audit")
     with pytest.raises(UserError, match=r"data\.stream: digits has no stream"):
         data.load("digits", stream=True)

@@ -1,4 +1,4 @@
-"""Tests over people and seeds of who is hurt more than the rest."""
+"""Tests over people and seeds for groups hurt more than others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from jaxprune.auditing.example_outcomes import Outcomes
 from jaxprune.auditing.intervals import MINIMUM_SEEDS
 from jaxprune.auditing.moderation import moderated
-from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.permutation import (
     GroupCodes,
     contrasts,
@@ -17,6 +17,7 @@ from jaxprune.auditing.permutation import (
     shuffled_totals,
     thinned,
 )
+from jaxprune.losses import excessive_loss
 
 FEWEST_PEOPLE = 5  # smaller groups are not tested: a single change would be many standard errors
 _MOST_LOSS = 1e6  # nats of one person
@@ -28,7 +29,7 @@ Changes = Mapping[str, np.ndarray]  # measure -> [R, N] change of each person by
 
 
 class Harm(NamedTuple):
-    """How one measure changed in every group, each [G].
+    """The change of one measure in every group, each [G].
 
     A group without examples has NaN, one of fewer than `FEWEST_PEOPLE` has no test.
 
@@ -51,12 +52,12 @@ class Harm(NamedTuple):
     smallest_visible: np.ndarray
 
     def clear(self, level: float = 0.05) -> np.ndarray:
-        """Whether each group is clearly hurt more than the rest, [G] bool."""
+        """[G] bool, True for groups clearly hurt more than the rest."""
         return (self.p < level) & (self.excess > 0) & (self.change > 0)
 
 
 def changes_of(before: Outcomes, after: Outcomes) -> Changes:
-    """What compression changed for each person, by the measures in `MEASURES`.
+    """Compute the change of each person by compression, on every measure.
 
     Args:
       before: Leaves [R, N], of the dense networks.
@@ -68,7 +69,7 @@ def changes_of(before: Outcomes, after: Outcomes) -> Changes:
       1e6.
     """
     return {
-        "loss": _finite(after.loss) - _finite(before.loss),
+        "loss": np.asarray(excessive_loss(_finite(np.asarray(before.loss)), _finite(np.asarray(after.loss)))),
         "accuracy": np.asarray(after.wrong, np.float64) - np.asarray(before.wrong, np.float64),
         "flips": np.asarray(np.asarray(after.label) != np.asarray(before.label), np.float64),
     }
@@ -79,7 +80,7 @@ def _finite(loss: np.ndarray) -> np.ndarray:
 
 
 class _Pivot(NamedTuple):
-    """Contrasts of every group with the rest, and what a null distribution is drawn from.
+    """Contrasts of every group with the rest, and their null inputs.
 
     Attributes:
       change: [G, M] mean changes.
@@ -88,7 +89,7 @@ class _Pivot(NamedTuple):
       seeds: [G, M] the part of the error that is due to seeds.
       noise: [n, M] changes of the people that the null distribution is drawn from, their mean taken out.
       freedom: [M] degrees of freedom of `seeds`.
-      thinned: Whether some people were left out of the null distribution.
+      thinned: True if some people were left out of the null distribution.
     """
 
     change: np.ndarray
@@ -126,13 +127,14 @@ def measure_harm(
     level: float = 0.05,
     seed: int = 0,
 ) -> list[list[dict[str, Harm]]]:
-    """Test every group against the rest, on every measure, for each compressed network.
+    """Test every group against the rest on every measure.
 
-    The statistic of a group is its mean change minus that of everybody else, averaged over seeds, divided by its
-    standard error over people and, from four seeds on, over seeds. Its null distribution comes from shuffling the
-    people, plus Student's t for what differs between seeds; with one seed and no effect the test is exact. The largest
-    statistic over all groups, groupings and measures of a network, each divided by a null quantile of its own, gives
-    adjusted p and simultaneous intervals (Westfall and Young 1993); these exclude zero where p is below the level.
+    Each compressed network is a family of tests of its own. The statistic of a group is its mean change minus that of
+    everybody else, averaged over seeds, divided by its standard error over people and, from four seeds on, over seeds.
+    Its null distribution comes from shuffling the people, plus Student's t for what differs between seeds; with one
+    seed and no effect the test is exact. The largest statistic over all groups, groupings and measures of a network,
+    each divided by a null quantile of its own, gives adjusted p and simultaneous intervals (Westfall and Young 1993);
+    these exclude zero where p is below the level.
 
     Args:
       networks: For each network, measure -> [R, N] change of each person.
@@ -142,7 +144,7 @@ def measure_harm(
       seed: Of the shuffles.
 
     Returns:
-      For each network and grouping, measure -> what was found.
+      For each network and grouping, measure -> results.
     """
     rows = thinned(crossed(groupings))
     parts = [GroupCodes(grouping.codes[rows], grouping.size) for grouping in groupings]
@@ -164,7 +166,7 @@ def measure_harm(
 
 
 def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot:
-    """What is tested of one network by one grouping, from changes [R, N, M]."""
+    """Contrast one network by one grouping, from changes [R, N, M]."""
     means = values.mean(0)
     sizes = np.bincount(grouping.codes, minlength=grouping.size)
     totals = group_totals(means, grouping)
@@ -182,10 +184,11 @@ def _pivot(values: np.ndarray, grouping: GroupCodes, rows: np.ndarray) -> _Pivot
 
 
 def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray, np.ndarray]:
-    """Variances [G, M] of mean contrasts over seeds, and their degrees of freedom.
+    """Compute variances [G, M] of mean contrasts over seeds.
 
-    Contrasts of single seeds also differ because each person's change differs between seeds. That part is in the
-    variance over people already, so it is subtracted. With few seeds the variance is 0.
+    Their degrees of freedom [M] are returned as well. Contrasts of single seeds also differ because each person's
+    change differs between seeds. That part is in the variance over people already, so it is subtracted. With few seeds
+    the variance is 0.
     """
     count, _, measures = values.shape
     if count < MINIMUM_SEEDS:
@@ -196,7 +199,7 @@ def _seed_variance(values: np.ndarray, grouping: GroupCodes) -> tuple[np.ndarray
     between, freedom = moderated(between, count - 1)
     means = values.mean(0)
     squares = np.sum([group_totals((each - means) ** 2, grouping) for each in values], 0)
-    # What all people of a group share in a seed is the difference between seeds itself, and is no noise of persons.
+    # What all people of a group share in a seed is the difference between seeds itself, and not noise of persons.
     shifts = (totals - totals.mean(0)) / np.maximum(sizes, 1)[:, None]
     persons = np.maximum(squares - sizes[:, None] * np.sum(shifts**2, 0), 0) / (count - 1)
     explained = contrasts(sizes, np.zeros_like(persons), persons).variance

@@ -27,11 +27,12 @@ class Interval(NamedTuple):
 def mean_interval(
     values: Array, axis: int = 0, confidence: float = 0.95, *, lower: float = -np.inf, upper: float = np.inf
 ) -> Interval:
-    """The mean over seeds and its interval, m ± t_{R-1} s / √R, within a range.
+    """Compute the mean over seeds and its interval within a range.
 
-    The interval describes the seeds (initialisation and order), given the data; it does not cover the sampling of the
-    people. It is cut off at the range of the quantity: the true mean lies inside of the range, so this loses no
-    coverage. Student's interval itself covers somewhat less where the values are skewed, near an end of the range.
+    The interval is m ± t_{R-1} s / √R. The interval describes the seeds (initialisation and order), given the data; it
+    does not cover the sampling of the people. It is cut off at the range of the quantity: the true mean lies inside of
+    the range, so this loses no coverage. Student's interval itself covers somewhat less where the values are skewed,
+    near an end of the range.
 
     Args:
       values: Numbers with a seed axis.

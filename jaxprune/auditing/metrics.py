@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.auditing.example_outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
 from jaxprune.auditing.tables import metrics_rows, metrics_text
 from jaxprune.batches import check_batch, check_classification
-from jaxprune.data.batching import chunk_size_for
+from jaxprune.examples import chunk_size_for
 from jaxprune.frames import to_frame
 from jaxprune.groups import spread_over_groups
 from jaxprune.losses import cross_entropy
@@ -18,7 +18,7 @@ from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class GroupMetrics(NamedTuple):
-    """How well a network does on each group and overall.
+    """The metrics of a network on each group and overall.
 
     Attributes:
       size: [G] total weight of the examples of each group; their number where weights are 1.
@@ -36,12 +36,15 @@ class GroupMetrics(NamedTuple):
 
     @property
     def accuracy_spread(self) -> Array:
-        """max_a accuracy_a - min_a accuracy_a: the fairness violation of Tran et al.'s experiments (§6.2)."""
+        """Spread of accuracy, max_a accuracy_a - min_a accuracy_a.
+
+        It is the fairness violation of Tran et al.'s experiments (§6.2).
+        """
         return spread_over_groups(self.accuracy)
 
     @property
     def worst_group(self) -> Array:
-        """The index of the group of lowest accuracy; the first of them on a tie."""
+        """Index of the least accurate group, the first on a tie."""
         return jnp.nanargmin(self.accuracy, -1)
 
     def named(self, group_names: Sequence[str]) -> "GroupMetrics":
@@ -55,7 +58,9 @@ class GroupMetrics(NamedTuple):
         return metrics
 
     def to_pandas(self) -> Any:
-        """One row for each group, and for each replica where there are several, as a `pandas.DataFrame`.
+        """Return a `pandas.DataFrame` with one row for each group.
+
+        Where there are several replicas, each has rows of its own.
 
         Raises:
           UserError: pandas is not installed.
@@ -79,7 +84,7 @@ def evaluate(
     loss: ExampleLoss = cross_entropy,
     chunk_size: int | None = None,
 ) -> GroupMetrics:
-    """Evaluates a network on every group.
+    """Evaluate a network on every group.
 
     Compiled once for each function `apply` and shape of the data. Sums are weighted by example, so that the result
     does not depend on `chunk_size` but for rounding.
@@ -98,6 +103,17 @@ def evaluate(
     Raises:
       UserError: The logits are not [B, C] with two classes or more, the labels not one class per example, a length
         differs, or, outside of `jax.jit`, a group, label or weight is out of range.
+
+    Example:
+      >>> def apply(params, x):
+      ...     return x @ params
+      >>> batch = Batch(x=jnp.eye(3), y=jnp.array([0, 1, 1]), group=jnp.array([0, 0, 1]))
+      >>> metrics = evaluate(apply, jnp.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]]), batch, num_groups=2)
+      >>> metrics.named(["a", "b"])
+      GroupMetrics: loss 0.5224, accuracy 66.67 %
+        group      size      loss   accuracy
+        a             2    0.1269   100.00 %
+        b             1    1.3133     0.00 %
     """
     size = chunk_size_for(batch.x, chunk_size)
     batch = check_classification(apply, params, batch, num_groups=num_groups, size=size)
@@ -105,11 +121,11 @@ def evaluate(
     return metrics_of(_evaluation_sums(results, batch.group, batch.weight, num_groups=num_groups))
 
 
-def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
-    """The sums behind `metrics_of`; those of parts of a split add up.
+def evaluation_sums(results: Outcomes, batch: Batch, num_groups: int) -> Array:
+    """Compute the sums behind `metrics_of`, which add up over parts.
 
     Args:
-      found: Of the N examples.
+      results: Of the N examples.
       batch: [N] examples, for their groups and weights.
       num_groups: G.
 
@@ -120,12 +136,12 @@ def evaluation_sums(found: Outcomes, batch: Batch, num_groups: int) -> Array:
       UserError: The batch is of another length, or a known group is out of range.
     """
     batch = check_batch(batch, num_groups=num_groups)
-    check_length(found, batch)
-    return _evaluation_sums(found, batch.group, batch.weight, num_groups=num_groups)
+    check_length(results, batch)
+    return _evaluation_sums(results, batch.group, batch.weight, num_groups=num_groups)
 
 
 def metrics_of(sums: Array) -> GroupMetrics:
-    """The metrics of `evaluation_sums` [..., G, 3], added up over parts."""
+    """Compute metrics from `evaluation_sums` [..., G, 3], added up over parts."""
     size, total_loss, right = jnp.moveaxis(jnp.asarray(sums), -1, 0)
     safe = jnp.where(size > 0, size, jnp.nan)
     everyone = jnp.sum(size, -1)
@@ -135,6 +151,6 @@ def metrics_of(sums: Array) -> GroupMetrics:
 
 
 @partial(jax.jit, static_argnames=("num_groups",))
-def _evaluation_sums(found: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
-    values = jnp.stack([jnp.ones_like(found.loss), found.loss, 1 - found.wrong], axis=-1)
+def _evaluation_sums(results: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
+    values = jnp.stack([jnp.ones_like(results.loss), results.loss, 1 - results.wrong], axis=-1)
     return sums_by_group(values, group, num_groups, weight)

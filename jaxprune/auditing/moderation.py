@@ -1,4 +1,4 @@
-"""Variances of many groups from few seeds, each drawn towards what they have in common."""
+"""Moderated variances of many groups from few seeds."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from scipy import optimize, special
 
 
 def moderated(variances: np.ndarray, freedom: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances towards their common value, by as much as they have in common.
+    """Draw variances towards the value that they have in common.
 
     Empirical Bayes after Smyth (Statistical Applications in Genetics and Molecular Biology 3, 2004): the true variances
     are taken for draws from a scaled inverse χ² distribution, whose scale and degrees of freedom d₀ are fitted to the

@@ -1,5 +1,6 @@
 """Paired tests and intervals over seeds, adjusted for the number of comparisons."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ LEVEL = 0.05  # of a family of tests: the chance of any false claim in it
 
 
 def paired_p_value(differences: Array, resolution: float = 0.0) -> float:
-    """The two-sided p-value of the paired t-test over seeds.
+    """Compute the two-sided p-value of the paired t-test over seeds.
 
     The seeds share their test people, so the test speaks of other seeds (initialisations and orders of the examples),
     not of other people.
@@ -33,15 +34,15 @@ def paired_p_value(differences: Array, resolution: float = 0.0) -> float:
 
 
 def constant(differences: Array, resolution: float = 0.0) -> bool:
-    """Whether all seeds have the same difference, up to a resolution."""
+    """Return True if all seeds differ equally, up to a resolution."""
     return bool(np.ptp(np.asarray(differences, float)) <= resolution)
 
 
-def holm(p: Array) -> np.ndarray:
-    """p-values adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979).
+def holm(p: Array | Sequence[float]) -> np.ndarray:
+    """Adjust p-values by Holm's step-down method.
 
-    A claim for every adjusted p below α is wrong anywhere in the family with a chance of at most α, however the tests
-    depend on each other.
+    Scandinavian Journal of Statistics 6, 1979. A claim for every adjusted p below α is wrong anywhere in the family
+    with a chance of at most α, however the tests depend on each other.
 
     Args:
       p: [M] the p-values of the whole family. NaN stands for a member without a test.
@@ -58,7 +59,7 @@ def holm(p: Array) -> np.ndarray:
 
 
 def simultaneous_interval(values: Array, comparisons: int, axis: int = 0, level: float = LEVEL) -> Interval:
-    """The mean over seeds with an interval that holds for all comparisons at once.
+    """Compute means over seeds with intervals that hold simultaneously.
 
     Student's interval at the level 1 − α/m (Bonferroni), m ± t_{R-1, 1-α/(2m)} s / √R: that all m of a family cover
     their means has a chance of at least 1 − α. Half its width is the smallest mean change that these seeds could have

@@ -1,11 +1,11 @@
-"""Metrics of groups from the outcomes of single people: exact counts, and sums in float64, in numpy."""
+"""Metrics of groups from outcomes of single people, in float64."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from jaxprune.auditing.example_outcomes import Outcomes
 from jaxprune.auditing.metrics import GroupMetrics
-from jaxprune.auditing.outcomes import Outcomes
 from jaxprune.auditing.sampling import SamplingError
 from jaxprune.types import Array
 
@@ -37,7 +37,7 @@ def metrics_of_people(loss: Array, wrong: Array, group: Array, num_groups: int) 
 
 
 def sampling_error_of_people(before: Outcomes, after: Outcomes, group: Array, num_groups: int) -> SamplingError:
-    """Compute standard errors over people of the change from one network to another.
+    """Compute standard errors over people of changes between two networks.
 
     They are sd / √n of the change of each person in a group, from deviations about the mean (two passes), so that no
     digits are lost where the changes are nearly equal.

@@ -25,7 +25,7 @@ class GroupCodes(NamedTuple):
 
 
 class Contrasts(NamedTuple):
-    """Means of each group minus the mean of everybody else, with their variances.
+    """Group means minus the mean of everybody else, with their variances.
 
     Attributes:
       value: [..., G, K] the contrasts of K columns; NaN for a group that is empty or holds everybody.
@@ -65,13 +65,13 @@ def contrasts(sizes: np.ndarray, sums: np.ndarray, squares: np.ndarray) -> Contr
 
 
 def group_totals(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
-    """[G, K] sums of values [N, K] over the people of each group, in float64."""
+    """Sum values [N, K] over each group, to [G, K] in float64."""
     columns = np.asarray(values, np.float64).T
     return np.stack([np.bincount(grouping.codes, column, grouping.size) for column in columns], -1)
 
 
 def centred(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
-    """Values [N, K] with the differences between groups taken out.
+    """Subtract group means from values [N, K].
 
     The mean of each group is subtracted, and what is left is stretched by √(n/(n - 1)), as the subtraction takes that
     much of the spread away.
@@ -90,7 +90,9 @@ def centred(values: np.ndarray, grouping: GroupCodes) -> np.ndarray:
 
 
 def shuffled_totals(values: np.ndarray, grouping: GroupCodes, draws: int, seed: int = 0) -> np.ndarray:
-    """Sums over groups whose people are drawn at random; every group keeps its size.
+    """Sum over groups of people drawn at random.
+
+    Every group keeps its size.
 
     Args:
       values: [N, K].
@@ -152,7 +154,7 @@ def thinned(grouping: GroupCodes, most: int = MOST_PEOPLE) -> np.ndarray:
 
 
 def crossed(groupings: Sequence[GroupCodes]) -> GroupCodes:
-    """The coarsest grouping that is finer than all of these."""
+    """Cross several groupings into one."""
     codes = np.stack([grouping.codes for grouping in groupings])
     kinds, inverse = np.unique(codes, axis=1, return_inverse=True)
     return GroupCodes(inverse.reshape(-1), kinds.shape[1])

@@ -1,4 +1,4 @@
-"""How much of a group's harm could be the luck of which people are in the sample."""
+"""Standard errors of the impact over the people sampled."""
 
 from functools import partial
 from typing import NamedTuple
@@ -6,15 +6,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune.auditing.outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
+from jaxprune.auditing.example_outcomes import Outcomes, check_length, outcomes_of_checked, sums_by_group
 from jaxprune.batches import check_batch, check_classification, check_logits, logits_shape
-from jaxprune.data.batching import chunk_size_for
-from jaxprune.losses import cross_entropy
+from jaxprune.examples import chunk_size_for
+from jaxprune.losses import cross_entropy, excessive_loss
 from jaxprune.types import Apply, Array, Batch, ExampleLoss, Params
 
 
 class SamplingError(NamedTuple):
-    """Standard errors over the people of each group, each [G]; NaN for fewer than two.
+    """Standard errors over the people of each group, each [G].
+
+    NaN for a group of fewer than two.
 
     Attributes:
       excessive_loss: Of R(a), the mean over the group of the change of each person's loss, in nats.
@@ -36,10 +38,10 @@ def sampling_error(
     chunk_size: int | None = None,
     dense_apply: Apply | None = None,
 ) -> SamplingError:
-    """Standard errors of the impact, sd / √n of the change of each person in a group.
+    """Compute standard errors of the impact over people.
 
-    Both networks see the same people, so the change of each is one observation (a paired comparison), which is far
-    less noisy than the difference of two independent means.
+    They are sd / √n of the change of each person in a group. Both networks see the same people, so the change of each
+    is one observation (a paired comparison), which is far less noisy than the difference of two independent means.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -67,7 +69,7 @@ def sampling_error(
 
 
 def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int) -> Array:
-    """The sums behind `sampling_error`, so that parts of a split can be added up.
+    """Compute the sums behind `sampling_error`, which add up over parts.
 
     Args:
       before: Of the N examples, by the dense network.
@@ -88,7 +90,10 @@ def change_sums(before: Outcomes, after: Outcomes, batch: Batch, num_groups: int
 
 
 def sampling_error_of(sums: Array) -> SamplingError:
-    """The standard errors behind `change_sums` [..., G, 5], of one part of a split or added up over all."""
+    """Compute standard errors from `change_sums` [..., G, 5].
+
+    The sums are those of one part of a split, or added up over all.
+    """
     sums = jnp.asarray(sums)
     n, total, squares = sums[..., :1], sums[..., 1:3], sums[..., 3:]
     several = n > 1
@@ -100,6 +105,6 @@ def sampling_error_of(sums: Array) -> SamplingError:
 
 @partial(jax.jit, static_argnames=("num_groups",))
 def _change_sums(before: Outcomes, after: Outcomes, group: Array, weight: Array, *, num_groups: int) -> Array:
-    change = jnp.stack([after.loss - before.loss, after.wrong - before.wrong], -1)
+    change = jnp.stack([excessive_loss(before.loss, after.loss), after.wrong - before.wrong], -1)
     values = jnp.concatenate([jnp.ones_like(change[:, :1]), change, change**2], -1)
     return sums_by_group(values, group, num_groups, (jnp.asarray(weight) != 0).astype(values.dtype))

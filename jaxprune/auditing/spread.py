@@ -9,12 +9,14 @@ from jaxprune.auditing.permutation import PRIOR, GroupCodes, centred, group_tota
 
 
 class Spread(NamedTuple):
-    """The largest minus the smallest group mean, averaged over seeds, and its null distribution.
+    """Spread of group means, averaged over seeds, and its null distribution.
+
+    The spread is the largest mean minus the smallest.
 
     Attributes:
-      value: What was observed.
+      value: The observed spread.
       expected: The mean under random groups of the same sizes; it is above 0.
-      limit: What random groups exceed with a probability of the level.
+      limit: The spread that random groups exceed with a probability of the level.
       p: The share of random groups that show as much.
     """
 
@@ -72,7 +74,10 @@ def measure_spreads(
 
 
 def _relative_deviations(noise: np.ndarray, grouping: GroupCodes) -> np.ndarray:
-    """[G, K] deviation of each group by that of all, drawn a little towards 1."""
+    """Divide the deviation of each group by that of all, [G, K].
+
+    The ratios are drawn a little towards 1.
+    """
     sizes = np.bincount(grouping.codes, minlength=grouping.size)[:, None]
     within = group_totals(np.square(noise, dtype=np.float64), grouping)
     pooled = within.sum(0) / max(len(noise), 1)

@@ -46,7 +46,7 @@ def metrics_text(metrics: "GroupMetrics", group_names: Sequence[str] = ()) -> st
 
 
 def metrics_rows(metrics: "GroupMetrics", group_names: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """Give one row for each group, and for each replica where there are several.
+    """Yield one row for each group of each replica.
 
     Args:
       metrics: Leaves [G] or [R, G].

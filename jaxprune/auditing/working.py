@@ -1,4 +1,4 @@
-"""Whether a compressed network still works, for everybody and for each group."""
+"""Checks that a compressed network still works."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ MINIMUM_PEOPLE = 30  # in a smaller group, equal predictions may be chance
 
 
 class Working(NamedTuple):
-    """Whether networks still work, for each seed.
+    """Judgement of each seed's network.
 
     Attributes:
       skill: [R] accuracy beyond that of the commonest label, as a share of the dense network's; NaN where that has
@@ -54,16 +54,16 @@ def judge_networks(
 
 def _diversity(labels: np.ndarray) -> np.ndarray:
     """Effective number of predicted labels minus one, [R]."""
-    found = []
+    numbers = []
     for row in labels:
         _, counts = np.unique(row, return_counts=True)
         shares = counts / counts.sum()
-        found.append(np.exp(-np.sum(shares * np.log(shares))) - 1)
-    return np.array(found)
+        numbers.append(np.exp(-np.sum(shares * np.log(shares))) - 1)
+    return np.array(numbers)
 
 
 def _collapsed(labels: np.ndarray, y: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
-    """Groups [R, G] with one label alone or without a right one."""
+    """Find groups [R, G] that get one label alone or none right."""
     size = np.bincount(group, minlength=num_groups)
     order = np.argsort(group, kind="stable")
     starts = np.concatenate([[0], np.cumsum(size)[:-1]])[size > 0]

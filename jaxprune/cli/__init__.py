@@ -1,4 +1,4 @@
-"""The command line. jax is imported only once there is something to compute."""
+"""The command line; jax is imported once there is work."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ from jaxprune.text import NOT_UTF8, path_fault, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
       arguments: What follows the program's name; None for the process's own.
@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _expand(arguments: list[str]) -> list[str]:
-    """Write short forms out: `help run` is `run --help`, and `datasets adult` is `datasets show adult`."""
+    """Write short forms out.
+
+    `help run` is `run --help`, and `datasets adult` is `datasets show adult`.
+    """
     if arguments[:1] == ["help"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         return [*arguments[1:], "--help"]
     if arguments[:1] == ["help"] and len(arguments) == 1:

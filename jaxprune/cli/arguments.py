@@ -58,7 +58,7 @@ _EXAMPLES = """examples:
   jaxprune compare compare_adult                 every way to repair the harm, on one protocol
   jaxprune configs adult > my.toml               a file to begin from
 
-A setting on the command line goes before the config, and a config before the default. What is done already is
+Command-line settings override the config, which overrides the defaults. What is done already is
 not done again: a run that was stopped continues when it is started again.
 """
 
@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def refuse(surplus: Sequence[str], command: str, flags: Sequence[str]) -> None:
-    """Raise for arguments that nothing took, naming the nearest flags of the command.
+    """Raise for unknown arguments, with the nearest flags.
 
     Args:
       surplus: The arguments.
@@ -97,7 +97,7 @@ def build_parser(functions: Mapping[str, Command], *, everything: bool = False) 
 
     Args:
       functions: Command, such as "run" or "datasets show", -> what runs it.
-      everything: Whether the help of a command shows all of its settings.
+      everything: Show all settings of a command in its help.
 
     Returns:
       A parser whose result has the chosen `function`, `command` and `parser`.

@@ -1,4 +1,4 @@
-"""Scripts that complete commands, flags and their values in a shell, made from the parser."""
+"""Shell scripts that complete commands, flags and values."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -66,14 +66,14 @@ def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tup
 
 
 def _values(commands: Mapping[str, argparse.ArgumentParser]) -> dict[str, tuple[str, ...]]:
-    """Flag -> the words that may follow it, of all flags with a fixed choice."""
+    """Flag -> the words that may follow it."""
     paths = config.paths()
-    found: dict[str, tuple[str, ...]] = {"--progress": ("auto", "bars", "lines", "none")}
+    words_of: dict[str, tuple[str, ...]] = {"--progress": ("auto", "bars", "lines", "none")}
     for parser in commands.values():
         for flag in flags_of(parser):
             if flag[2:] in paths and choices(flag[2:]):
-                found[flag] = tuple(choices(flag[2:]))
-    return found
+                words_of[flag] = tuple(choices(flag[2:]))
+    return words_of
 
 
 def _names(command: str, parser: argparse.ArgumentParser) -> list[str]:

@@ -23,7 +23,7 @@ def list_sets(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def show_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Show the counts of a data set, and draw its sheet."""
+    """Show the counts of a data set and draw its contact sheet."""
     settings = config.load(None, overrides_of(options) | {"data.name": _name(options, "show")})
     from jaxprune import console
     from jaxprune.pipeline.build import load_data
@@ -42,9 +42,9 @@ def prepare_set(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         )
     from jaxprune import console
 
-    given = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
-    given |= {flag: _path(given[flag], flag) for flag in _PATHS if given[flag] is not None}
-    console.prepare_dataset(name, settings.data, given)
+    flags = {flag: getattr(options, flag.replace("-", "_")) for flag in PREPARE_FLAGS}
+    flags |= {flag: _path(flags[flag], flag) for flag in _PATHS if flags[flag] is not None}
+    console.prepare_dataset(name, settings.data, flags)
     return 0
 
 
@@ -55,7 +55,7 @@ def _name(options: argparse.Namespace, action: str) -> str:
 
 
 def _path(text: str, flag: str) -> str:
-    """A path of this machine that a flag gives."""
+    """Return the path on this machine that a flag names."""
     if fault := path_fault(text):
         raise UserError(f"--{flag} {shortened(text, 60)}: {fault}; give another one")
     return local(text, f"--{flag}")

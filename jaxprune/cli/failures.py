@@ -1,4 +1,4 @@
-"""What ends a command before its work is done, on one line."""
+"""Errors of a command, on one line."""
 
 import errno
 import sys
@@ -30,7 +30,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 
 def _stdout_fails() -> bool:
-    """Whether it is stdout that cannot be written: its error names no file."""
+    """Return True if stdout cannot be written."""
     try:
         sys.stdout.write("\n")
         sys.stdout.flush()
@@ -40,7 +40,7 @@ def _stdout_fails() -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """What happened, where, and what to do."""
+    """Describe what happened, where, and what to do."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if not isinstance(error, OSError):
         return f"{text}; look at your access to the storage, and run the same command again: it continues"

@@ -1,4 +1,4 @@
-"""Settings as flags: which a command takes, shows, and was given."""
+"""Settings as flags of commands."""
 
 import argparse
 import re
@@ -11,9 +11,9 @@ from jaxprune import config
 # The settings that people change most, which a short help shows.
 COMMON = (
     "seeds", "data.name", "data.label", "data.group", "model.name", "model.hidden", "model.weights", "train.epochs",
-    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.scope", "prune.sparsities",
-    "retrain.epochs", "retrain.learning_rate", "retrain.methods", "mitigation.constraint", "audit.groups",
-    "theory.examples", "choice.measure",
+    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.allocation",
+    "prune.sparsities", "retrain.epochs", "retrain.learning_rate", "retrain.methods", "mitigation.constraint",
+    "audit.groups", "theory.examples",
 )  # fmt: skip
 
 _PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
@@ -21,7 +21,7 @@ _NETWORKS = ("", "data", "model", "train", "mitigation")
 # Command -> the sections ("" for none) and single settings that decide what it does.
 TAKES: Mapping[str, tuple[str, ...]] = {
     "run": (*_NETWORKS, "prune", "retrain", "choice", "audit", "theory"),
-    "train": (*_NETWORKS, "retrain"),
+    "train": (*_NETWORKS, "retrain.methods"),
     "prune": (*_NETWORKS, "prune", "retrain", "choice"),
     "audit": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
     "compare": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
@@ -53,7 +53,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
     Args:
       parser: Of the command.
       command: Its name.
-      everything: Whether the help shows all of them, rather than the common ones where there are many.
+      everything: Show all of them in the help, rather than the common ones.
     """
     in_help = taken(command) if everything else shown(command)
     groups: dict[str, Any] = {}
@@ -70,18 +70,20 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
             dest=f"set:{path}",
             nargs="*" if many else None,
             metavar=_metavar(field.annotation),
-            help=_help(field) if path in in_help else argparse.SUPPRESS,
+            help=_help(path, field) if path in in_help else argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )
 
 
 def choices(path: str) -> Sequence[str]:
-    """The words that a setting may have; none where it may have others."""
+    """The choices of a setting; empty if it is not a choice."""
     section, _, name = path.rpartition(".")
     model = config.SECTIONS[section] if section else config.Settings
     item = _item_type(model.model_fields[name].annotation)
     if item is bool:
         return ("true", "false")
+    if names := config.names_of(path):
+        return tuple(names)
     return typing.get_args(item) if typing.get_origin(item) is typing.Literal else ()
 
 
@@ -101,11 +103,14 @@ def _overrides(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
             yield path, tuple(_number(text, kind) for text in value) if many else _number(value, kind)
 
 
-def _help(field: Any) -> str:
+def _help(path: str, field: Any) -> str:
+    names = config.names_of(path)
+    listed = ", ".join(f"{name} ({about})" if about else name for name, about in names.items())
+    description = f"{field.description}: {listed}" if listed else str(field.description)
     shown = field.get_default()
     shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
     note = f" ({shown})" if shown not in (None, "") else ""
-    return f"{field.description}{note}".replace("%", "%%")
+    return f"{description}{note}".replace("%", "%%")
 
 
 def _lower_first(sentence: str) -> str:
@@ -119,7 +124,7 @@ def plain_type(annotation: Any) -> Any:
 
 
 def _item_type(annotation: Any) -> Any:
-    """The type of a setting, or of each of its values where it has several."""
+    """The type of a setting, or of each of its values."""
     item = plain_type(annotation)
     return typing.get_args(item)[0] if typing.get_origin(item) is tuple else item
 

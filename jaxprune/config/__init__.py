@@ -1,6 +1,7 @@
-"""The settings of a run: frozen, validated, from a TOML file and overrides, and back to TOML."""
+"""The settings of a run, from TOML and overrides, and back."""
 
 from jaxprune.config.loading import find, load, shipped, to_toml, validate
+from jaxprune.config.rules import check_names, names_of
 from jaxprune.config.sections import (
     SECTIONS,
     Audit,
@@ -28,8 +29,10 @@ __all__ = [
     "Settings",
     "Theory",
     "Train",
+    "check_names",
     "find",
     "load",
+    "names_of",
     "paths",
     "shipped",
     "to_toml",

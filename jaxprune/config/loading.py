@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from jaxprune.config.rules import check_settings
 from jaxprune.config.sections import SECTIONS, Settings, paths
 from jaxprune.errors import UserError, unknown
 from jaxprune.storage import expand, local
@@ -87,7 +88,7 @@ def validate(values: Mapping[str, Any], where: str, origins: Mapping[str, str] |
         raise _explain(error, where, origins or {}) from None
     _check_paths(settings)
     settings = _with_local_paths(settings)
-    _check_together(settings)
+    check_settings(settings)
     return settings if settings.name else settings.model_copy(update={"name": Path(settings.data.name).stem})
 
 
@@ -106,7 +107,7 @@ def _with_local_paths(settings: Settings) -> Settings:
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as TOML; settings that are None (the model's own default) are left out."""
+    """The settings as TOML, without those that are None."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
@@ -144,7 +145,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _check_size(value: Any, where: str, path: str = "", depth: int = 0) -> None:
-    """Raise for numbers that no setting takes, and for values that are nested more deeply than any."""
+    """Raise for numbers that are too large and values nested too deeply."""
     if depth > _DEEPEST:
         raise UserError(f"{where}: {path} is nested too deeply; leave it out")
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
@@ -157,7 +158,7 @@ def _check_size(value: Any, where: str, path: str = "", depth: int = 0) -> None:
 
 
 def _check_paths(settings: Settings) -> None:
-    """Raise for names of files that no file system takes."""
+    """Raise for names that no file system takes."""
     for setting, text in (
         ("data.name", settings.data.name),
         ("data.directory", settings.data.directory or ""),
@@ -173,7 +174,7 @@ def _check_paths(settings: Settings) -> None:
 
 
 def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> UserError:
-    """The first fault, as one line that names the setting and the remedy."""
+    """Describe the first fault on one line."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
     kinds = ("tuple", "function", "constrained")  # of types, which stand among the names
@@ -195,33 +196,8 @@ def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> 
 
 
 def _as_share(fault: Any) -> str:
-    """How a percentage is written where a share is asked for: 0.5 for 50 %."""
+    """Advice on writing a percentage as a share: 0.5 for 50 %."""
     got, below = fault["input"], fault.get("ctx", {}).get("lt")
     if fault["type"] != "less_than" or below != 1 or not 1 < got < 100:
         return ""
     return f"; write {got / 100:g} for {got:g} %"
-
-
-def _check_together(settings: Settings) -> None:
-    """Settings that would do nothing, or contradict each other, are errors rather than silently ignored."""
-    train, mitigation = settings.train, settings.mitigation
-    if train.momentum and train.optimizer != "sgd":
-        raise UserError(f"train.momentum: {train.optimizer} takes none; leave it out, or set train.optimizer to sgd")
-    if train.weight_decay and train.optimizer == "adam":
-        raise UserError("train.weight_decay: adam takes none; leave it out, or set train.optimizer to adamw")
-    if (settings.data.upsample_times > 1) != bool(settings.data.upsample_group):
-        raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
-    if mitigation.tolerance and mitigation.constraint.startswith("equal"):
-        raise UserError(f"mitigation.tolerance: {mitigation.constraint} takes none; use the constraint loss_gap")
-    if settings.model.new_head and not settings.model.weights:
-        raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
-    for setting, values in (
-        ("prune.sparsities", settings.prune.sparsities),
-        ("retrain.methods", settings.retrain.methods),
-        ("choice.dual_rates", settings.choice.dual_rates),
-        ("choice.tolerances", settings.choice.tolerances),
-        ("audit.splits", settings.audit.splits),
-    ):
-        repeated = [v for v in values if values.count(v) > 1]
-        if repeated:
-            raise UserError(f"{setting}: {repeated[0]!r} is given twice; name each value once")

@@ -1,4 +1,4 @@
-"""Every setting of a run, by section: its type, its range and what it does."""
+"""Every setting of a run, by section: its type, range and description."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,13 +19,13 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Which people."""
+    """The data and its groups."""
 
     name: str = Field(
         default="adult", description="a data set (see: jaxprune datasets), or an npz, CSV or Parquet file"
     )
-    label: str = Field(default="", description="what is predicted; empty for the data set's own")
-    group: str = Field(default="", description="what forms the groups: an attribute, or several crossed, as race*sex")
+    label: str = Field(default="", description="attribute to predict; empty for the data set's own")
+    group: str = Field(default="", description="attribute that forms the groups, or several crossed, as race*sex")
     validation: float = Field(default=0.2, gt=0, lt=1, description="share of the training part that is held out")
     sizes: tuple[int, ...] | None = Field(
         default=None, min_length=1, description="group sizes, crossed with the margins (synthetic)"
@@ -56,17 +56,17 @@ class Data(_Section):
         default=(), description="thin the training groups to these shares; empty keeps all"
     )
     upsample_group: str = Field(default="", description="a group whose training examples are repeated")
-    upsample_times: int = Field(default=1, ge=1, description="how often they are to occur")
+    upsample_times: int = Field(default=1, ge=1, description="times that these examples occur")
     balance: bool = Field(default=False, description="repeat training examples until all groups are equally large")
     stream: bool = Field(default=False, description="leave a prepared set's images on disk, for sets beyond memory")
 
 
 class Model(_Section):
-    """Which network."""
+    """The network."""
 
     name: str = Field(
         default="mlp",
-        description="mlp, convnet, resnet18, resnet34, resnet50, resnet20, resnet56, vgg19, mobilenet_v2 or vit",
+        description="architecture of the networks",
     )
     hidden: tuple[Width, ...] | None = Field(default=None, description="widths of the dense layers")
     channels: tuple[Width, ...] | None = Field(default=None, description="channels of the convolutions (convnet)")
@@ -90,29 +90,31 @@ class Model(_Section):
         default="", description="a .pt or .safetensors file to begin from, in place of random weights; empty for none"
     )
     new_head: bool = Field(
-        default=False, description="whether the last layer of that file is for other classes, and is left out"
+        default=False, description="leave out the last layer of the file of model.weights, which is for other classes"
     )
 
 
 class Train(_Section):
-    """How the dense network is trained."""
+    """Training of the dense network."""
 
     epochs: int = Field(default=15, ge=1, description="passes over the training split")
     batch_size: int = Field(default=256, ge=1, description="examples in a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="the optax optimiser")
-    learning_rate: float = Field(default=1e-3, gt=0, description="its step size, at the peak of the schedule")
-    schedule: Literal["constant", "cosine"] = Field(default="constant", description="of the learning rate")
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(default=0.0, ge=0, description="of sgd (added to the gradient) and adamw (decoupled)")
+    optimizer: str = Field(default="adam", description="optimiser of the parameters")
+    learning_rate: float = Field(default=1e-3, gt=0, description="step size, at the peak of the schedule")
+    schedule: str = Field(default="constant", description="learning-rate schedule")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="weight decay: added to the gradient (sgd), or decoupled (adamw)"
+    )
     flip: bool = Field(default=False, description="mirror images left to right at random while training")
     crop: int = Field(default=0, ge=0, description="shift images by up to this many pixels at random while training")
 
 
 class Prune(_Section):
-    """What is pruned, and how much."""
+    """Criterion, allocation and sparsities."""
 
-    criterion: str = Field(default="magnitude", description="the lowest score goes first: magnitude or random")
-    scope: str = Field(default="global", description="one threshold for all layers (global), or one each (layerwise)")
+    criterion: str = Field(default="magnitude", description="score of a weight; the lowest is pruned first")
+    allocation: str = Field(default="global", description="how the sparsity is shared out over the layers")
     sparsities: tuple[Sparsity, ...] = Field(
         default=(0.3, 0.5, 0.7, 0.9, 0.95), min_length=1, description="shares to prune, in [0, 1)"
     )
@@ -123,7 +125,7 @@ class Prune(_Section):
 
 
 class Retrain(_Section):
-    """How a pruned network is trained on; what is not said here is as in [train]."""
+    """Retraining of a pruned network; all else is as in [train]."""
 
     epochs: int = Field(
         default=5, ge=0, description="passes over the training split; 0 leaves the pruned network as it is"
@@ -131,8 +133,7 @@ class Retrain(_Section):
     learning_rate: float = Field(default=1e-3, gt=0, description="step size, at the peak of the schedule")
     methods: tuple[str, ...] = Field(
         default=(),
-        description="ways of retraining: the paper's none, fair_before, fair_after and fair_both (what run does where "
-        "this is empty), or methods such as naive, equal_loss and ceag, with their candidates (see docs/mitigation.md)",
+        description="ways of retraining; empty for the paper's four models in run, and for sixteen methods in compare",
     )
     buffer: int = Field(default=40, ge=1, description="examples of each group in the buffers of methods that have one")
 
@@ -140,38 +141,30 @@ class Retrain(_Section):
 class Mitigation(_Section):
     """The Lagrangian constraint on group losses, and where it is applied."""
 
-    constraint: str = Field(
-        default="equal_loss",
-        description="equal_loss (absolute), equal_loss_signed, loss_gap, equal_accuracy or accuracy_gap; in `jaxprune "
-        "compare` also equal_excessive_loss, excessive_loss_gap, excess_accuracy_gap or equal_accuracy_drop",
+    constraint: str = Field(default="equal_loss", description="constraint on every group")
+    dual_rate: float = Field(
+        default=1e-3, gt=0, description="step size of the multipliers, which move at every training step"
     )
-    dual_rate: float = Field(default=1e-3, gt=0, description="step size of the multipliers, a step of training each")
-    dual: str = Field(default="ascent", description="how multipliers move: ascent, momentum, nu_pi or restart")
-    scheme: str = Field(
-        default="simultaneous",
-        description="which multipliers the gradient is taken at: simultaneous, alternating or extragradient",
-    )
+    dual: str = Field(default="ascent", description="update of the multipliers")
+    scheme: str = Field(default="simultaneous", description="order of the steps of parameters and multipliers")
     penalty: float = Field(default=0.0, ge=0, description="coefficient of the augmented Lagrangian; 0 is the plain one")
-    memory: int = Field(
-        default=0, ge=0, description="examples of each group that violations are measured on; 0 takes the batch"
+    buffer: int = Field(default=0, ge=0, description="examples of each group to measure violations on; 0 for the batch")
+    tolerance: float = Field(
+        default=0.0, ge=0, description="violation that is allowed, for constraints that take a tolerance"
     )
-    tolerance: float = Field(default=0.0, ge=0, description="gap that is let through (the constraints named _gap)")
 
 
 class Choice(_Section):
     """Candidates for the hyperparameters of retraining, and the choice among them."""
 
     dual_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(), description="candidates for the step size of the multipliers; none for each method's own"
+        default=(), description="candidates for the step size of the multipliers; empty for each method's own"
     )
     tolerances: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(), description="candidates for what a constraint lets through; none for each method's own"
+        default=(), description="candidates for the tolerance of a constraint; empty for each method's own"
     )
     measure: Literal["max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread", "worst_group_accuracy"] = (
-        Field(
-            default="max_excess_accuracy_gap",
-            description="what the choice improves, on validation: accuracies, or losses (excessive_loss_spread)",
-        )
+        Field(default="max_excess_accuracy_gap", description="validation score that the choice improves")
     )
     max_cost: float = Field(
         default=0.01, ge=0, lt=1, description="validation accuracy that a candidate may cost against naive"
@@ -179,7 +172,7 @@ class Choice(_Section):
 
 
 class Audit(_Section):
-    """What is measured on every network."""
+    """Measurements of every network."""
 
     groups: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="groupings to audit, as race sex race*sex; none for data.group alone, which comes first"
@@ -189,27 +182,27 @@ class Audit(_Section):
 
 
 class Theory(_Section):
-    """What is measured at the dense network to explain the harm."""
+    """Measurements of the dense network that explain the harm."""
 
-    split: Split = Field(default="train", description="the split that gradients and Hessians are taken on")
-    examples: int = Field(default=0, ge=0, description="of each group that are taken, at most; 0 takes the whole split")
+    split: Split = Field(default="train", description="split for gradients and Hessians")
+    examples: int = Field(default=0, ge=0, description="maximum examples per group; 0 for the whole split")
     tolerance: float = Field(default=1e-3, gt=0, description="residual of an eigenvalue, relative to it")
     max_iterations: int = Field(
         default=50, ge=1, le=100_000, description="Hessian-vector products for each eigenvalue, at most"
     )
     memory: int = Field(default=1024, ge=1, description="MiB for linearised products, and as much for Lanczos vectors")
-    float64: bool = Field(default=False, description="whether it is computed in float64, which is slower")
+    float64: bool = Field(default=False, description="compute in float64, which is slower")
     measures: tuple[Measure, ...] = Field(
         default=(), description="further, costly measures (`jaxprune theory` takes all of them unless some are named)"
     )
-    products: int = Field(default=30, ge=4, le=100_000, description="products for each trace (spectra)")
+    products: int = Field(default=30, ge=4, le=100_000, description="Hessian-vector products for each trace (spectra)")
     density_steps: int = Field(default=40, ge=2, le=100_000, description="Lanczos steps from each start (density)")
     density_starts: int = Field(default=2, ge=1, le=100_000, description="random starts (density)")
-    output_examples: int = Field(default=50, ge=1, description="of each group whose outputs are looked into (outputs)")
+    output_examples: int = Field(default=50, ge=1, description="examples per group for Propositions 2-3 (outputs)")
 
 
 class Settings(_Section):
-    """Everything that decides the result of a run."""
+    """All settings that decide the result of a run."""
 
     name: str = Field(default="", description="names the output folder; empty for the data's name")
     seeds: int = Field(default=5, ge=1, description="replicas, trained as one program; four or more give intervals")
@@ -234,7 +227,7 @@ SECTIONS: Mapping[str, type[_Section]] = {
 
 def paths() -> dict[str, str]:
     """Every setting's path, such as `train.epochs`, and its description."""
-    found = {n: str(f.description) for n, f in Settings.model_fields.items() if n not in SECTIONS}
+    descriptions = {n: str(f.description) for n, f in Settings.model_fields.items() if n not in SECTIONS}
     for section, model in SECTIONS.items():
-        found |= {f"{section}.{n}": str(f.description) for n, f in model.model_fields.items()}
-    return found
+        descriptions |= {f"{section}.{n}": str(f.description) for n, f in model.model_fields.items()}
+    return descriptions

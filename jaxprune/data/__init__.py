@@ -1,41 +1,41 @@
-"""Data sets with groups: three splits of examples, each with a label, a group and a weight."""
+"""Data sets with groups, in three splits."""
 
 from jaxprune.data.attributes import Attributes, Grouping
 from jaxprune.data.augmentation import chain, horizontal_flip, random_crop
-from jaxprune.data.batching import epoch_indices, take
-from jaxprune.data.catalogue import prepared_sets
-from jaxprune.data.companions import Companions, companions
+from jaxprune.data.batching import epoch_indices, select, take
 from jaxprune.data.dataset import SPLITS, Dataset, check_split, from_arrays
-from jaxprune.data.folders import FolderReport, prepare_fairface, prepare_folder, prepare_npz, prepare_utkface
-from jaxprune.data.known import KNOWN_SETS, KnownSet
 from jaxprune.data.loading import load
 from jaxprune.data.normalisation import Normalise
-from jaxprune.data.people_table import is_table_file
-from jaxprune.data.records import RecordImages
-from jaxprune.data.sources import SOURCES
-from jaxprune.data.synthetic import SyntheticDesign
-from jaxprune.data.table import Table
+from jaxprune.data.prepare import FolderReport, prepare_fairface, prepare_folder, prepare_npz, prepare_utkface
+from jaxprune.data.raw import RawData
+from jaxprune.data.record_images import RecordImages
+from jaxprune.data.sources import SOURCES, installed_sets, prepared_sets
+from jaxprune.data.sources.catalogue import CATALOGUE, CatalogueEntry
+from jaxprune.data.sources.people import is_table_file
+from jaxprune.data.sources.synthetic import SyntheticDesign
+from jaxprune.data.training_rows import IndexedBatch, indexed_batch
 
 __all__ = [
-    "KNOWN_SETS",
+    "CATALOGUE",
     "SOURCES",
     "SPLITS",
     "Attributes",
-    "Companions",
+    "CatalogueEntry",
     "Dataset",
     "FolderReport",
     "Grouping",
-    "KnownSet",
+    "IndexedBatch",
     "Normalise",
+    "RawData",
     "RecordImages",
     "SyntheticDesign",
-    "Table",
     "chain",
     "check_split",
-    "companions",
     "epoch_indices",
     "from_arrays",
     "horizontal_flip",
+    "indexed_batch",
+    "installed_sets",
     "is_table_file",
     "load",
     "prepare_fairface",
@@ -44,5 +44,6 @@ __all__ = [
     "prepare_utkface",
     "prepared_sets",
     "random_crop",
+    "select",
     "take",
 ]

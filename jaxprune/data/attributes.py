@@ -1,4 +1,4 @@
-"""The attributes of the people in a data set, and the groups that they form."""
+"""Attributes of people, and the groups that they form."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxprune.data.table import Column
+from jaxprune.data.raw import Column
 from jaxprune.errors import UserError, unknown
 from jaxprune.groups import attributes_of, intersect
 from jaxprune.text import name_some, shortened
@@ -16,7 +16,7 @@ MINIMUM_COUNT = 30  # below this a group's mean is reported with a warning
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """One way to put the people of a data set into groups.
+    """A division of the people of a data set into groups.
 
     Attributes:
       name: An attribute, or several crossed, such as "race*sex".
@@ -36,11 +36,11 @@ class Grouping:
         return len(self.group_names)
 
     def sizes(self, split: str) -> np.ndarray:
-        """[G] number of examples of each group in a split."""
+        """Count the examples of each group in a split, [G]."""
         return np.bincount(self.codes[split], minlength=self.num_groups)
 
     def fingerprint(self) -> str:
-        """A digest of the groups' names and of everybody's group."""
+        """Return a digest of group names and of everybody's group."""
         digest = hashlib.sha256(repr(self.group_names).encode())
         for split, codes in self.codes.items():
             digest.update(repr((split, codes.shape)).encode())
@@ -48,7 +48,7 @@ class Grouping:
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
-        """The notes, and one sentence for each split with groups too small to be judged closely."""
+        """Return the notes, and a warning about small groups per split."""
         sentences = [*self.notes]
         for split in self.codes:
             sizes = self.sizes(split)
@@ -64,7 +64,7 @@ class Grouping:
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """The columns that may form groups, and which of their rows each split holds.
+    """Columns that may form groups, and the rows of each split.
 
     Attributes:
       columns: Name -> codes of every row of the source, and their names.
@@ -77,9 +77,10 @@ class Attributes:
     unused: Mapping[str, str] = field(default_factory=dict)
 
     def grouping(self, spec: str, where: str) -> Grouping:
-        """The groups by an attribute, or by several crossed.
+        """Form the groups by an attribute, or by several crossed.
 
-        Groups without examples in a split stay, with a size of 0; crossed groups that nobody is in are left out.
+        Groups without examples in a split stay, with a size of 0. Crossed groups without examples in any split are
+        dropped.
 
         Args:
           spec: Attribute names joined by `*`.
@@ -108,7 +109,7 @@ class Attributes:
 def check_attributes(
     names: Sequence[str], kind: str, columns: Mapping[str, Column], unused: Mapping[str, str], where: str
 ) -> None:
-    """Raise for names of columns that are not there, and, with the reason, for those that cannot be used.
+    """Raise if an attribute is unknown or unusable, with the reason.
 
     Raises:
       UserError: One is not known or cannot be used.

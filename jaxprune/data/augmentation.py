@@ -1,4 +1,7 @@
-"""Random changes of images that leave their labels right, made on the device inside the compiled epoch."""
+"""Random changes of images that keep their labels.
+
+They are made on the device, inside the compiled epoch.
+"""
 
 from dataclasses import dataclass
 
@@ -45,11 +48,12 @@ class _Chain:
 
 
 def random_crop(padding: int, fill: float | tuple[float, ...] = 0.0) -> Augment:
-    """Surrounds each image with `padding` pixels and cuts a window of the old size out at random.
+    """Pad each image, and crop it to its old size at random.
 
-    All (2 * padding + 1)² places are equally likely. What comes into view has the value `fill`: 0 for images that are
-    normalised already; for bytes the mean of the training split, which the normalisation turns into (nearly) 0, so that
-    the border looks to the network as the zero padding of a convolution does.
+    Each image is surrounded by `padding` pixels. All (2 * padding + 1)² places are equally likely. What comes into view
+    has the value `fill`: 0 for images that are normalised already; for bytes the mean of the training split, which the
+    normalisation turns into (nearly) 0, so that the border looks to the network as the zero padding of a convolution
+    does.
 
     Args:
       padding: Pixels on each side, above 0.
@@ -67,10 +71,13 @@ def random_crop(padding: int, fill: float | tuple[float, ...] = 0.0) -> Augment:
 
 
 def horizontal_flip() -> Augment:
-    """Mirrors each image, left to right, with probability 1/2: `(key, x [B, H, W, channels]) -> x`."""
+    """Mirror each image, left to right, with probability 1/2.
+
+    The function is `(key, x [B, H, W, channels]) -> x`.
+    """
     return _Flip()
 
 
 def chain(*augmentations: Augment) -> Augment:
-    """Augmentations one after another, each with randomness of its own."""
+    """Chain augmentations; each has randomness of its own."""
     return _Chain(augmentations)

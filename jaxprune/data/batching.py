@@ -1,20 +1,19 @@
-"""Batches of data that lies on the device, cut inside the compiled program."""
-
-import math
+"""Batches of data on the device, cut inside the compiled program."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune.data.companions import Companions
+from jaxprune.data.record_images import RecordImages
+from jaxprune.data.training_rows import IndexedBatch
 from jaxprune.states import check_key
 from jaxprune.types import Array, Batch
 
-CHUNK_BYTES = 16 << 20  # of float32 inputs, for a forward pass
-
 
 def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[Array, Array]:
-    """A shuffled epoch: every example once, the last batch filled up with repeats (of the first batch) of weight 0.
+    """Shuffle an epoch.
+
+    Every example occurs once; the last batch is filled up with repeats (of the first batch) of weight 0.
 
     Args:
       key: Decides the order.
@@ -30,7 +29,7 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     check_key(key)
     steps = -(-num_examples // batch_size)
     # One sort of random keys: jax.random.permutation sorts twice, which took a quarter of an epoch of the main job on
-    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which is no matter for shuffling.
+    # a CPU. Equal keys (about n² / 2³³ pairs) keep their order, which does not matter for shuffling.
     order = jnp.argsort(jax.random.bits(key, (num_examples,)))
     padding = steps * batch_size - num_examples
     index = jnp.resize(order, (steps * batch_size,))
@@ -38,54 +37,32 @@ def epoch_indices(key: jax.Array, num_examples: int, batch_size: int) -> tuple[A
     return index.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def take(data: Batch | Companions, index: Array, weight: Array) -> Batch:
-    """The examples at some rows of a data set.
+def take(data: Batch | IndexedBatch, index: Array, weight: Array) -> Batch:
+    """Gather the examples at some rows of a data set.
 
     Args:
-      data: [N] examples; `Companions` bring theirs along.
+      data: [N] examples; `IndexedBatch` bring theirs along.
       index: [B] rows in [0, N).
       weight: [B], multiplied with the weights of the examples; 0 marks padding.
 
     Returns:
       The batch.
     """
-    if isinstance(data, Companions):
+    if isinstance(data, IndexedBatch):
         return data.take(index, weight)  # pyright: ignore[reportReturnType] (it has all that a Batch has)
     return Batch(data.x[index], data.y[index], data.group[index], data.weight[index] * weight)
 
 
-def chunk_size_for(x: Array, chunk_size: int | None, *, replicas: int = 1, budget: int = CHUNK_BYTES) -> int:
-    """Examples to compute on at a time: those asked for, or as many as keep the memory of the computation in bounds.
-
-    What a network makes of an input takes many times the memory of the input, in proportion to it; so the inputs, as
-    float32, are given a budget. No more than 4096: beyond that, larger products are no faster.
+def select(data: Batch, rows: np.ndarray) -> Batch:
+    """Select rows of a split; images on disk stay there.
 
     Args:
-      x: [N, ...] inputs.
-      chunk_size: The number asked for; None for the budget to decide.
-      replicas: R, the networks that are computed at once.
-      budget: Bytes for all replicas together.
+      data: [N] examples; arrays, or `RecordImages` for inputs.
+      rows: Numbers [n] in [0, N), or [N] bool.
+
+    Returns:
+      The examples, [n] of them.
     """
-    if chunk_size is not None:
-        return chunk_size
-    try:
-        size = math.prod(np.shape(x)[1:])
-    except ValueError:  # a list of unlike lists, which the checks of the examples refuse
-        size = 1
-    return max(1, min(4096, budget // (4 * max(1, size) * replicas)))
-
-
-def chunked(data: Batch, size: int) -> Batch:
-    """All examples in order, as [T, B] chunks of at most `size`, the last one padded with weight 0.
-
-    The chunks are made equally long, so that little is padded.
-    """
-    n = data.y.shape[0]
-    steps = max(1, -(-n // size))
-    length = -(-n // steps)
-
-    def cut(a: Array) -> Array:
-        padding = [(0, steps * length - n)] + [(0, 0)] * (a.ndim - 1)
-        return jnp.pad(a, padding).reshape(steps, length, *a.shape[1:])
-
-    return Batch(*(cut(jnp.asarray(a)) for a in data))
+    x = data.x.select(rows) if isinstance(data.x, RecordImages) else np.asarray(data.x)[rows]
+    rest = (np.asarray(array)[rows] for array in data[1:])
+    return Batch(x, *rest)  # pyright: ignore[reportArgumentType] (RecordImages stand in the place of x)

@@ -1,4 +1,7 @@
-"""Columns of numbers as labels and groups: binned, or taken as they are where there are few kinds of them."""
+"""Columns of numbers as labels and groups.
+
+Numbers are binned, or are categories of their own where there are few distinct ones.
+"""
 
 import itertools
 import math
@@ -8,19 +11,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxprune.data.cells import no_number
-from jaxprune.data.table import Column
+from jaxprune.data.raw import Column
 from jaxprune.errors import UserError, unknown
 
 # The paper's nine age bins; other numeric attributes need data.bins.
 AGE = "age"
 AGE_BINS = (10, 20, 30, 40, 50, 60, 70, 80)
 BinsLike = Sequence[float | str] | Mapping[str, Sequence[float]]  # what `read_bins` reads
-FEW = 20  # kinds of numbers that may stand as they are
+FEW = 20  # distinct numbers that may stand as they are
 
 
 @dataclass(frozen=True)
 class Bins:
-    """The edges of the bins of columns of numbers.
+    """Edges of the bins of numeric columns.
 
     Attributes:
       others: Edges for the columns that have none of their own; empty for none.
@@ -31,15 +34,15 @@ class Bins:
     named: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def of(self, column: str) -> tuple[float, ...]:
-        """The edges of a column."""
+        """Return the edges of a column."""
         return self.named.get(column, self.others)
 
     def check_names(self, numbers: Iterable[str], columns: Mapping[str, Sequence[str]]) -> None:
-        """Raises for edges of a column that there is not, or that is not one of numbers: they would do nothing.
+        """Raise if edges name an unknown or non-numeric column.
 
         Args:
           numbers: The columns of numbers.
-          columns: All columns, each with the names of its kinds, if it has any.
+          columns: All columns, each with the names of its categories, if it has any.
         """
         numbers = list(numbers)
         for name in self.named:
@@ -53,14 +56,14 @@ class Bins:
 
 
 def read_bins(bins: BinsLike) -> Bins:
-    """The bins that a setting asks for.
+    """Read the edges of bins.
 
     Args:
       bins: Edges for all columns, such as `(30, 60)`; or for each its own, as texts such as `("age=30,60", "dose=0.7")`
         or as a mapping; edges beside texts are those of the other columns.
 
     Raises:
-      UserError: A text is none of these, or edges do not rise: falling ones would give every group the other's name.
+      UserError: A text is none of these, or edges do not rise: falling edges would swap the names of groups.
     """
     if isinstance(bins, Mapping):
         others, named = (), {name: _edges(edges, name) for name, edges in bins.items()}
@@ -81,27 +84,29 @@ def read_bins(bins: BinsLike) -> Bins:
 
 
 def _edges(edges: Iterable[float], name: str = "") -> tuple[float, ...]:
-    """Edges that rise, or an error."""
-    found = tuple(edges)
-    said = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in found)}"
-    if not all(map(math.isfinite, found)):
-        raise UserError(f"{said} are not all finite; leave the others out")
-    if any(not b > a for a, b in itertools.pairwise(found)):
-        raise UserError(f"{said} do not rise; give the edges in rising order")
-    return found
+    """Return the edges, or raise if they do not rise."""
+    rising = tuple(edges)
+    where = f"data.bins: {f'{name}: ' if name else ''}{' '.join(f'{b:g}' for b in rising)}"
+    if not all(map(math.isfinite, rising)):
+        raise UserError(f"{where} are not all finite; leave the others out")
+    if any(not b > a for a, b in itertools.pairwise(rising)):
+        raise UserError(f"{where} do not rise; give the edges in rising order")
+    return rising
 
 
 def not_finite(values: np.ndarray) -> str:
-    """What is wrong with numbers [N] of which some are none; empty where nothing is."""
+    """Describe non-finite values, or return ""."""
     bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values)).sum())
     return f"holds {bad:,} value{'s' * (bad != 1)} that are NaN or infinite" if bad else ""
 
 
 def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Column | str:
-    """Numbers as codes with names, or why they are none. Bins are for the numbers that they cut, not for a 0 or 1.
+    """Convert numbers to codes with names, or return the reason against it.
+
+    Bins are for the numbers that they cut, not for a 0 or 1.
 
     Args:
-      path: What the column is called; one named age has the paper's bins where none are given.
+      path: The name of the column; one named age has the paper's bins by default.
       values: [N] whole or other numbers.
       bins: Rising edges of bins; a number on an edge is in the bin above it.
     """
@@ -109,9 +114,9 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         with np.errstate(over="ignore"):  # what becomes infinite is still above every edge, or below
             values, bins = values.astype(np.float32), tuple(np.array(bins, np.float32))
     kinds, codes = np.unique(values, return_inverse=True)
-    few = len(kinds) <= FEW
+    few = len(kinds) <= FEW  # few distinct numbers may stand as they are
     edges = bins or (AGE_BINS if path.rpartition("/")[2] == AGE else ())
-    uncut = len(set(np.digitize(kinds, edges))) == 1
+    uncut = len(set(np.digitize(kinds, edges))) == 1  # all numbers fall into one bin: bins would be one group
     if edges and uncut and not few:
         return (
             f"lies between {kinds[0]:g} and {kinds[-1]:g}, where none of the edges {' '.join(f'{b:g}' for b in edges)} "
@@ -121,5 +126,5 @@ def number_column(path: str, values: np.ndarray, bins: tuple[float, ...]) -> Col
         named = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"{edges[-1]:g}+"]
         return np.digitize(values, edges).astype(np.int32), tuple(named)
     if not few:
-        return f"is numbers of {len(kinds):,} kinds; give the edges of bins with data.bins"
+        return f"has {len(kinds):,} distinct numbers; give the edges of bins with data.bins"
     return codes.astype(np.int32), tuple(f"{kind:.6g}" if values.dtype.kind == "f" else str(kind) for kind in kinds)

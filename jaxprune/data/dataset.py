@@ -1,14 +1,15 @@
-"""The `Dataset` that the rest of the library sees, and the checks that it passed."""
+"""The `Dataset` type, and checks of its arrays."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxprune.data.attributes import MINIMUM_COUNT, Attributes, Grouping
 from jaxprune.data.normalisation import Normalise, as_they_are
-from jaxprune.data.records import RecordImages
+from jaxprune.data.record_images import RecordImages
 from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
 from jaxprune.types import Array, Batch
@@ -21,21 +22,21 @@ class Dataset:
     """Train, validation and test examples with groups.
 
     Attributes:
-      name: What it is called.
-      train: Examples that the parameters are fitted to; numpy arrays. Inputs are as the network takes them, or are
+      name: The name of the data set.
+      train: Examples for training, as numpy arrays. Inputs are as the network takes them, or are
         images of bytes, which may be on disk (`RecordImages`).
-      validation: Examples that choices are made on.
-      test: Examples that are only ever reported on.
+      validation: Examples for choosing networks and hyperparameters.
+      test: Examples for reports alone.
       label_names: The C names of the labels.
       group_names: The G names of the groups.
-      label_by: What the label is, such as "income".
-      group_by: What the groups are, such as "race" or "race*sex".
+      label_by: The name of the label, such as "income".
+      group_by: The name of the grouping, such as "race" or "race*sex".
       provenance: Where it comes from and under which licence.
-      normalise: What turns inputs into those that the network takes, inside the compiled program:
+      normalise: The function that turns inputs into those that the network takes, inside the compiled program:
         `network.after(normalise)`. Images of bytes have their channels brought to mean 0 and deviation 1 in the
         training split; other inputs stay as they are.
       notes: Sentences about what was left out of the splits that it came with.
-      attributes: What may form other groups of the same people; None where only the groups are known.
+      attributes: Attributes that may form other groups of the same people; None if only the groups are known.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Dataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether the images are on disk, to be decoded as they are used."""
+        """True if the images stay on disk until they are used."""
         return isinstance(self.train.x, RecordImages)
 
     @property
@@ -74,11 +75,11 @@ class Dataset:
         return len(self.label_names)
 
     def split(self, name: str) -> Batch:
-        """One of the three splits by its name."""
+        """Return one of the three splits by its name."""
         return getattr(self, name)
 
     def group_sizes(self, split: str) -> np.ndarray:
-        """[G] number of examples of each group in a split."""
+        """Count the examples of each group in a split, [G]."""
         return np.bincount(self.split(split).group, minlength=self.num_groups)
 
     @property
@@ -88,7 +89,7 @@ class Dataset:
         return Grouping(name=self.group_by, group_names=self.group_names, codes=codes)
 
     def grouping(self, spec: str, where: str = "data.group") -> Grouping:
-        """The same people in the groups of an attribute, or of several crossed.
+        """Divide the same people by an attribute, or by several crossed.
 
         Args:
           spec: Attribute names joined by `*`, such as "race*sex".
@@ -104,11 +105,17 @@ class Dataset:
         return self.attributes.grouping(spec, where)
 
     def fingerprint(self) -> str:
-        """A digest of every array and name: equal for equal data, whatever file it came from."""
+        """Return a digest of every array and name.
+
+        Equal data have equal digests, whatever file they came from.
+        """
         return hashlib.sha256((self.examples_fingerprint() + self.primary.fingerprint()).encode()).hexdigest()
 
     def examples_fingerprint(self) -> str:
-        """A digest of inputs, labels and weights: all that a training without groups depends on."""
+        """Return a digest of inputs, labels and weights.
+
+        They are all that a training without groups depends on.
+        """
         names = (self.label_names, self.normalise if isinstance(self.normalise, Normalise) else None)
         digest = hashlib.sha256(repr(names).encode())
         for split in SPLITS:
@@ -122,14 +129,21 @@ class Dataset:
         return digest.hexdigest()
 
     def warnings(self, minimum: int = MINIMUM_COUNT) -> list[str]:
-        """The notes, and one sentence for each split that has groups too small to be judged closely."""
+        """Return the notes, and a warning about small groups per split."""
         return [*self.notes, *self.primary.warnings(minimum)]
 
 
 def check_split(
-    split: str, x: Array, y: Array, group: Array, *, num_classes: int, num_groups: int, where: str = "data"
+    split: str,
+    x: Any,  # arrays or RecordImages
+    y: Array,
+    group: Array,
+    *,
+    num_classes: int,
+    num_groups: int,
+    where: str = "data",
 ) -> None:
-    """Checks the arrays of one split.
+    """Check the arrays of one split.
 
     Args:
       split: Its name, for the messages.
@@ -190,7 +204,7 @@ def from_arrays(
     notes: Sequence[str] = (),
     attributes: Attributes | None = None,
 ) -> Dataset:
-    """A checked data set from arrays that are split already.
+    """Build a checked data set from arrays that are split already.
 
     Args:
       train: `(x [N, ...], y [N], group [N])`, with as many examples as you like.
@@ -198,19 +212,24 @@ def from_arrays(
       test: Likewise.
       label_names: The C names of the labels.
       group_names: The G names of the groups.
-      name: What to call it.
-      label_by: What the label is.
-      group_by: What the groups are.
-      provenance: Where it comes from.
-      normalise: What the network needs before it, such as `data.Normalise(shift, scale)`, if anything.
-      notes: Sentences about what was left out, which stand among the warnings.
-      attributes: What may form other groups of the same people, if anything.
+      name: The name of the data set.
+      label_by: The name of the label, such as "income".
+      group_by: The name of the grouping, such as "race".
+      provenance: The origin of the data.
+      normalise: A function applied before the network, such as `data.Normalise(shift, scale)`.
+      notes: Sentences about examples left out, for the warnings.
+      attributes: Attributes that may form other groups of the same people.
 
     Returns:
       The data set; every weight is 1.
 
     Raises:
       UserError: As `check_split`, a name is repeated, the inputs differ in shape, or a group is missing in a split.
+
+    Example:
+      >>> split = (np.eye(4), [0, 1, 0, 1], [0, 0, 1, 1])
+      >>> from_arrays(split, split, split, label_names=("no", "yes"), group_names=("a", "b"))
+      Dataset(arrays: 4 train, 4 validation, 4 test; inputs [4]; label: no, yes; group: a, b)
     """
     _refuse_repeated(name, ("label", label_by, label_names), ("group", group_by, group_names))
     batches = {}
@@ -224,21 +243,25 @@ def from_arrays(
         group_by=group_by, provenance=provenance, normalise=normalise, notes=tuple(notes), attributes=attributes,
         **batches,
     )  # fmt: skip
-    shapes = {split: batches[split].x.shape[1:] for split in SPLITS}
-    for split, shape in shapes.items():
-        if shape != shapes["train"]:
-            raise UserError(
-                f"data {name}: an input of the {split} split has shape {shape}, one of train {shapes['train']}; "
-                "give all splits the same inputs"
-            )
+    _check_shapes(name, {split: batches[split].x.shape[1:] for split in SPLITS})
     sizes = {split: dataset.group_sizes(split) for split in SPLITS}
     remedy = "merge it with another group, leave it out, or group by something else"
     refuse_empty_groups(sizes, dataset.group_names, dataset.group_by, remedy)
     return dataset
 
 
+def _check_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise if the inputs of the splits differ in shape."""
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise UserError(
+                f"data {name}: an input of the {split} split has shape {shape}, one of train {shapes['train']}; "
+                "give all splits the same inputs"
+            )
+
+
 def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> None:
-    """Raise where two labels or two groups have one name: nobody could tell them apart."""
+    """Raise if two labels or two groups have one name."""
     for what, by, names in columns:
         repeated = [name for name in names if list(names).count(name) > 1] if len(set(names)) < len(names) else []
         if repeated:
@@ -246,25 +269,25 @@ def _refuse_repeated(where: str, *columns: tuple[str, str, Sequence[str]]) -> No
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
-    """The first few of some names, and how many more there are."""
+    """Join the first few names, with the number of the others."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def _array(x: Array) -> Array:
+def _array(x: Array | RecordImages) -> Any:
     return x if isinstance(x, RecordImages) else np.asarray(x)
 
 
 def refuse_empty_groups(
     sizes: Mapping[str, np.ndarray], group_names: Sequence[str], group_by: str, remedy: str
 ) -> None:
-    """Raises where a group has no examples in a split.
+    """Raise if a group has no examples in a split.
 
     Args:
       sizes: Split -> [G] numbers of examples.
       group_names: The G names.
-      group_by: What forms the groups.
-      remedy: What to do about it, for the message.
+      group_by: The attribute that forms the groups.
+      remedy: The last part of the message, what to do.
     """
     for split, counts in sizes.items():
         empty = np.flatnonzero(counts == 0)

@@ -1,4 +1,4 @@
-"""Which groups there are, and which of them are left out because too few people, or nobody, are in them."""
+"""Selection of groups by size."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ Members = dict[str, np.ndarray]  # split -> indices of its examples
 def keep_groups(
     members: Members, group: np.ndarray, group_names: Sequence[str], group_by: str, minimum: int
 ) -> tuple[Members, np.ndarray, tuple[str, ...], list[str]]:
-    """Leaves groups out, with all their examples; those that are kept keep their order.
+    """Leave out small and empty groups, with all their examples.
 
-    Crossed groups that nobody is in at all are no groups. The splits of the examples that are kept are those that they
-    had.
+    Groups that are kept keep their order, and their examples stay in their splits. Crossed groups without examples in
+    any split are dropped.
 
     Args:
       members: The examples of each split.
       group: [N] the group of each example.
       group_names: The G names.
-      group_by: What forms the groups.
+      group_by: The attribute that forms the groups.
       minimum: Groups with fewer examples than this in any split are left out; 0 leaves none out.
 
     Returns:
@@ -44,7 +44,7 @@ def keep_groups(
     names = tuple(group_names[g] for g in kept.tolist())
     remedy = "set data.min_group_size to 1 or more to leave such groups out, or group by something else"
     refuse_empty_groups(dict(zip(SPLITS, sizes[:, kept], strict=True)), names, group_by, remedy)
-    code = np.full(len(group_names), -1, np.int32)
+    code = np.full(len(group_names), -1, np.int32)  # old group -> new group, -1 for those left out
     code[kept] = np.arange(len(kept))
     members = {split: rows[code[group[rows]] >= 0] for split, rows in members.items()}
     return members, code[group], names, _notes(nobody, small, sizes, group_names, group_by, minimum)

@@ -1,4 +1,4 @@
-"""Images stay bytes until the device has them: what turns them into numbers of mean 0 and deviation 1 there."""
+"""Normalisation of inputs, on the device for images of bytes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,10 @@ _BLOCK = 1 << 22  # values converted at a time, 32 MB of them
 
 @dataclass(frozen=True)
 class Normalise:
-    """A function of inputs that takes the moments of the training split out of them: (x - shift) / scale.
+    """Function that normalises inputs: (x - shift) / scale.
 
-    Whole numbers become float32; floats keep their precision, so that a gradient with respect to them is possible.
-    Equal ones are equal as arguments of a compiled function.
+    Shift and scale are moments of the training split. Whole numbers become float32; floats keep their precision, so
+    that a gradient with respect to them is possible. Equal ones are equal as arguments of a compiled function.
 
     Attributes:
       shift: The mean of each channel.
@@ -34,12 +34,12 @@ class Normalise:
 
 
 def as_they_are(x: Array) -> Array:
-    """Inputs that were normalised on the host, or need no normalising."""
+    """Return inputs unchanged, for those that need no normalisation here."""
     return x
 
 
 def image_sums(images: np.ndarray) -> np.ndarray:
-    """Sums of the values and of their squares over the pixels of each image.
+    """Sum values and their squares over the pixels of each image.
 
     Exact, so that moments do not depend on the order in which images are read. Converts a few images at a time.
 
@@ -62,7 +62,9 @@ def image_sums(images: np.ndarray) -> np.ndarray:
 
 
 def normalise_with(sums: np.ndarray, pixels: int) -> Normalise:
-    """The normalisation that gives the images behind these sums mean 0 and deviation 1 in every channel.
+    """Compute the normalisation of images from their sums.
+
+    It gives them mean 0 and deviation 1 in every channel.
 
     Args:
       sums: [N, 2, channels], of `image_sums`; an image that is to count twice is there twice.
@@ -76,7 +78,7 @@ def normalise_with(sums: np.ndarray, pixels: int) -> Normalise:
 
 
 def centred(rows: np.ndarray) -> np.ndarray:
-    """Rows [N, F] as float32, each column about its median.
+    """Centre rows [N, F] on the median of each column, as float32.
 
     The difference is taken in float64: seconds since 1970 have steps of 128 as float32. Columns are not scaled, unless
     they would leave the range of float32. NaN stays NaN, and infinite values stay infinite.
@@ -94,7 +96,10 @@ def centred(rows: np.ndarray) -> np.ndarray:
 
 
 def is_image_bytes(x: Any) -> bool:
-    """Whether inputs are images of bytes, which are normalised on the device; all others are, on the host."""
+    """Return True for images of bytes.
+
+    They are normalised on the device, all others on the host.
+    """
     return x.dtype == np.uint8 and len(x.shape) == 4
 
 

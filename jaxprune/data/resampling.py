@@ -1,4 +1,4 @@
-"""Reshaping of a training split: how many examples of each group it has."""
+"""Thinning and repeating of training examples by group."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _SEED = 20220614  # fixed, like the splits: the data must not change with the se
 
 
 def long_tail(group: np.ndarray, num_groups: int, imbalance: float) -> np.ndarray:
-    """The examples to keep so that the groups become unevenly large.
+    """Choose examples so that the groups become unevenly large.
 
     Group a keeps `n_max * imbalance ** (-a / (G - 1))` examples, n_max being the size of the largest group: the
     first stays whole, the last becomes `imbalance` times smaller than the largest. A group that is smaller already
@@ -36,7 +36,9 @@ def long_tail(group: np.ndarray, num_groups: int, imbalance: float) -> np.ndarra
 
 
 def to_shares(group: np.ndarray, group_names: Sequence[str], shares: Sequence[float]) -> np.ndarray:
-    """The examples to keep so that the groups have given shares, as many as that allows.
+    """Choose examples so that the groups have given shares.
+
+    As many are kept as that allows.
 
     Args:
       group: [N] int in [0, G).
@@ -49,21 +51,25 @@ def to_shares(group: np.ndarray, group_names: Sequence[str], shares: Sequence[fl
     Raises:
       UserError: There are not G shares, one is not positive, or one is too small for a single example.
     """
-    wanted = np.asarray(shares, float)
-    if len(wanted) != len(group_names):
-        raise UserError(f"data.shares: {len(wanted)} shares for {len(group_names)} groups ({', '.join(group_names)})")
-    if (wanted <= 0).any():
-        raise UserError(f"data.shares: {wanted.min():g} is not above 0; give each group a positive share")
-    wanted = wanted / wanted.sum()
-    total = np.min(np.bincount(group, minlength=len(wanted)) / wanted)
-    quota = np.floor(total * wanted + 1e-9).astype(int)
+    parts = np.asarray(shares, float)
+    if len(parts) != len(group_names):
+        raise UserError(f"data.shares: {len(parts)} shares for {len(group_names)} groups ({', '.join(group_names)})")
+    if (parts <= 0).any():
+        raise UserError(f"data.shares: {parts.min():g} is not above 0; give each group a positive share")
+    parts = parts / parts.sum()
+    # The scarcest group, measured by its share, stays whole and decides the total. 1e-9: a quotient that should be
+    # whole may be a rounding below it.
+    total = np.min(np.bincount(group, minlength=len(parts)) / parts)
+    quota = np.floor(total * parts + 1e-9).astype(int)
     if (quota == 0).any():
         raise UserError("data.shares: the smallest share leaves its group without an example; make it larger")
     return _draw(group, quota)
 
 
 def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: int) -> np.ndarray:
-    """Every example once, and those of one group `times` times, as in Figs 14 and 15 of Tran et al. 2022.
+    """Repeat the examples of one group `times` times.
+
+    All others occur once, as in Figs 14 and 15 of Tran et al. 2022.
 
     Args:
       group: [N] int in [0, G).
@@ -75,7 +81,7 @@ def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: in
       Sorted indices, with repeats.
 
     Raises:
-      UserError: There is no such group.
+      UserError: The group is unknown.
     """
     if name not in group_names:
         raise unknown("group", name, group_names, where="data.upsample_group")
@@ -86,7 +92,9 @@ def upsample(group: np.ndarray, group_names: Sequence[str], name: str, times: in
 
 
 def balance(group: np.ndarray, num_groups: int) -> np.ndarray:
-    """Every group as large as the largest: the examples of the others are repeated, each nearly equally often.
+    """Repeat examples until every group is as large as the largest.
+
+    Those of a group are repeated nearly equally often.
 
     Args:
       group: [N] int in [0, G), every group with at least one example.
@@ -105,7 +113,9 @@ def balance(group: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def _draw(group: np.ndarray, quota: np.ndarray) -> np.ndarray:
-    """Sorted indices of `quota` examples of each group at most."""
+    """Draw at most `quota` examples of each group, as sorted indices."""
+    # One generator for all groups, in their order, also for those that stay whole: the draws of a group depend on the
+    # groups before it, not on its own quota, so that a smaller quota keeps a part of what a larger one keeps.
     generator = np.random.Generator(np.random.PCG64(_SEED))
     kept = [generator.permutation(np.flatnonzero(group == a))[:count] for a, count in enumerate(quota)]
     return np.sort(np.concatenate(kept))

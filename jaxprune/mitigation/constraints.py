@@ -1,123 +1,100 @@
-"""Constraints on groups: a surrogate that is differentiated and a violation that moves the multipliers."""
+"""Constraints on groups: a differentiated surrogate and a violation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxprune.mitigation.statistics import GroupStatistics
 from jaxprune.types import Array
-
-
-class GroupStatistics(NamedTuple):
-    """What a constraint is made of, measured on one batch, on the buffer, or on held-out examples.
-
-    Figures of a group that is absent are 0. The dense network's are of the same examples, where its outputs are known
-    for each of them: the difference of two networks on the same people is far less noisy than that of two samples.
-
-    Attributes:
-      loss: [G] mean loss of each group, in nats.
-      overall_loss: [] mean loss over all, each group with its share of the population.
-      count: [G] total weight that each group's figures rest on.
-      accuracy: [G] share of right predictions.
-      overall_accuracy: [] the same over all.
-      dense_loss: [G] mean loss of the dense network, 0 where there is none to compare with.
-      overall_dense_loss: [] the same over all.
-      dense_accuracy: [G] share of right predictions of the dense network.
-      overall_dense_accuracy: [] the same over all.
-    """
-
-    loss: Array
-    overall_loss: Array
-    count: Array
-    accuracy: Array = 0.0
-    overall_accuracy: Array = 0.0
-    dense_loss: Array = 0.0
-    overall_dense_loss: Array = 0.0
-    dense_accuracy: Array = 0.0
-    overall_dense_accuracy: Array = 0.0
-
-    @property
-    def excessive_loss(self) -> Array:
-        """[G] R(a) = J(θ; D_a) - J(dense; D_a), eq. (2) of Tran et al. 2022."""
-        return self.loss - self.dense_loss
-
-    @property
-    def excess_accuracy_gap(self) -> Array:
-        """[G] ψ_a, the accuracy drop of a group beyond the overall drop (Hashemizadeh et al. 2024)."""
-        overall_drop = self.overall_dense_accuracy - self.overall_accuracy
-        return self.dense_accuracy - self.accuracy - overall_drop
-
 
 Measure = Callable[[GroupStatistics, Array | float], Array]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A constraint for every group; equal when made with equal arguments, so that a step is not compiled again.
+    """A constraint for every group, equal if its arguments are equal.
 
-    A constraint of one's own is made from functions of module level:
-    `Constraint(num_groups, True, surrogate_function, tolerance, violation_function)`.
+    A step is therefore not compiled again.
+
+    Make one of your own from module-level functions:
+    `Constraint(num_groups, True, measure, tolerance, violation_measure)`.
 
     Attributes:
       num_groups: G.
-      inequality: Whether it is `violation <= 0` (multipliers are kept at or above 0) rather than `violation = 0`.
-      measure: `(statistics, tolerance) -> [G]`; differentiated as the surrogate, and taken as the violation where
-        `judge` is None.
-      tolerance: What is let through.
-      judge: `(statistics, tolerance) -> [G]`, the violation, where what matters (accuracy, say) has no useful gradient.
-      needs_dense: Whether it compares with the dense network.
+      inequality: `violation <= 0` (multipliers stay at or above 0) rather than `violation = 0`.
+      measure: `(statistics, tolerance) -> [G]`; differentiated as the surrogate, and the violation unless
+        `violation_measure` is given.
+      tolerance: The violation that is allowed.
+      violation_measure: `(statistics, tolerance) -> [G]`, where what matters (such as accuracy) has no useful gradient.
+      needs_dense: The constraint compares with the dense network.
     """
 
     num_groups: int
     inequality: bool
     measure: Measure
     tolerance: float = 0.0
-    judge: Measure | None = None
+    violation_measure: Measure | None = None
     needs_dense: bool = False
 
     def surrogate(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
-        """[G] what is weighted by the multipliers and differentiated; 0 for an absent group."""
+        """[G] the differentiated values; 0 for an absent group."""
         return self._of(self.measure, statistics, tolerance)
 
     def violation(self, statistics: GroupStatistics, tolerance: Array | None = None) -> Array:
-        """[G] what moves the multipliers; 0 for an absent group.
+        """[G] the values that move the multipliers; 0 for an absent group.
 
         Args:
           statistics: Of the examples that it is measured on.
           tolerance: In place of the constraint's own: an array, so that several of them train as one program.
         """
-        return self._of(self.judge or self.measure, statistics, tolerance)
+        return self._of(self.violation_measure or self.measure, statistics, tolerance)
 
     def _of(self, measure: Measure, statistics: GroupStatistics, tolerance: Array | None) -> Array:
         values = measure(statistics, self.tolerance if tolerance is None else tolerance)
         return jnp.where(statistics.count > 0, values, 0)
 
 
-def equal_loss(num_groups: int, *, absolute: bool = True) -> Constraint:
-    """J(θ; D_a) = J(θ; D) for every group a: program (8) of Tran et al. 2022.
+def equal_loss(num_groups: int) -> Constraint:
+    """|J_a - J| = 0 for every group a.
 
-    The paper writes no Lagrangian. Absolute is the form of its authors' code, v_a = |J_a - J|: multipliers never
-    fall, and the term is a penalty with a growing weight; near its kink the parameters oscillate, which makes the
-    multiplier grow further, and with large rates of both that can diverge even on a convex problem. Signed,
-    v_a = J_a - J, is the textbook form: a multiplier falls again, below 0 too, once its group does better than most.
+    Program (8) of Tran et al. 2022, with J_a = J(θ; D_a).
+
+    The paper writes no Lagrangian; this is the form of its authors' code. Multipliers never fall, and the term is a
+    penalty with a growing weight; near its kink the parameters oscillate, which makes the multiplier grow further, and
+    with large rates of both that can diverge even on a convex problem. See `equal_loss_signed`.
 
     Args:
       num_groups: G.
-      absolute: Whether the violation is |J_a - J| rather than J_a - J.
 
     Returns:
-      The constraint.
+      The constraint, an equality.
     """
-    return Constraint(num_groups, False, _absolute_gap if absolute else _loss_gap)
+    return Constraint(num_groups, False, _absolute_gap)
+
+
+def equal_loss_signed(num_groups: int) -> Constraint:
+    """J_a - J = 0 for every group a: `equal_loss`, signed.
+
+    A multiplier falls again, below 0 too, once its group does better than most.
+
+    Args:
+      num_groups: G.
+
+    Returns:
+      The constraint, an equality.
+    """
+    return Constraint(num_groups, False, _loss_gap)
 
 
 def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """J(θ; D_a) - J(θ; D) <= tolerance for every group a: no group may do much worse than the whole.
+    """J_a - J <= tolerance for every group a.
+
+    No group may do much worse than the whole.
 
     Args:
       num_groups: G.
-      tolerance: The gap that is let through, in nats.
+      tolerance: The gap that is allowed, in nats.
 
     Returns:
       The constraint, an inequality.
@@ -126,7 +103,9 @@ def loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
 
 
 def equal_excessive_loss(num_groups: int) -> Constraint:
-    """R(a) = R for every group a: pruning raises the loss of all groups alike, which is ξ = 0 (Tran et al., eq. 3).
+    """R(a) = R for every group a: pruning raises all losses alike.
+
+    This is ξ = 0 (Tran et al., eq. 3).
 
     Unlike equal loss it asks nothing where the dense network's own losses differ. It needs the dense network's losses
     (see `DenseReference`).
@@ -141,11 +120,13 @@ def equal_excessive_loss(num_groups: int) -> Constraint:
 
 
 def excessive_loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """R(a) - R <= tolerance for every group a: pruning hurts no group much more than the whole.
+    """R(a) - R <= tolerance for every group a.
+
+    Pruning hurts no group much more than the whole.
 
     Args:
       num_groups: G.
-      tolerance: What is let through, in nats.
+      tolerance: The gap that is allowed, in nats.
 
     Returns:
       The constraint, an inequality.
@@ -154,14 +135,14 @@ def excessive_loss_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint
 
 
 def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """Overall accuracy - accuracy of group a <= tolerance for every group a.
+    """A - A_a <= tolerance for every group a, on accuracies.
 
     Accuracy has no gradient, so that the violation is measured on it and the loss gap J_a - J is differentiated
     (a proxy Lagrangian, Cotter et al. 2019).
 
     Args:
       num_groups: G.
-      tolerance: The gap that is let through, as a share of 1.
+      tolerance: The gap that is allowed, as a share of 1.
 
     Returns:
       The constraint, an inequality.
@@ -170,9 +151,11 @@ def accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
 
 
 def equal_accuracy(num_groups: int) -> Constraint:
-    """Accuracy of group a = overall accuracy for every group a; surrogate and violation as in `accuracy_gap`, signed.
+    """A_a = A for every group a, on accuracies.
 
-    It narrows the accuracy spread from both ends: groups that do better are held back as well.
+    Surrogate and violation are those of `accuracy_gap`, signed.
+
+    It narrows the accuracy spread from both ends: it also holds back groups that do better.
 
     Args:
       num_groups: G.
@@ -184,14 +167,16 @@ def equal_accuracy(num_groups: int) -> Constraint:
 
 
 def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constraint:
-    """ψ_a <= tolerance for every group a, with ψ_a = (A_a(dense) - A_a) - (A(dense) - A): CEAG.
+    """ψ_a <= tolerance for every group a: CEAG.
+
+    ψ_a = (A_a(dense) - A_a) - (A(dense) - A).
 
     The constraint of Hashemizadeh et al. 2024 ("Balancing Act"): the violation is measured on accuracy, the surrogate
     is (J_a - J_a(dense)) - (J - J(dense)).
 
     Args:
       num_groups: G.
-      tolerance: The gap ε that is let through, as a share of 1.
+      tolerance: The gap ε that is allowed, as a share of 1.
 
     Returns:
       The constraint, an inequality.
@@ -200,7 +185,9 @@ def excess_accuracy_gap(num_groups: int, *, tolerance: float = 0.0) -> Constrain
 
 
 def equal_accuracy_drop(num_groups: int) -> Constraint:
-    """ψ_a = 0 for every group a: as `excess_accuracy_gap`, but binding groups that gain as well; signed.
+    """ψ_a = 0 for every group a.
+
+    As `excess_accuracy_gap`, but it also binds groups that gain.
 
     Args:
       num_groups: G.
@@ -230,17 +217,3 @@ def _accuracy_gap(statistics: GroupStatistics, tolerance: Array | float) -> Arra
 
 def _excess_accuracy_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
     return statistics.excess_accuracy_gap - tolerance
-
-
-# Name -> constructor (num_groups, tolerance) -> Constraint, as a setting gives them.
-CONSTRAINTS: Mapping[str, Callable[[int, float], Constraint]] = {
-    "equal_loss": lambda num_groups, tolerance: equal_loss(num_groups),
-    "equal_loss_signed": lambda num_groups, tolerance: equal_loss(num_groups, absolute=False),
-    "loss_gap": lambda num_groups, tolerance: loss_gap(num_groups, tolerance=tolerance),
-    "equal_accuracy": lambda num_groups, tolerance: equal_accuracy(num_groups),
-    "accuracy_gap": lambda num_groups, tolerance: accuracy_gap(num_groups, tolerance=tolerance),
-    "equal_excessive_loss": lambda num_groups, tolerance: equal_excessive_loss(num_groups),
-    "excessive_loss_gap": lambda num_groups, tolerance: excessive_loss_gap(num_groups, tolerance=tolerance),
-    "excess_accuracy_gap": lambda num_groups, tolerance: excess_accuracy_gap(num_groups, tolerance=tolerance),
-    "equal_accuracy_drop": lambda num_groups, tolerance: equal_accuracy_drop(num_groups),
-}

@@ -1,10 +1,9 @@
-"""How multipliers move: optax transformations that are given minus the violation, so that descending it ascends.
+"""Dual updates: optax transformations that take minus the violation.
 
 Any optimiser of optax serves. Those here are ascent, the same over several batches, and what optax does not have. Each
 takes the step sizes of the *ascent*, positive; `lagrangian` refuses a transformation that goes the other way.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +49,7 @@ def over_batches(
     Args:
       dual_tx: What is done with the violations of the batches together.
       batches: How many steps of training there are for each dual step.
-      mean: Whether the violations are averaged rather than summed. A group that is absent from a batch counts as 0
+      mean: Average the violations rather than sum them. A group that is absent from a batch counts as 0
         there.
 
     Returns:
@@ -72,7 +71,7 @@ class CapState(NamedTuple):
 
 
 def cap(radius: float) -> optax.GradientTransformation:
-    """Keeps every multiplier within [-radius, radius]; put it last in an `optax.chain`.
+    """Keep every multiplier within [-radius, radius]; put it last in an `optax.chain`.
 
     A bound on how much weight a constraint may gain when it cannot be met.
 
@@ -86,7 +85,7 @@ def cap(radius: float) -> optax.GradientTransformation:
       UserError: The radius is not positive.
     """
     if not radius > 0:
-        raise UserError(f"radius: {radius} is not above 0; give the largest multiplier that is let be")
+        raise UserError(f"radius: {radius} is not above 0; give the largest multiplier to allow")
 
     def update(updates: Array, state: Any, params: Array | None = None) -> tuple[Array, Any]:
         assert params is not None
@@ -96,7 +95,7 @@ def cap(radius: float) -> optax.GradientTransformation:
 
 
 class NuPIState(NamedTuple):
-    """ξ [G], whether a group has been met [G], and the coefficients, each []."""
+    """ξ [G], the groups met so far [G], and the coefficients []."""
 
     smoothed: Array
     met: Array
@@ -106,7 +105,9 @@ class NuPIState(NamedTuple):
 def nu_pi(
     rate: Array | float, *, nu: float = 0.0, proportional: float = 1.0, integral: float = 1.0, start: str = "sgd"
 ) -> optax.GradientTransformationExtraArgs:
-    """νPI control of the multipliers (Sohrabi et al. 2024): a proportional term damps the oscillation of ascent.
+    """νPI control of the multipliers (Sohrabi et al. 2024).
+
+    A proportional term damps the oscillation of ascent.
 
         ξ_t = ν ξ_{t-1} + (1 - ν) e_t;    λ_{t+1} = λ_t + rate (integral e_t + proportional (ξ_t - ξ_{t-1}))
 
@@ -157,7 +158,7 @@ def nu_pi(
 def restart_when_feasible(
     dual_tx: optax.GradientTransformation, *, slack: float = 0.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Sets a multiplier to 0 as soon as its constraint holds with room to spare (violation < -slack).
+    """Set a multiplier to 0 once its violation is below -slack.
 
     For inequalities. The weight that a constraint gained while it was violated is dropped at once instead of being
     worked off step by step; where the constraint is active at the solution, noise alone then makes it swing, and a
@@ -183,8 +184,13 @@ def restart_when_feasible(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def restarted_ascent(rate: Array | float) -> optax.GradientTransformationExtraArgs:
+    """Ascent whose multipliers restart at 0 once their constraints hold."""
+    return restart_when_feasible(ascent(rate))
+
+
 def check_ascends(dual_tx: optax.GradientTransformationExtraArgs, num: int) -> None:
-    """Raises unless a violation raises the multipliers (or leaves them, as one that waits for more batches does).
+    """Raise if a violation lowers the multipliers.
 
     Raises:
       UserError: A violated constraint's multiplier would fall.
@@ -201,12 +207,3 @@ def check_ascends(dual_tx: optax.GradientTransformationExtraArgs, num: int) -> N
 def _check_not_negative(name: str, value: Any) -> None:
     if not isinstance(value, Tracer) and bool(np.any(np.asarray(value) < 0)):
         raise UserError(f"{name}: {value} is negative; multipliers of violated constraints must rise")
-
-
-# Name -> constructor (rate) -> transformation, as a setting gives them.
-DUALS: Mapping[str, Callable[[Array | float], optax.GradientTransformation]] = {
-    "ascent": ascent,
-    "momentum": lambda rate: ascent(rate, momentum=0.9),
-    "nu_pi": lambda rate: nu_pi(rate, nu=0.9, proportional=5.0),
-    "restart": lambda rate: restart_when_feasible(ascent(rate)),
-}

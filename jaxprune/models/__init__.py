@@ -1,15 +1,15 @@
-"""Networks in flax NNX, and adapters that turn a network into pure functions."""
+"""Networks in flax NNX, and adapters to pure functions."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from jaxprune.components import NETWORKS
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
+from jaxprune.models.conv.forms import in_native_code
 from jaxprune.models.convnet import ConvNet
-from jaxprune.models.convolution_forms import in_native_code
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet
@@ -17,9 +17,9 @@ from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, select_entries, to_state_dict
-from jaxprune.options import fill
-from jaxprune.states import check_key
-from jaxprune.types import Array, Network, Params, Stats, typed_key
+from jaxprune.networks import Network
+from jaxprune.states import check_key, typed_key
+from jaxprune.types import Array, Params, Stats
 
 _CHOICES = {
     "norm": ("batch", "group"),
@@ -27,26 +27,9 @@ _CHOICES = {
     "head": ("auto", "small", "large"),
     "shortcut": ("pad", "projection"),
 }
-_RESNET = {"width": 1.0, "norm": "batch", "stem": "auto"}
-_SMALL_RESNET = {"width": 1.0, "norm": "batch", "shortcut": "pad"}
-
-# Name -> (constructor, default options). A constructor takes (sample, num_classes, *, rngs, **options).
-MODELS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
-    "mlp": (MLP, {"hidden": (64, 64)}),
-    "convnet": (ConvNet, {"channels": (16, 32), "hidden": (64, 32)}),
-    "resnet18": (partial(ResNet, blocks=(2, 2, 2, 2), base=64), _RESNET),
-    "resnet34": (partial(ResNet, blocks=(3, 4, 6, 3), base=64), _RESNET),
-    "resnet50": (partial(ResNet, blocks=(3, 4, 6, 3), base=64, bottleneck=True), _RESNET),
-    "resnet20": (partial(ResNet, blocks=(3, 3, 3), base=16, stem="small"), _SMALL_RESNET),
-    "resnet56": (partial(ResNet, blocks=(9, 9, 9), base=16, stem="small"), _SMALL_RESNET),
-    "vgg19": (VGG, {"width": 1.0, "norm": "batch", "head": "auto", "dropout": 0.5}),
-    "mobilenet_v2": (MobileNetV2, {"width": 1.0, "norm": "batch", "stem": "auto", "dropout": 0.2}),
-    "vit": (ViT, {"patch": 4, "features": 192, "depth": 6, "heads": 3}),
-}
-
 __all__ = [
     "MLP",
-    "MODELS",
+    "NETWORKS",
     "VGG",
     "ConvNet",
     "MobileNetV2",
@@ -70,19 +53,18 @@ __all__ = [
 ]
 
 
-def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a model: those given, and its defaults for the rest.
+def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model, with its defaults for the rest.
 
     Args:
-      name: A name in `MODELS`.
-      given: Options by name; None means the default.
+      name: A name in `NETWORKS`.
+      options: Options by name; None means the default.
 
     Raises:
-      UserError: The model is not known, or has no such option.
+      UserError: The model is unknown, or has no such option.
     """
-    if name not in MODELS:
-        raise unknown("model", name, MODELS, where="model.name")
-    options = fill("model", name, MODELS[name][1], given)
+    NETWORKS.check(name, where="model.name")
+    options = NETWORKS.fill(name, options, section="model")
     for option, choices in _CHOICES.items():
         if option in options and options[option] not in choices:
             raise unknown(option, options[option], choices, where=f"model.{option}")
@@ -93,7 +75,7 @@ def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network
     """A network by name, not yet initialised: `network.init(key) -> (params, stats)`.
 
     Args:
-      name: A name in `MODELS`.
+      name: A name in `NETWORKS`.
       sample: One example, [...], or any array of its shape.
       num_classes: C.
       **options: Options of the model, such as `hidden=(64, 64)`.
@@ -102,11 +84,19 @@ def build(name: str, sample: Array, num_classes: int, **options: Any) -> Network
       The network.
 
     Raises:
-      UserError: The model is not known, or has no such option, or cannot take inputs of this shape.
+      UserError: The model is unknown, has no such option, or cannot take inputs of this shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import models
+      >>> network = models.build("mlp", jnp.zeros(4), 2, hidden=(8,))
+      >>> params, stats = network.init(jax.random.key(0))
+      >>> network.freeze(stats)(params, jnp.ones((5, 4))).shape
+      (5, 2)
     """
-    constructor = MODELS[name][0] if name in MODELS else None
     options = options_of(name, options)
-    assert constructor is not None
+    constructor = NETWORKS[name]
     return network_of(lambda rngs: constructor(sample, num_classes, rngs=rngs, **options))
 
 
@@ -116,7 +106,7 @@ def create(
     """A network by name and its initial parameters and statistics.
 
     Args:
-      name: A name in `MODELS`.
+      name: A name in `NETWORKS`.
       key: One key, or R of them for R replicas: every leaf then has a leading axis R.
       sample: One example, [...].
       num_classes: C.

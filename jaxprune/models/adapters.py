@@ -1,4 +1,4 @@
-"""From networks of any library to pure functions of parameters and statistics."""
+"""Adapters from networks of any library to pure functions."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,12 +10,16 @@ import numpy as np
 from flax import nnx
 
 from jaxprune.errors import UserError
-from jaxprune.states import check_has_stats, check_key
-from jaxprune.types import Array, Network, Params, Stats, typed_key
+from jaxprune.networks import Network
+from jaxprune.states import check_has_stats, check_key, typed_key
+from jaxprune.trees import named_leaves
+from jaxprune.types import Array, Params, Stats
 
 
 def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
-    """A trained or fresh NNX module as a network, its parameters and its other state, as plain nested dicts.
+    """A trained or fresh NNX module as a network.
+
+    Its parameters and its other state are plain nested dicts.
 
     The module is left as it is. Training mode is what `module.train()` sets, evaluation mode what `module.eval()`
     sets (BatchNorm, dropout).
@@ -32,7 +36,10 @@ def from_nnx(module: nnx.Module) -> tuple[Network, Params, Stats]:
 
 
 def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """A network from a function that constructs its module; nothing is computed until `init`."""
+    """A network from a function that constructs its module.
+
+    Nothing is computed until `init`.
+    """
     module = nnx.eval_shape(lambda: construct(nnx.Rngs(0)))
     takes_weight = "weight" in inspect.signature(module).parameters
     expected = _pure(module)[1]
@@ -54,12 +61,12 @@ def network_of(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
 
 def _pure(module: nnx.Module) -> tuple[Params, Stats]:
-    """The parameters and the other variables of a module, as nested dicts of arrays."""
+    """The parameters and the other variables of a module, as dicts."""
     _, params, stats = nnx.split(module, nnx.Param, ...)
     return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)  # pyright: ignore[reportArgumentType]
 
 
-# How Linen modules are told of training, by convention: the name of the argument, and whether it is the opposite.
+# Argument names by which Linen modules, by convention, learn of training; False for those that mean the opposite.
 _TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
 _KEYS = "_keys"  # the name in the statistics of the keys of random layers, which no collection has
 
@@ -67,10 +74,10 @@ _KEYS = "_keys"  # the name in the statistics of the keys of random layers, whic
 def from_linen(
     module: Any, variables: Mapping[str, Any], *, rngs: Mapping[str, jax.Array] | None = None
 ) -> tuple[Network, Params, Stats]:
-    """A flax Linen module with its variables as a network, its parameters and its other state.
+    """A flax Linen module and its variables as a network.
 
     Args:
-      module: Called as `module.apply(variables, x)`. It is told whether it is training by an argument named train,
+      module: Called as `module.apply(variables, x)`. Training mode is passed as the argument named train,
         training, is_training, deterministic or use_running_average, where it has one of them.
       variables: The collections: "params" and any others, which become the statistics.
       rngs: A key for each kind of randomness that the module draws from in training, such as `{"dropout": key}`; drawn
@@ -101,13 +108,13 @@ def from_linen(
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
         check_has_stats(stats, expected)
         collections = {name: collection for name, collection in (stats or {}).items() if name != _KEYS}
-        told = {} if argument is None else {argument: train == _TRAINING[argument]}
+        mode = {} if argument is None else {argument: train == _TRAINING[argument]}
         if not train or not expected:
-            return module.apply({"params": params, **collections}, x, **told), stats
+            return module.apply({"params": params, **collections}, x, **mode), stats
         keys = stats[_KEYS] if rngs else {}
         pairs = {name: jax.random.split(jax.random.wrap_key_data(data)) for name, data in keys.items()}
         drawn = {name: pair[0] for name, pair in pairs.items()}
-        logits, changed = module.apply({"params": params, **collections}, x, **told, rngs=drawn, mutable=mutable)
+        logits, changed = module.apply({"params": params, **collections}, x, **mode, rngs=drawn, mutable=mutable)
         following = {_KEYS: {name: jax.random.key_data(pair[1]) for name, pair in pairs.items()}} if rngs else {}
         return logits, collections | _plain_dicts(changed) | following
 
@@ -115,17 +122,22 @@ def from_linen(
 
 
 def _plain_dicts(tree: Any) -> Any:
-    """Nested mappings, such as FrozenDict, as nested dicts: a state must keep its structure from step to step."""
+    """Nested mappings, such as FrozenDict, as nested dicts.
+
+    A state must keep its structure from step to step.
+    """
     return {name: _plain_dicts(inner) for name, inner in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def from_callable(pytree: Callable[..., Any], *, batched: bool = False) -> tuple[Network, Params, Stats]:
-    """A callable pytree, such as an Equinox module, as a network and its parameters: its floating-point arrays.
+    """A callable pytree, such as an Equinox module, as a network.
+
+    Its parameters are its floating-point arrays.
 
     Args:
       pytree: Called as `pytree(x [...]) -> logits [C]` on one example. Layers without state only: put dropout into
         inference mode first, and use a normalisation that needs no batch.
-      batched: Whether it takes a batch in place of one example, `pytree(x [B, ...]) -> logits [B, C]`.
+      batched: True if it takes a batch in place of one example, `pytree(x [B, ...]) -> logits [B, C]`.
 
     Returns:
       The network, params (path -> array) and stats, which are empty.
@@ -133,14 +145,13 @@ def from_callable(pytree: Callable[..., Any], *, batched: bool = False) -> tuple
     Raises:
       UserError: It holds no floating-point array.
     """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(pytree)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    trained = {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True) if _is_float_array(leaf)}
+    leaves, treedef = named_leaves(pytree), jax.tree.structure(pytree)
+    trained = {name: jnp.asarray(leaf) for name, leaf in leaves if _is_float_array(leaf)}
     if not trained:
         raise UserError("from_callable: the pytree holds no floating-point array; give the module itself")
 
     def apply(params: Params, stats: Stats, x: Array, train: bool) -> tuple[Array, Stats]:
-        now = [params.get(name, leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
+        now = [params.get(name, leaf) for name, leaf in leaves]
         called = jax.tree_util.tree_unflatten(treedef, now)
         return called(x) if batched else jax.vmap(called)(x), stats
 

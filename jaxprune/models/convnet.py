@@ -1,4 +1,4 @@
-"""The small network of the paper's Table 2: two convolutions and three linear layers."""
+"""The small convolutional network of the paper's Table 2."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from jaxprune.types import Array
 
 
 class ConvNet(nnx.Module):
-    """Convolutions of 3x3 with ReLU and 2x2 max-pooling after each, then dense layers."""
+    """3x3 convolutions with ReLU and 2x2 max-pooling, then dense layers."""
 
     def __init__(
         self, sample: Array, num_classes: int, *, channels: Sequence[int], hidden: Sequence[int], rngs: nnx.Rngs

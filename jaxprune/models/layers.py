@@ -1,4 +1,4 @@
-"""Layers with the names and the arithmetic of the reference networks, fast inside of compiled loops everywhere."""
+"""Layers with the names and the arithmetic of the reference networks."""
 
 import math
 from collections.abc import Callable
@@ -8,18 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
+from jax import Array, lax
 
 from jaxprune.errors import UserError
-from jaxprune.models.convolution import convolve
-from jaxprune.models.convolution_forms import matmul_precision
-from jaxprune.types import Array
+from jaxprune.models.conv import convolve
+from jaxprune.models.conv.forms import matmul_precision
 
 _fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, for the backward pass
 
 
 class Conv(nnx.Module):
-    """A convolution with zero padding; by default one that keeps height and width."""
+    """A convolution with zero padding, by default of the same size."""
 
     def __init__(
         self,
@@ -45,7 +44,10 @@ class Conv(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """A convolution of each channel with a window of its own, without bias; the kernel is [height, width, 1, D]."""
+    """A convolution of each channel with its own window, without bias.
+
+    The kernel is [height, width, 1, D].
+    """
 
     def __init__(self, features: int, window: int = 3, *, stride: int = 1, rngs: nnx.Rngs):
         self.stride = stride
@@ -70,11 +72,12 @@ class DepthwiseConv(nnx.Module):
         return sum(terms, start=jnp.zeros((), x.dtype))
 
     def _grouped(self, x: Array, kernel: Array) -> Array:
+        half = kernel.shape[0] // 2
         return lax.conv_general_dilated(
             x,
             kernel,
             (self.stride,) * 2,
-            [(kernel.shape[0] // 2,) * 2] * 2,
+            [(half, half), (half, half)],
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=kernel.shape[3],
             precision=matmul_precision(),
@@ -82,7 +85,9 @@ class DepthwiseConv(nnx.Module):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation over the examples of positive weight, so that padding does not enter the moments.
+    """Batch normalisation over the examples of positive weight.
+
+    Padding does not enter the moments.
 
     The running variance is that of 1/n, as flax has it; PyTorch's is of 1/(n - 1), n being examples times pixels. Those
     of loaded weights are used as they are.
@@ -98,31 +103,34 @@ class BatchNorm(nnx.BatchNorm):
         count = jnp.maximum(present.sum(), 1) * math.prod(x.shape[1:-1])
         mean = present @ x.sum(pixels) / count
         variance = jnp.maximum(present @ (x * x).sum(pixels) / count - mean * mean, 0)
-        for running, found in ((self.mean, mean), (self.var, variance)):
-            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+        for running, moment in ((self.mean, mean), (self.var, variance)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * moment
         assert self.scale is not None
         assert self.bias is not None
         return (x - mean) * (self.scale[...] * lax.rsqrt(variance + self.epsilon)) + self.bias[...]
 
 
 class GroupNorm(nnx.GroupNorm):
-    """Group normalisation (Wu and He, 2018), which needs no batch: every example is normalised by itself."""
+    """Group normalisation (Wu and He, 2018), of each example by itself."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs):
         # 32 groups where they divide the channels, as in the paper, and fewer for narrow layers
         super().__init__(features, num_groups=math.gcd(32, features), epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Array, weight: Array | None = None) -> Array:  # pyright: ignore
-        """[B, ..., D] -> [B, ..., D]; the weights are of no matter."""
+        """Normalise, [B, ..., D] -> [B, ..., D]; the weights are ignored."""
         return super().__call__(x)
 
 
 class RandomState(nnx.Variable):
-    """The state of a generator: kept with the statistics, so that it is saved and continued with them."""
+    """The state of a random generator, kept with the statistics.
+
+    So it is saved and restored with them.
+    """
 
 
 class Dropout(nnx.Module):
-    """Sets each value to zero with a probability and scales the others up, in training mode only."""
+    """Dropout: in training, zero random values and scale up the others."""
 
     def __init__(self, rate: float, *, rngs: nnx.Rngs):
         self.rate, self.deterministic = rate, False
@@ -140,14 +148,14 @@ class Dropout(nnx.Module):
 
 
 def make_norm(kind: str, features: int, *, rngs: nnx.Rngs) -> Callable[..., Array]:
-    """A normalisation called as `norm(x, weight)`, with the constants of the reference networks."""
+    """A normalisation layer, called as `norm(x, weight)`."""
     if kind == "group":
         return GroupNorm(features, rngs=rngs)
     return BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 def max_pool(x: Array, window: int = 2, *, stride: int = 2, padding: int = 0) -> Array:
-    """The maximum of each window, [B, H, W, D] -> [B, H', W', D]; what does not fill a window is left out."""
+    """The maximum of each whole window, [B, H, W, D] -> [B, H', W', D]."""
     if (window, stride, padding) == (2, 2, 0):  # without overlap: a reshape, which has the fastest derivative
         b, h, w, d = x.shape
         return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, d).max((2, 4))
@@ -161,7 +169,7 @@ def max_pool(x: Array, window: int = 2, *, stride: int = 2, padding: int = 0) ->
 
 
 def average_pool_to(x: Array, size: int) -> Array:
-    """Averages over size x size windows that cover the image, [B, H, W, D] -> [B, size, size, D].
+    """Average over windows that cover the image, [B, size, size, D].
 
     Window i reaches from floor(i H / size) to ceil((i + 1) H / size), so that any image is taken.
     """
@@ -177,7 +185,7 @@ def _averaging(n: int, size: int) -> np.ndarray[Any, Any]:
     return matrix
 
 
-def check_image(model: str, sample: Array, *, minimum: int) -> tuple[int, int, int]:
+def check_image(model: str, sample: Array | np.ndarray, *, minimum: int) -> tuple[int, int, int]:
     """The height, width and channels of an image.
 
     Raises:

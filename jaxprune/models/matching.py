@@ -64,14 +64,14 @@ class _File:
     @cached_property
     def masked(self) -> dict[str, tuple[str, str]]:
         """Name -> (entry before masking, mask)."""
-        found = {}
+        entries = {}
         for name in self.entries:
             base, mask = name.removesuffix(_ORIGINAL), name.removesuffix(_ORIGINAL) + _MASK
             if match := _PARAMETRIZED.fullmatch(name):
                 base, mask = (match[1] or "") + match[2], name.removesuffix("original") + "0.mask"
             if base != name and mask in self.entries:
-                found[base] = (name, mask)
-        return found
+                entries[base] = (name, mask)
+        return entries
 
     @cached_property
     def names(self) -> list[str]:
@@ -119,22 +119,22 @@ class _File:
         return _first(best, self.where)
 
     def _counts(self) -> Counter[str]:
-        """How many of the expected names there are under each prefix."""
+        """Count the expected names under each prefix."""
         lengths = {name.count(".") + 1 for name in self.expected}
-        found = Counter()
+        counts = Counter()
         for name in self.names:
             for length in lengths:
                 parts = name.rsplit(".", length)
                 prefix = parts[0] + "." if len(parts) > length else ""
                 if name.removeprefix(prefix) in self.expected and len(parts) >= length:
-                    found[prefix] += 1
-        return found
+                    counts[prefix] += 1
+        return counts
 
     def _has_surplus(self, prefix: str, expected: int) -> bool:
         return sum(not name.endswith(IGNORED) for name in self.under(prefix)) > expected
 
     def _misfits(self, prefix: str) -> int:
-        """How many layers are missing or have another shape."""
+        """Count the layers that are missing or have another shape."""
         wrong = set()
         for name, shape in self.expected.items():
             array = self.stored(prefix + name)
@@ -152,7 +152,7 @@ def _is_not_averaged(prefix: str) -> bool:
 
 
 def _first(prefixes: Sequence[str], where: str) -> str:
-    """The prefix whose key, where they differ, is the first of those that are known."""
+    """The prefix whose key comes first in the order of known keys."""
     keys = [prefix.split(".") for prefix in prefixes]
     place = next(i for i in range(max(map(len, keys))) if len({tuple(parts[: i + 1]) for parts in keys}) > 1)
     ranks = [FIRST_KEYS.index(parts[place]) if parts[place] in FIRST_KEYS else len(FIRST_KEYS) for parts in keys]

@@ -8,17 +8,17 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax import Array
 
 from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, DepthwiseConv, Dropout, check_image, make_norm
-from jaxprune.types import Array
 
 # expansion, channels, repeats, stride of the first
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class InvertedResidual(nnx.Module):
-    """A 1x1 convolution to more channels, a depthwise one, and a 1x1 back, without a nonlinearity at the end."""
+    """An inverted residual: 1x1 to more channels, depthwise, 1x1 back."""
 
     def __init__(self, features_in: int, features: int, *, stride: int, expansion: int, norm: str, rngs: nnx.Rngs):
         hidden = features_in * expansion
@@ -42,7 +42,7 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNetV2(nnx.Module):
-    """A strided stem, seventeen inverted residuals, a 1x1 convolution, a mean over pixels, a dense layer.
+    """MobileNetV2: a stem, seventeen inverted residuals and a dense layer.
 
     The stem "small" leaves out the first two of the five halvings, so that 32 pixels end as 4.
     """
@@ -89,6 +89,9 @@ def _active(pair: ModuleDict, x: Array, weight: Array | None) -> Array:
 
 
 def _divisible(channels: float) -> int:
-    """The nearest multiple of eight, at least eight, that is not below nine tenths of the number asked for."""
+    """The nearest multiple of eight, at least eight.
+
+    It is not below nine tenths of the number.
+    """
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

@@ -1,4 +1,4 @@
-"""Pickles read as inert values: nothing that a pickle names is imported or called.
+"""Pickles read as inert values, without importing or calling anything.
 
 A pickle is a program for a stack machine, which can call any function. Here the machine is our own: where the
 program calls a function, an `Object` that holds the name and the arguments is put on the stack instead, unless the
@@ -28,7 +28,7 @@ class Named:
 
 @dataclass(eq=False, repr=False, slots=True)
 class Object:
-    """What a pickle would make by a call, as the parts that it gives.
+    """The function and the arguments of a call in a pickle.
 
     Attributes:
       maker: What it would call, usually a `Named`.
@@ -178,7 +178,7 @@ class _Machine:
         self.call(self.pop(), arguments)
 
     def call_with_keywords(self) -> None:
-        """Call likewise, with keywords on top of the arguments, which nothing of ours takes."""
+        """Call with keywords on top, which no function of ours takes."""
         self.pop()
         self.call_popped()
 
@@ -190,7 +190,7 @@ class _Machine:
         self.call(values[0], tuple(values[1:]))
 
     def build(self) -> None:
-        """Keep the state of an object; tensors and other values of ours have none."""
+        """Keep the state of an object; our own values have none."""
         state, target = self.pop(), self.top()
         if isinstance(target, Object):
             target.state = state

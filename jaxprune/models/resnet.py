@@ -1,24 +1,25 @@
-"""Residual networks: ResNet-18, 34 and 50, and the narrow ones for small images, ResNet-20 and 56.
+"""Residual networks: ResNet-18, 34, 50, and ResNet-20 and 56.
 
 He, Zhang, Ren, Sun, "Deep residual learning for image recognition" (CVPR 2016). A bottleneck has its stride in the 3x3
 convolution, as the reference networks with published weights have. Parameters are named as theirs.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, check_image, make_norm, max_pool, scaled
-from jaxprune.types import Array
 
 _LARGE = 64  # pixels a side from which "auto" takes the stem for large images
 
 
 class Block(nnx.Module):
-    """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1, beside a shortcut."""
+    """A residual block of two 3x3 convolutions, or a bottleneck."""
 
     def __init__(
         self, features_in: int, width: int, *, stride: int, bottleneck: bool, pad: bool, norm: str, rngs: nnx.Rngs
@@ -55,7 +56,10 @@ class Block(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """A stem, stages of blocks of which all but the first halve height and width, a mean over pixels, a dense layer."""
+    """A residual network.
+
+    A stem, stages of blocks of which all but the first halve height and width, a mean over pixels, and a dense layer.
+    """
 
     def __init__(
         self,
@@ -105,3 +109,10 @@ class ResNet(nnx.Module):
             for i in range(len(members)):
                 x = members[str(i)](x, weight)
         return self.fc(x.mean((1, 2)))
+
+
+resnet18 = partial(ResNet, blocks=(2, 2, 2, 2), base=64)
+resnet34 = partial(ResNet, blocks=(3, 4, 6, 3), base=64)
+resnet50 = partial(ResNet, blocks=(3, 4, 6, 3), base=64, bottleneck=True)
+resnet20 = partial(ResNet, blocks=(3, 3, 3), base=16, stem="small")
+resnet56 = partial(ResNet, blocks=(9, 9, 9), base=16, stem="small")

@@ -1,4 +1,7 @@
-"""State dicts, name -> array, read from files of PyTorch without running what is in them, and from safetensors."""
+"""State dicts, read from PyTorch files and safetensors, and written.
+
+Nothing in a file is executed.
+"""
 
 import hashlib
 from collections import deque
@@ -25,7 +28,9 @@ _Way = tuple["_Way", str, int] | None  # the way before, a key, and how many the
 
 
 def read_state_dict(path: str | Path) -> StateDict:
-    """Read every tensor of `.safetensors`, or of a `.pt` or `.pth` file as `torch.save` writes it.
+    """Read every tensor of a `.safetensors`, `.pt` or `.pth` file.
+
+    The latter two as `torch.save` writes them.
 
     A file of PyTorch is a pickle, which can run anything. Here it runs nothing: of what is beside the tensors, such as
     settings, an optimiser or the classes of modules, inert stand-ins are made and passed over.
@@ -68,7 +73,7 @@ def read_state_dict(path: str | Path) -> StateDict:
 
 
 def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes `.safetensors`, whole or not at all.
+    """Write `.safetensors`, whole or not at all.
 
     Args:
       path: The file.
@@ -87,11 +92,11 @@ def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
 
 def digest(entries: Mapping[str, np.ndarray]) -> str:
     """A digest of every name and array."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for name, array in sorted(entries.items()):
-        found.update(repr((name, array.shape, array.dtype.str)).encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        content.update(repr((name, array.shape, array.dtype.str)).encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -107,8 +112,8 @@ def _read_safetensors(path: Path) -> StateDict:
 
 
 def _tensors(content: Any) -> StateDict:
-    """Every array in a value, the nearest to the outside first, by the keys on the way to it."""
-    found: dict[tuple[str, ...], np.ndarray] = {}
+    """Every array in a value by its keys, outermost arrays first."""
+    tensors: dict[tuple[str, ...], np.ndarray] = {}
     seen = set[int]()
     waiting: deque[tuple[Any, _Way]] = deque([(content, None)])
     while waiting:
@@ -121,12 +126,12 @@ def _tensors(content: Any) -> StateDict:
             if isinstance(inner, np.ndarray):
                 keys = _keys(beyond)
                 if sum(map(len, keys)) <= _LONGEST_NAME:
-                    found.setdefault(keys, inner)
+                    tensors.setdefault(keys, inner)
             elif isinstance(inner, list | tuple | Object) and (beyond is None or beyond[2] < _DEPTH):
                 waiting.append((inner, beyond))
-        if len(found) > _MOST_TENSORS:
+        if len(tensors) > _MOST_TENSORS:
             raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
-    return _named(found)
+    return _named(tensors)
 
 
 def _keys(way: _Way) -> tuple[str, ...]:
@@ -138,7 +143,7 @@ def _keys(way: _Way) -> tuple[str, ...]:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a value that have a key: items by their key, attributes by their name, members by their place."""
+    """The keyed parts of a value: items, attributes and members."""
     if isinstance(value, list | tuple):
         yield from ((str(place), inner) for place, inner in enumerate(value))
     if not isinstance(value, Object):
@@ -159,15 +164,15 @@ def _key(name: Any) -> str | None:
     return name if isinstance(name, str) and len(name) <= _LONGEST_NAME else None
 
 
-def _named(found: Mapping[tuple[str, ...], np.ndarray]) -> StateDict:
-    """Name -> array, without the keys around all of them, and without the name that DataParallel puts before all."""
+def _named(tensors: Mapping[tuple[str, ...], np.ndarray]) -> StateDict:
+    """Name -> array, without common outer keys and DataParallel's prefix."""
     around = 0
-    while found and len({keys[around] for keys in found if len(keys) > around + 1}) == 1:
-        if any(len(keys) == around + 1 for keys in found):
+    while tensors and len({keys[around] for keys in tensors if len(keys) > around + 1}) == 1:
+        if any(len(keys) == around + 1 for keys in tensors):
             break
         around += 1
     entries: StateDict = {}
-    for keys, value in found.items():
+    for keys, value in tensors.items():
         entries.setdefault(".".join(keys[around:]), value)
     if all(name.startswith("module.") for name in entries):
         entries = {name.removeprefix("module."): value for name, value in entries.items()}

@@ -45,7 +45,7 @@ _BIG_ENDIAN = "it was written on a big-endian machine; save it again on another"
 
 
 def read_torch_file(path: Path) -> Any:
-    """What torch.save wrote, with arrays for tensors and inert stand-ins for other objects.
+    """Read a file of torch.save: arrays for tensors, inert stand-ins otherwise.
 
     Args:
       path: The file.
@@ -139,7 +139,7 @@ class _Tensors:
         return self._view(storage.array, offset, shape, strides)
 
     def typed_view(self, storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, kind: Any, *___: Any):
-        """The view of an untyped storage, or a stand-in where numpy has no such type."""
+        """The view of an untyped storage, or a stand-in without numpy type."""
         if not isinstance(storage, _Storage) or not isinstance(kind, Named):
             raise ValueError("a tensor is a view of something else than a storage")
         if kind.module != "torch" or kind.name not in _DTYPES:
@@ -180,7 +180,7 @@ def _sizes(numbers: Any) -> tuple[int, ...]:
 
 
 def _ordered_dict(items: Any = ()) -> Object:
-    """An OrderedDict, whose items follow, or are given in pairs as Python 2 did."""
+    """An OrderedDict; its items follow, or are pairs as in Python 2."""
     if not all(isinstance(item, list | tuple) and len(item) == 2 for item in items):
         raise ValueError("an OrderedDict has something else than pairs")
     return Object(Named("collections", "OrderedDict"), pairs=[(key, value) for key, value in items])

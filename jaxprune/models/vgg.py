@@ -8,17 +8,17 @@ reference networks with published weights.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from jaxprune.compat import ModuleDict
 from jaxprune.models.layers import Conv, Dropout, average_pool_to, check_image, make_norm, max_pool, scaled
-from jaxprune.types import Array
 
 _STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, convolutions; a maximum is taken after each
 _POOL = -1
 
 
 class VGG(nnx.Module):
-    """Five stages of convolutions with a maximum over 2x2 after each, then three dense layers.
+    """VGG: five stages of convolutions with pooling, then three dense layers.
 
     The head "large" is the reference one, for any image: averages over 7x7 windows and layers of 4096. The head
     "small" takes the mean over pixels and layers of 512, as is usual for images of 32 pixels.

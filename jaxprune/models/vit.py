@@ -7,15 +7,15 @@ Dosovitskiy et al., "An image is worth 16x16 words" (ICLR 2021), with the sizes 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from jaxprune.compat import ModuleDict
 from jaxprune.errors import UserError
 from jaxprune.models.layers import check_image
-from jaxprune.types import Array
 
 
 class Layer(nnx.Module):
-    """Attention and a two-layer perceptron, each normalised before and added to its input."""
+    """Attention and a two-layer perceptron, with pre-normalisation and residual sums."""
 
     def __init__(self, features: int, heads: int, *, rngs: nnx.Rngs):
         self.norm1 = nnx.LayerNorm(features, epsilon=1e-6, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Parameters and statistics to and from state dicts with the names and layouts of PyTorch's networks.
+"""Conversion between our networks and PyTorch's state dicts.
 
 A name is the path with dots: `layer1/0/conv1/kernel` is `layer1.0.conv1.weight`. Convolutions change from
 [height, width, D, E] to [E, D, height, width], dense layers from [D, E] to [E, D].
@@ -17,6 +17,7 @@ from jaxprune.errors import UserError
 from jaxprune.models.matching import IGNORED, network_entries, parts_of
 from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
 from jaxprune.text import name_some, printable, shortened
+from jaxprune.trees import leaf_path, named_leaves
 from jaxprune.types import Params, Stats
 
 _THEIRS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -24,7 +25,7 @@ _COMPARED = 1_000  # names that a missing one is compared with
 
 
 def load_weights(path: str | Path, params: Params, stats: Stats, *, new_head: bool = False) -> tuple[Params, Stats]:
-    """Parameters and statistics from a file, in the place of those of a network of the same kind.
+    """Load parameters and statistics for a network from a file.
 
     Args:
       path: A state dict, `.pt`, `.pth` or `.safetensors`, or a checkpoint with one inside: docs/networks.md says
@@ -44,7 +45,7 @@ def load_weights(path: str | Path, params: Params, stats: Stats, *, new_head: bo
 
 
 def save_weights(path: str | Path, params: Params, stats: Stats) -> None:
-    """Writes parameters and statistics as `.safetensors` that PyTorch's networks of the same kind load.
+    """Write parameters and statistics as `.safetensors` for PyTorch's networks.
 
     Args:
       path: The file.
@@ -64,11 +65,11 @@ def to_state_dict(params: Params, stats: Stats) -> StateDict:
       params: The parameters, without a replica axis.
       stats: The statistics.
     """
-    found = {}
+    entries = {}
     for tree in (params, stats):
         for path, leaf in _leaves(tree):
-            found[_name(path)] = _to_theirs(path[-1], np.asarray(leaf))
-    return found
+            entries[_name(path)] = _to_theirs(path[-1], np.asarray(leaf))
+    return entries
 
 
 def from_state_dict(
@@ -114,7 +115,7 @@ def from_state_dict(
 def select_entries(
     entries: StateDict, params: Params, stats: Stats, *, new_head: bool = False, where: str = "the state dict"
 ) -> StateDict:
-    """The entries of a network among all that a file holds, under the names that it has itself.
+    """Select a network's entries of a file, under the network's names.
 
     Args:
       entries: Name -> array, as `read_state_dict` gives them.
@@ -152,7 +153,7 @@ def _missing_head(entries: StateDict, expected: Mapping[str, tuple[int, ...]]) -
 
 
 def _new_head(wrong: set[str], where: str) -> set[str]:
-    """The entries of the one layer that differs in shape, or is missing."""
+    """The entries of the one layer of another shape, or missing."""
     layers = sorted({name.rpartition(".")[0] for name in wrong})
     if len(layers) > 1:
         raise UserError(
@@ -197,9 +198,9 @@ def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: s
 
 
 def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    for name, leaf in named_leaves(tree):
         if _is_weight(leaf):
-            yield _names(path), leaf
+            yield tuple(name.split("/")), leaf
 
 
 def _is_weight(leaf: Any) -> bool:
@@ -207,13 +208,9 @@ def _is_weight(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _names(path: tuple) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr(path, simple=True, separator="/").split("/"))
-
-
 def _map(take: Any, tree: Any) -> Any:
     def one(path: tuple, leaf: Any) -> Any:
-        return take(_names(path), leaf) if _is_weight(leaf) else leaf
+        return take(tuple(leaf_path(path).split("/")), leaf) if _is_weight(leaf) else leaf
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

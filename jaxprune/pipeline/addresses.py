@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxprune import pruning
+from jaxprune.components import CONFIGURED
 from jaxprune.data import Grouping
-from jaxprune.mitigation import CONFIGURED
 from jaxprune.pipeline.build import Experiment
-from jaxprune.pipeline.forms import form_of
+from jaxprune.pipeline.convolution_form import form_of
 from jaxprune.pipeline.methods import method_of
-from jaxprune.pipeline.plan import Compress, Entry, Node, Plan, Retrain, Train
+from jaxprune.pipeline.plan import DENSE, Compress, Entry, Node, Plan, Retrain, Train
 from jaxprune.pipeline.stage import Stage
 
 Plain = dict[str, Any]
@@ -17,7 +17,7 @@ Plain = dict[str, Any]
 # Settings of the data that decide the groups; the fingerprint tells whether they decide the examples as well.
 _OF_GROUPS = {"group", "bins", "min_group_size"}
 # Settings of [mitigation] that decide what "configured" is; the others are values of the node.
-_OF_CONFIGURED = {"constraint", "dual", "scheme", "penalty", "memory"}
+_OF_CONFIGURED = {"constraint", "dual", "scheme", "penalty", "buffer"}
 
 
 def grouping_settings(grouping: Grouping) -> Plain:
@@ -29,13 +29,22 @@ def stage_of(experiment: Experiment, node: Node) -> Stage:
     """The stage that makes the networks of a node."""
     parents = tuple(stage_of(experiment, parent) for parent in node.parents)
     if isinstance(node, Train):
-        name = "dense" if not node.values and node.reference is None else "fair_dense"
-        return Stage(name, _of_training(experiment, node) | _of_method(experiment, node), parents)
+        return Stage(
+            "dense" if node == DENSE else "fair_dense",
+            _of_training(experiment, node) | _of_method(experiment, node),
+            parents,
+        )
     if isinstance(node, Compress):
-        return Stage(f"pruned-{node.criterion}-{node.sparsity:g}", _of_compression(experiment, node), parents)
+        name = f"{_source(node)}pruned-{node.criterion}-{node.sparsity:g}"
+        return Stage(name, _of_compression(experiment, node), parents)
     own = {"retrain": experiment.settings.retrain.model_dump(mode="json", include={"epochs", "learning_rate"})}
     settings = own | _of_method(experiment, node)
-    return Stage(f"{node.method}-{node.parent.sparsity:g}", settings, parents)
+    return Stage(f"{_source(node.parent)}{node.method}-{node.parent.sparsity:g}", settings, parents)
+
+
+def _source(node: Compress) -> str:
+    """The beginning of the name of a stage whose dense networks are the constrained ones."""
+    return "" if node.parent == DENSE else "fair_"
 
 
 def _of_training(experiment: Experiment, node: Train) -> Plain:
@@ -54,7 +63,7 @@ def _of_training(experiment: Experiment, node: Train) -> Plain:
 def _of_compression(experiment: Experiment, node: Compress) -> Plain:
     settings = experiment.settings.prune.model_dump(mode="json", exclude={"sparsities", "criterion"})
     settings |= {"criterion": node.criterion, "sparsity": node.sparsity}
-    if node.criterion in pruning.GROUP_CRITERIA:
+    if "groups" in pruning.CRITERIA.make(node.criterion).needs:
         settings["grouping"] = grouping_settings(experiment.dataset.primary)
     return settings
 
@@ -66,12 +75,12 @@ def _of_method(experiment: Experiment, node: Train | Retrain) -> Plain:
     if node.method == CONFIGURED:
         mitigation = experiment.settings.mitigation.model_dump(mode="json", include=_OF_CONFIGURED)
         settings |= {"mitigation": mitigation}
-    elif method.memory:
-        settings |= {"memory": experiment.settings.retrain.buffer}
+    elif "buffer" in method.needs:
+        settings |= {"buffer": experiment.settings.retrain.buffer}
     halved = isinstance(node, Retrain) and node.halved
     if halved:
         settings |= {"validation": "halves"}
-    if method.knows_groups or halved:  # the halves of the validation split have equal groups
+    if method.needs_groups or halved:  # the halves of the validation split have equal groups
         settings |= {"grouping": grouping_settings(experiment.dataset.primary)}
     return settings
 

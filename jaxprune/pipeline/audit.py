@@ -19,7 +19,7 @@ from jaxprune.pipeline.harm_tests import SplitOutcomes, harm_tests
 from jaxprune.pipeline.methods import method_of
 from jaxprune.pipeline.networks import networks_of
 from jaxprune.pipeline.outcomes import read_outcomes, write_outcomes
-from jaxprune.pipeline.plan import Compress, Entry, Plan
+from jaxprune.pipeline.plan import Compress, Entry, Node, Plan, phase_of
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
 from jaxprune.pipeline.validation import validation_halves
@@ -28,6 +28,7 @@ from jaxprune.results.choice import choose
 from jaxprune.results.figures import figures_of
 from jaxprune.results.records import Audit, Network
 from jaxprune.results.store import audits_to_json, network_to_json
+from jaxprune.types import Array
 
 _TRAJECTORY_POINTS = 200
 
@@ -101,24 +102,38 @@ def measure(experiment: Experiment, store: Store, plan: Plan) -> dict[str, str]:
     def is_measured(entry: Entry) -> bool:
         return store.read(outcomes_stage(experiment, entry, plan.splits), lambda folder: folder) is not None
 
-    entries = [entry for entry in plan.entries if not is_measured(entry)]
-    made = [e for e in entries if attempt([e], partial(networks_of, experiment, store, e.node))]
+    missing: dict[Node, list[Entry]] = {}  # two entries may be one network, such as "none" and "naive"
+    for entry in plan.entries:
+        if not is_measured(entry):
+            missing.setdefault(entry.node, []).append(entry)
+    made = [same for node, same in missing.items() if attempt(same, partial(networks_of, experiment, store, node))]
     if made:
         blocks = sum(experiment.num_blocks(split) for split in plan.splits)
         store.progress.start(f"measuring {len(made)} network{'s' * (len(made) > 1)}", blocks * len(made))
-        for part in [made] if experiment.dataset.streamed else [[entry] for entry in made]:
-            attempt(part, partial(_measure, experiment, store, plan, part))
+        together = [same[0] for same in made]
+        if not experiment.dataset.streamed or not _measured_together(experiment, store, plan, together):
+            for same in made:
+                attempt(same, partial(_measure, experiment, store, plan, same[:1]))
         store.progress.finish()
     return trouble
 
 
+def _measured_together(experiment: Experiment, store: Store, plan: Plan, entries: Sequence[Entry]) -> bool:
+    """Measure networks in one pass over a streamed set; False where the outputs of one of them are not finite."""
+    try:
+        _measure(experiment, store, plan, entries)
+    except TrainingDiverged:
+        return False
+    return True
+
+
 def _measure(experiment: Experiment, store: Store, plan: Plan, entries: Sequence[Entry]) -> None:
-    networks = [networks_of(experiment, store, entry.node) for entry in entries]
+    networks = [(phase_of(entry.node), *networks_of(experiment, store, entry.node)[:2]) for entry in entries]
     with ExitStack() as stack:
         stages = [outcomes_stage(experiment, entry, plan.splits) for entry in entries]
         folders = [stack.enter_context(store.workspace.writing(stage)) for stage in stages]
         for split in plan.splits:
-            for _ in write_outcomes(experiment, folders, split, [(n.params, n.stats) for n in networks]):
+            for _ in write_outcomes(experiment, folders, split, networks):
                 store.progress.advance()
 
 
@@ -237,7 +252,7 @@ def _layers(experiment: Experiment, networks: Networks) -> list[Plain]:
     ]
 
 
-def thinned(trajectory: np.ndarray) -> np.ndarray:
+def thinned(trajectory: Array) -> Array:
     """[R, T, G] -> [R, at most _TRAJECTORY_POINTS, G], the last point kept."""
     steps = trajectory.shape[1]
     return trajectory[:, np.unique(np.linspace(0, steps - 1, min(steps, _TRAJECTORY_POINTS)).astype(int))]

@@ -12,15 +12,17 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprune import auditing, data, models, pruning, sharding, training
-from jaxprune.config import Data, Settings
+from jaxprune.components import OPTIMISERS, SCHEDULES
+from jaxprune.config import Data, Model, Settings, check_names
 from jaxprune.data import Dataset, Grouping
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.errors import UserError
+from jaxprune.examples import chunk_size_for
 from jaxprune.groups import same_grouping
-from jaxprune.pipeline.checks import check_augmentation, check_groupings, check_names
-from jaxprune.pipeline.memory import check_memory
-from jaxprune.types import Array, Augment, Batch, Masks, Network, Params, PyTree, Stats
+from jaxprune.networks import Network
+from jaxprune.pipeline.checks import check_augmentation, check_groupings
+from jaxprune.pipeline.memory_limits import check_memory
+from jaxprune.types import Array, Augment, Batch, Masks, Params, PyTree, Stats
 
 # What each replica's key is split into; a new use gets a new number, so that the others keep their bits.
 _INIT, _DENSE, _RETRAIN, _THEORY, _CRITERION, _METHOD = range(6)
@@ -198,14 +200,9 @@ class Experiment:
         train, retrain = self.settings.train, self.settings.retrain
         rate = train.learning_rate if phase == "dense" else retrain.learning_rate
         steps = self.epochs(phase) * training.num_steps(self.dataset.train, train.batch_size)
-        schedule = optax.cosine_decay_schedule(rate, max(steps, 1)) if train.schedule == "cosine" else rate
-        if train.optimizer == "sgd":
-            return optax.chain(
-                optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=train.momentum or None)
-            )
-        if train.optimizer == "adamw":
-            return optax.adamw(schedule, weight_decay=train.weight_decay)
-        return optax.adam(schedule)
+        schedule = SCHEDULES.make(train.schedule, rate, steps)
+        options = {"momentum": train.momentum or None, "weight_decay": train.weight_decay or None}
+        return OPTIMISERS.make(train.optimizer, schedule, **options)
 
 
 def load_data(wanted: Data, groupings: Sequence[str] = ()) -> Dataset:
@@ -238,7 +235,9 @@ def resolve(settings: Settings) -> Experiment:
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
             "audit": settings.audit.model_copy(update={"groups": groups}),
-            "model": settings.model.model_copy(update=model_options),
+            "model": settings.model.model_copy(
+                update={name: value for name, value in model_options.items() if name in Model.model_fields}
+            ),
         }
     )
     inner = models.build(settings.model.name, dataset.train.x[0], dataset.num_classes, **model_options)

@@ -37,7 +37,7 @@ class Kept(NamedTuple):
 def save_logs(folder: Path, logs: Logs) -> None:
     """Write the logs of a training into the folder of its stage."""
     content = io.BytesIO()
-    np.savez(content, **logs)
+    np.savez(content, **logs)  # pyright: ignore[reportArgumentType] (no log is called allow_pickle)
     write_atomically(folder / "logs.npz", content.getvalue())
 
 

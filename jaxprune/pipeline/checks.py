@@ -1,29 +1,11 @@
-"""Checks of settings before any work starts."""
+"""Validate settings before any work starts."""
 
 import itertools
 
-from jaxprune import mitigation, pruning
 from jaxprune.config import Settings
 from jaxprune.data import Dataset
-from jaxprune.errors import UserError, unknown
+from jaxprune.errors import UserError
 from jaxprune.groups import same_grouping
-
-
-def check_names(settings: Settings) -> None:
-    """Raise for settings that name unknown components.
-
-    Raises:
-      UserError: A name is unknown.
-    """
-    for setting, name, known in (
-        ("prune.criterion", settings.prune.criterion, pruning.CRITERIA),
-        ("prune.scope", settings.prune.scope, pruning.SCOPES),
-        ("mitigation.constraint", settings.mitigation.constraint, mitigation.CONSTRAINTS),
-        ("mitigation.dual", settings.mitigation.dual, mitigation.DUALS),
-        ("mitigation.scheme", settings.mitigation.scheme, mitigation.SCHEMES),
-    ):
-        if name not in known:
-            raise unknown(setting.split(".")[1], name, known, where=setting)
 
 
 def check_settings(settings: Settings, *, explained: bool) -> None:
@@ -36,7 +18,6 @@ def check_settings(settings: Settings, *, explained: bool) -> None:
     Raises:
       UserError: A name is unknown, nothing is pruned, or the theory cannot read its examples.
     """
-    check_names(settings)
     if not max(settings.prune.sparsities):
         raise UserError("prune.sparsities: 0 prunes nothing; give at least one sparsity above 0, such as 0.5")
     if explained and settings.data.stream and not settings.theory.examples:

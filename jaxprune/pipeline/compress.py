@@ -6,10 +6,11 @@ import jax
 import numpy as np
 
 from jaxprune import pruning
+from jaxprune.data.batching import select
 from jaxprune.data.splitting import at_most
 from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.train import Networks
-from jaxprune.types import Batch, Masks, Params, Scores, Stats
+from jaxprune.types import Batch, Masks, Params, PyTree, Scores, Stats
 
 _SCORED = 1024  # training examples of each group that criteria look at
 
@@ -23,23 +24,28 @@ def compress(experiment: Experiment, source: Networks, criterion: str, sparsity:
       criterion: A name in `pruning.CRITERIA`.
       sparsity: The share of prunable weights to prune.
     """
-    scope = pruning.SCOPES[experiment.settings.prune.scope]
-    if criterion in pruning.GROUP_CRITERIA:
-        make, num_groups = pruning.GROUP_CRITERIA[criterion], experiment.dataset.num_groups
+    own = pruning.CRITERIA.make(criterion).allocation
+    allocation = own or pruning.ALLOCATIONS[experiment.settings.prune.allocation]
 
-        def masks_of(batch: Batch, params: Params, stats: Stats) -> Masks:
-            apply = experiment.network.freeze(stats)
-            return make(apply, params, batch, sparsity, experiment.prunable, num_groups, scope)
+    def masks_of(scores: Scores) -> Masks:
+        return allocation(scores, sparsity, experiment.prunable)
 
-        masks = experiment.over_replicas(masks_of, scored_examples(experiment), source.params, source.stats)
-    else:
-        masks = jax.vmap(lambda s: scope(s, sparsity, experiment.prunable))(scores(experiment, source, criterion))
+    masks = jax.vmap(masks_of)(scores(experiment, source, criterion))
     return Networks(pruning.apply_masks(source.params, masks), source.stats, masks)
 
 
 def scores(experiment: Experiment, source: Networks, criterion: str) -> Scores:
     """The criterion's scores of every replica, leaves [R, ...]."""
-    return jax.vmap(pruning.CRITERIA[criterion])(source.params, experiment.criterion_keys)
+    chosen = pruning.CRITERIA.make(criterion)
+    if "batch" not in chosen.needs:
+        return jax.vmap(lambda params, key: chosen.score(params, key=key))(source.params, experiment.criterion_keys)
+
+    def score(batch: Batch, params: Params, stats: Stats, key: jax.Array) -> PyTree:
+        apply, num_groups = experiment.network.freeze(stats), experiment.dataset.num_groups
+        return chosen.score(params, apply=apply, batch=batch, num_groups=num_groups, key=key)
+
+    batch, keys = experiment.to_measure(scored_examples(experiment)), experiment.criterion_keys
+    return experiment.over_replicas(score, batch, source.params, source.stats, keys)
 
 
 def scored_examples(experiment: Experiment) -> Batch:
@@ -47,7 +53,7 @@ def scored_examples(experiment: Experiment) -> Batch:
     data, num_groups = experiment.dataset.train, experiment.dataset.num_groups
     group = np.asarray(data.group)
     rows = at_most(group, np.asarray(data.y), _SCORED)
-    chosen: Any = jax.tree.map(lambda leaf: np.asarray(leaf[rows]), data)
+    chosen: Any = jax.tree.map(np.asarray, select(data, rows))
     people, kept = (np.bincount(codes, minlength=num_groups) for codes in (group, chosen.group))
     shares = people / np.maximum(kept, 1)
     return chosen._replace(weight=(chosen.weight * shares[chosen.group]).astype(np.float32))

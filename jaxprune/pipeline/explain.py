@@ -21,7 +21,8 @@ from jaxprune.pipeline.theory_inputs import (
     theory_inputs,
 )
 from jaxprune.pipeline.train import Networks
-from jaxprune.types import Array, Batch, Params, Progress, Stats
+from jaxprune.progress import Progress
+from jaxprune.types import Array, Batch, Params, Stats
 
 
 def explain(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Any]:

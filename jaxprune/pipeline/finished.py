@@ -9,7 +9,7 @@ from jaxprune.config import Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.frames import to_frame
 from jaxprune.numbers import plural
-from jaxprune.reporting.cards import InlinePage, card
+from jaxprune.reporting.notebook_cards import InlinePage, card
 from jaxprune.reporting.reports import PAGES
 from jaxprune.results import TABLES, Results, headline_sparsity
 

@@ -6,7 +6,7 @@ from jaxprune import mitigation
 from jaxprune.config import Settings
 from jaxprune.errors import unknown
 from jaxprune.mitigation import CONFIGURED, METHODS, Method
-from jaxprune.mitigation.registry import USUAL
+from jaxprune.mitigation.methods.lagrangian import USUAL
 
 
 def method_of(settings: Settings, name: str) -> Method:
@@ -29,7 +29,7 @@ def candidates(settings: Settings, name: str) -> list[dict[str, float]]:
     beside them, or beside the usual ones.
     """
     given = {"dual_rate": settings.choice.dual_rates, "tolerance": settings.choice.tolerances}
-    own = method_of(settings, name).tuned
+    own = method_of(settings, name).candidates
     if name == CONFIGURED:
         grid = {hyper: sorted({*(given.get(hyper) or USUAL[hyper]), *values}) for hyper, values in own.items()}
     else:

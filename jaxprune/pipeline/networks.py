@@ -6,15 +6,15 @@ from typing import Any
 import jax
 
 from jaxprune import checkpoints
-from jaxprune.mitigation import CONFIGURED
+from jaxprune.components import CONFIGURED, PLAIN
 from jaxprune.numbers import percent
 from jaxprune.pipeline.addresses import stage_of
 from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.checkpoint_writer import read_logs, save_logs
 from jaxprune.pipeline.compress import compress
-from jaxprune.pipeline.forms import say_other_form
+from jaxprune.pipeline.convolution_form import say_other_form
 from jaxprune.pipeline.methods import method_of
-from jaxprune.pipeline.plan import DENSE, PLAIN, Compress, Node, Plan, Retrain, Train
+from jaxprune.pipeline.plan import DENSE, Compress, Node, Plan, Retrain, Train, phase_of
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks, Training, train
 from jaxprune.pipeline.validation import validation_halves
@@ -74,11 +74,12 @@ def _training(experiment: Experiment, store: Store, node: Train | Retrain) -> Tr
     """The way in which the networks of a node are trained."""
     method = method_of(experiment.settings, node.method)
     halved = isinstance(node, Retrain) and node.halved
+    held_out = [node.method] if halved else []
     return Training(
-        phase="dense" if isinstance(node, Train) else "retrain",
+        phase=phase_of(node),
         method=method,
         values=dict(node.values),
-        halves=validation_halves(experiment.dataset, [node.method] if halved else []),
+        halves=store.remember(("halves", halved), lambda: validation_halves(experiment.dataset, held_out)),
         reference=None if node.reference is None else networks_of(experiment, store, node.reference),
         label=_label(node, method.title),
         remedy=_remedy(experiment, node),

@@ -34,7 +34,7 @@ def outcomes_on(experiment: Experiment, split: str, params: Params, stats: Stats
 
 
 def write_outcomes(
-    experiment: Experiment, folders: Sequence[Path], split: str, networks: Sequence[tuple[Params, Stats]]
+    experiment: Experiment, folders: Sequence[Path], split: str, networks: Sequence[tuple[str, Params, Stats]]
 ) -> Iterator[None]:
     """Measure several networks on a split, which is read once, block by block.
 
@@ -45,7 +45,7 @@ def write_outcomes(
       experiment: The data and the network.
       folders: One for each network.
       split: The split.
-      networks: Parameters and statistics, leaves [R, ...].
+      networks: Phase, "dense" or "retrain", parameters and statistics, leaves [R, ...].
 
     Yields:
       None, after each network has seen a block.
@@ -66,9 +66,9 @@ def write_outcomes(
         first = 0
         for batch in experiment.blocks(split):
             count = min(len(batch.y), people - first)  # the last block of a streamed split is padded
-            for i, (params, stats) in enumerate(networks):
+            for i, (phase, params, stats) in enumerate(networks):
                 outcomes = experiment.over_replicas(experiment.outcomes, batch, params, stats)
-                losses[i].write(first, _check_finite(experiment, np.asarray(outcomes.loss)[:, :count]))
+                losses[i].write(first, _check_finite(experiment, phase, np.asarray(outcomes.loss)[:, :count]))
                 predicted[i].write(first, np.asarray(outcomes.label)[:, :count])
                 yield
             first += count
@@ -86,7 +86,7 @@ def read_outcomes(folder: Path, split: str, y: np.ndarray) -> Outcomes:
     return Outcomes(loss=loss, wrong=label != y, label=label)
 
 
-def _check_finite(experiment: Experiment, loss: np.ndarray) -> np.ndarray:
+def _check_finite(experiment: Experiment, phase: str, loss: np.ndarray) -> np.ndarray:
     """The losses [R, N] of networks, checked.
 
     Raises:
@@ -94,9 +94,12 @@ def _check_finite(experiment: Experiment, loss: np.ndarray) -> np.ndarray:
     """
     bad = np.isnan(loss).any(1)
     if bad.any():
-        replica = int(bad.argmax())
+        replica, section = int(bad.argmax()), "train" if phase == "dense" else "retrain"
+        rate = getattr(experiment.settings, section).learning_rate
         raise TrainingDiverged(
-            f"the network of seed {experiment.seeds[replica]} has outputs that are not finite", replica=replica
+            f"{section}: the network of seed {experiment.seeds[replica]} has outputs that are not finite; "
+            f"lower {section}.learning_rate (now {rate:g})",
+            replica=replica,
         )
     return loss
 

@@ -3,21 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from jaxprune.components import CONFIGURED, PAPER_MODELS, PLAIN, PaperModel
 from jaxprune.config import Settings
-from jaxprune.mitigation import CONFIGURED
 from jaxprune.pipeline.methods import candidates, method_of
 from jaxprune.results.records import SPLITS, Network
 
-PLAIN = "naive"  # the method that trains without a constraint
-
-# The models of Tran et al. (2022), §6: how the dense network is trained, how the pruned one is retrained, and their
-# names for readers.
-PAPER_MODELS = {
-    "none": (PLAIN, PLAIN, "No mitigation"),
-    "fair_before": (CONFIGURED, PLAIN, "Fair before pruning"),
-    "fair_after": (PLAIN, CONFIGURED, "Fair after pruning"),
-    "fair_both": (CONFIGURED, CONFIGURED, "Fair before and after"),
-}
 COMPARED = (
     "naive", "naive_best", "equal_loss", "equal_loss_buffer", "equal_loss_signed", "equal_harm", "ceag",
     "ceag_held_out", "group_dro", "reweighted", "balanced", "performance_weighted", "fairgrape", "fairprune",
@@ -93,6 +83,11 @@ class Retrain:
 
 Node = Train | Compress | Retrain
 DENSE = Train()
+
+
+def phase_of(node: Node) -> str:
+    """The phase of the training that a node's networks come from last: "dense" or "retrain"."""
+    return "retrain" if isinstance(node, Retrain) else "dense"
 
 
 @dataclass(frozen=True)
@@ -200,37 +195,37 @@ def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
 
 def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool, halved: bool) -> Iterator[Entry]:
     """The networks of one way of retraining at one sparsity, an entry for each candidate."""
-    _, retraining, title = PAPER_MODELS.get(name, (PLAIN, name, ""))
-    method = method_of(settings, retraining)
-    source = _train(settings, _dense_method(name))
-    parent = Compress(source, method.masks or settings.prune.criterion, sparsity)
-    configured = name in PAPER_MODELS and retraining == CONFIGURED
-    for values in [_configured_values(settings)] if configured else candidates(settings, retraining):
+    model = PAPER_MODELS.get(name, PaperModel(PLAIN, name, ""))
+    method = method_of(settings, model.retraining)
+    source = _train(settings, model.dense)
+    parent = Compress(source, method.criterion or settings.prune.criterion, sparsity)
+    configured = model.title and model.retraining == CONFIGURED
+    for values in [_configured_values(settings)] if configured else candidates(settings, model.retraining):
         network = Network(
             name,
-            title or method.title,
+            model.title or method.title,
             "retrained",
             sparsity,
             dense="dense" if source == DENSE else "fair_dense",
-            method=retraining,
+            method=model.retraining,
             about=method.about,
-            values={} if title else dict(values),
+            values={} if model.title else dict(values),
             held_out=method.held_out,
             inequality=None if method.constraint is None else method.constraint(1).inequality,
         )
         node = Retrain(
             parent,
-            retraining,
+            model.retraining,
             tuple(values.items()),
             reference=DENSE if method.needs_dense else None,
-            halved=halved and (method.held_out or method.by_validation),
+            halved=halved and (method.held_out or method.selection is not None),
         )
         yield Entry(node, network, required)
 
 
 def _dense_method(name: str) -> str:
     """How the dense networks of a way of retraining are trained."""
-    return PAPER_MODELS[name][0] if name in PAPER_MODELS else PLAIN
+    return PAPER_MODELS[name].dense if name in PAPER_MODELS else PLAIN
 
 
 def _train(settings: Settings, method: str) -> Train:
@@ -242,4 +237,4 @@ def _train(settings: Settings, method: str) -> Train:
 
 def _configured_values(settings: Settings) -> dict[str, float]:
     """The hyperparameters that [mitigation] names, where the configured method has them."""
-    return {name: tried[0] for name, tried in method_of(settings, CONFIGURED).tuned.items()}
+    return {name: tried[0] for name, tried in method_of(settings, CONFIGURED).candidates.items()}

@@ -9,9 +9,9 @@ from jaxprune.files import SEAL, safe_name, write_atomically
 from jaxprune.groups import same_grouping
 from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.store import Store
+from jaxprune.progress import Progress
 from jaxprune.published import REPORT, changed_files, read_json, read_mark
 from jaxprune.storage import files_in
-from jaxprune.types import Progress
 
 # Kind of a report -> its folder within the output folder; the main one is at the top.
 KINDS: Mapping[str, str] = {"report": "", "comparison-report": "compare", "theory-page": "theory"}

@@ -17,12 +17,13 @@ import numpy as np
 from jaxprune import __version__, config
 from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import write_atomically
-from jaxprune.models import native
+from jaxprune.models.conv import native
 from jaxprune.pipeline.addresses import report_stage
 from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.store import Store
+from jaxprune.progress import Progress
 from jaxprune.reporting.fonts import missing_letters
 from jaxprune.reporting.reports import PAGES, render_page
 from jaxprune.results import TABLES, Results, TheoryResults, answer_of
@@ -30,7 +31,6 @@ from jaxprune.results import store as results_store
 from jaxprune.results.records import Grouped
 from jaxprune.results.store import grouped_from_json, network_from_json
 from jaxprune.results.tables import write_csv
-from jaxprune.types import Progress
 
 Plain = Mapping[str, Any]
 _LETTERS_NAMED = 10  # of those that no font has

@@ -12,18 +12,18 @@ from jaxprune.pipeline.build import Experiment, resolve
 from jaxprune.pipeline.checks import check_settings
 from jaxprune.pipeline.explain import explain
 from jaxprune.pipeline.finished import JobResult
-from jaxprune.pipeline.measures import MEASURES, measures
 from jaxprune.pipeline.method_checks import check_methods
 from jaxprune.pipeline.networks import make_all
 from jaxprune.pipeline.plan import Compress, Plan, Retrain, Train, plan_comparison, plan_run, plan_theory
 from jaxprune.pipeline.report import gather, publish_report, write_report
 from jaxprune.pipeline.store import NoProgress, Store
+from jaxprune.pipeline.theory_measures import MEASURES, measures
 from jaxprune.pipeline.workspaces import open_workspace
+from jaxprune.progress import Progress
 from jaxprune.reporting.reports import warnings
 from jaxprune.results import Results
 from jaxprune.results.store import load
 from jaxprune.storage import check_reachable, to_path
-from jaxprune.types import Progress
 
 STAGES = ("train", "prune", "audit", "theory", "report")  # what a run may end with
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxprune.errors import DamagedFile
 from jaxprune.files import write_atomically
 from jaxprune.pipeline.stage import Stage, Workspace
-from jaxprune.types import Progress
+from jaxprune.progress import Progress
 
 T = TypeVar("T")
 

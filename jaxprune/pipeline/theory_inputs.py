@@ -12,14 +12,14 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.compat import enable_x64
-from jaxprune.data.batching import chunk_size_for
 from jaxprune.data.splitting import at_most
+from jaxprune.examples import chunk_size_for
 from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.networks import networks_of
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
-from jaxprune.theory.operators import vectors_within
+from jaxprune.theory.derivatives.operators import vectors_within
 from jaxprune.types import Batch, PyTree
 
 # (name, compute) -> arrays by name: a part of a stage that is kept while the others are computed

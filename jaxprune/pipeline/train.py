@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxprune import mitigation, sharding, streaming, training
+from jaxprune import auditing, mitigation, sharding, streaming, training
+from jaxprune.data.batching import select
 from jaxprune.errors import TrainingDiverged
-from jaxprune.mitigation import Method, Surroundings
+from jaxprune.mitigation import DenseReference, Method, MethodInputs
 from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.checkpoint_writer import CheckpointWriter, newest
 from jaxprune.pipeline.outcomes import outcomes_on
 from jaxprune.pipeline.store import Store
-from jaxprune.pipeline.validation import ValidationHalves, rows_of
+from jaxprune.pipeline.validation import ValidationHalves
 from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
 
 _KEPT_LOGS = ("loss", "multipliers", "violation")
@@ -88,7 +89,7 @@ def _fit(
     steps = training.num_steps(experiment.dataset.train, experiment.settings.train.batch_size) if streamed else 1
     state = sharding.place(_initial_state(experiment, task, start, inputs), mesh, "replica")
     best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (start.params, start.stats)}
-    select = task.method.by_validation
+    select = task.method.selection
     begun = newest(store, folder, unit, {"state": state} | ({"best": best} if select else {}))
     if begun.done:
         placed = sharding.place(begun.state["state"], mesh, "replica")
@@ -96,7 +97,7 @@ def _fit(
         store.progress.say(f"continuing after {unit} {begun.done} of {epochs * steps}")
         store.progress.resume(begun.done * _parts(experiment, epochs) // (epochs * steps))
     writer = CheckpointWriter(folder, store, begun, unit)
-    score = partial(accuracy_on, experiment, task.halves.choosing) if select else None
+    score = partial(score_on, experiment, select, task.halves.choosing) if select else None
 
     def keep(done: int, state: TrainState, logs: Logs) -> None:
         kept: dict[str, Any] = {"state": state}
@@ -135,7 +136,7 @@ def _parts(experiment: Experiment, epochs: int) -> int:
     return epochs * -(-training.num_steps(data, settings.train.batch_size) // length)
 
 
-def method_inputs(experiment: Experiment, store: Store, task: Training) -> Surroundings:
+def method_inputs(experiment: Experiment, store: Store, task: Training) -> MethodInputs:
     """What a method knows of each replica, leaves [R, ...]."""
     dataset, count = experiment.dataset, len(experiment.seeds)
 
@@ -148,7 +149,7 @@ def method_inputs(experiment: Experiment, store: Store, task: Training) -> Surro
         assert task.reference is not None
         held_out = task.method.held_out
         outputs = store.remember(("outputs", held_out), partial(_reference, experiment, task, task.reference))
-    return Surroundings(
+    return MethodInputs(
         shares(np.asarray(dataset.train.group), dataset.num_groups),
         shares(np.asarray(dataset.train.y), dataset.num_classes),
         outputs,
@@ -156,45 +157,59 @@ def method_inputs(experiment: Experiment, store: Store, task: Training) -> Surro
     )
 
 
-def _reference(experiment: Experiment, task: Training, networks: Networks) -> mitigation.DenseReference:
+def _reference(experiment: Experiment, task: Training, networks: Networks) -> DenseReference:
     """The outputs of the plain dense networks for the training examples, and for those held out."""
-    num_groups = experiment.dataset.num_groups
+    num_groups, data = experiment.dataset.num_groups, experiment.dataset.train
+    held_out = _held_out(experiment, task) if task.method.held_out else None
 
-    def reference(splits: tuple[Batch, Batch | None], params: Params, stats: Stats) -> mitigation.DenseReference:
-        apply = experiment.network.freeze(stats)
-        data, held_out = splits
+    def logits(batch: Batch) -> jax.Array:
+        """[R, N, C]; what is on disk is read once for each replica."""
+
+        def of_replica(params: Params, stats: Stats) -> np.ndarray:
+            return streaming.logits(experiment.network.freeze(stats), params, batch)
+
+        replicas = range(len(experiment.seeds))
+        one = [jax.tree.map(lambda leaf, r=r: leaf[r], (networks.params, networks.stats)) for r in replicas]
+        return jnp.stack([of_replica(*network) for network in one])
+
+    def reference(splits: tuple[Batch, Batch | None], params: Params, stats: Stats) -> DenseReference:
+        apply, (data, held_out) = experiment.network.freeze(stats), splits
         size = experiment.chunk_size(data.x)
         return mitigation.dense_reference(
             apply, params, data, num_groups=num_groups, held_out=held_out, chunk_size=size
         )
 
-    held_out = experiment.to_measure(_held_out(experiment, task)) if task.method.held_out else None
+    if experiment.dataset.streamed:
+        unseen = None if held_out is None else logits(held_out)
+        known = partial(mitigation.reference_of_logits, data=data._replace(x=None), num_groups=num_groups)
+        return jax.vmap(known)(logits(data))._replace(held_out=unseen)
+    held_out = None if held_out is None else experiment.to_measure(held_out)
     return experiment.over_replicas(
         reference, (experiment.on_device("train"), held_out), networks.params, networks.stats
     )
 
 
 def _held_out(experiment: Experiment, task: Training) -> Batch:
-    return rows_of(experiment.dataset.validation, task.halves.held_out)
+    return select(experiment.dataset.validation, task.halves.held_out)
 
 
 def _transformation(
-    experiment: Experiment, task: Training, params: Params, masks: Masks | None, inputs: Surroundings
+    experiment: Experiment, task: Training, params: Params, masks: Masks | None, inputs: MethodInputs
 ) -> optax.GradientTransformation:
     numbers = {name: jnp.float32(value) for name, value in task.values.items()}
     primal = experiment.primal(task.phase, masks)
-    memory = experiment.settings.retrain.buffer
-    return mitigation.method_transformation(task.method, primal, params, inputs, numbers, memory=memory)
+    buffer = experiment.settings.retrain.buffer
+    return mitigation.method_transformation(task.method, primal, params, inputs, numbers, buffer=buffer)
 
 
-def _initial_state(experiment: Experiment, task: Training, start: Networks, inputs: Surroundings) -> TrainState:
-    def init(params: Params, stats: Stats, masks: Masks, inputs: Surroundings) -> TrainState:
+def _initial_state(experiment: Experiment, task: Training, start: Networks, inputs: MethodInputs) -> TrainState:
+    def init(params: Params, stats: Stats, masks: Masks, inputs: MethodInputs) -> TrainState:
         return training.init_state(params, _transformation(experiment, task, params, masks, inputs), stats)
 
     return jax.vmap(init)(start.params, start.stats, start.masks, inputs)
 
 
-def _step(experiment: Experiment, store: Store, task: Training, start: Networks, inputs: Surroundings) -> Step:
+def _step(experiment: Experiment, store: Store, task: Training, start: Networks, inputs: MethodInputs) -> Step:
     """The step, one object for all trainings of one program, so that it is compiled once for all masks and values."""
     method = task.method
 
@@ -203,29 +218,30 @@ def _step(experiment: Experiment, store: Store, task: Training, start: Networks,
         tx = _transformation(experiment, task, params, None, one)
         return mitigation.method_step(method, experiment.network, tx, num_groups=experiment.dataset.num_groups)
 
-    program = (
-        method.constraint, method.objective, method.group_dro, method.full_program, method.dual, method.scheme,
-        method.memory, method.held_out, method.needs_dense, tuple(method.tuned),
-    )  # fmt: skip
-    return store.remember(("step", task.phase, program), make)
+    return store.remember(("step", task.phase, method.program), make)
 
 
 def training_data(experiment: Experiment, task: Training) -> Any:
     """The training examples as the method draws them."""
     method, dataset = task.method, experiment.dataset
-    if not (method.needs_dense or method.held_out or method.balanced):
+    if not method.needs & {"dense", "held_out", "rows"}:
         return dataset.train if dataset.streamed else experiment.train_data
+    train = dataset.train if dataset.streamed else jax.tree.map(jnp.asarray, dataset.train)
     held_out = _held_out(experiment, task) if method.held_out else dataset.validation
-    data = mitigation.method_data(
-        method, jax.tree.map(jnp.asarray, dataset.train), held_out, num_groups=dataset.num_groups
+    data = mitigation.method_data(method, train, held_out, num_groups=dataset.num_groups)
+    return data if dataset.streamed else sharding.place(data, experiment.mesh)
+
+
+def score_on(
+    experiment: Experiment, selection: mitigation.Selection, rows: np.ndarray, params: Params, stats: Stats
+) -> jax.Array:
+    """[R] the score of networks on rows of the validation split."""
+    outcomes = outcomes_on(experiment, "validation", params, stats)
+    group = np.asarray(experiment.dataset.validation.group)[rows]
+    of_people = auditing.metrics_of_people(
+        outcomes.loss[:, rows], outcomes.wrong[:, rows], group, experiment.dataset.num_groups
     )
-    return sharding.place(data, experiment.mesh)
-
-
-def accuracy_on(experiment: Experiment, rows: np.ndarray, params: Params, stats: Stats) -> jax.Array:
-    """[R] the accuracy on rows of the validation split."""
-    wrong = outcomes_on(experiment, "validation", params, stats).wrong[:, rows]
-    return jnp.asarray(1 - np.asarray(wrong, np.float64).mean(1), jnp.float32)
+    return jnp.asarray(selection(of_people), jnp.float32)
 
 
 def _better(best: dict[str, Any], state: TrainState, score: jax.Array) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxprune.data import Dataset
 from jaxprune.data.normalisation import is_image_bytes
 from jaxprune.data.splitting import copies_of, stratified_units
 from jaxprune.errors import UserError
-from jaxprune.types import Batch
 
 
 class ValidationHalves(NamedTuple):
@@ -59,8 +57,3 @@ def validation_halves(dataset: Dataset, methods: Sequence[str]) -> ValidationHal
             "data.validation, or leave them out"
         )
     return halves
-
-
-def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    """The examples of some rows, in memory."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), batch)

@@ -5,6 +5,7 @@ import numpy as np
 
 from jaxprune.auditing import GroupMetrics
 from jaxprune.mitigation import Constraint, GroupStatistics
+from jaxprune.types import Array
 
 
 def violation_of(constraint: Constraint, tolerance: float, metrics: GroupMetrics, dense: GroupMetrics) -> np.ndarray:
@@ -17,7 +18,7 @@ def violation_of(constraint: Constraint, tolerance: float, metrics: GroupMetrics
       dense: Of the plain dense network, on the same people.
     """
 
-    def violation(own: GroupMetrics, dense: GroupMetrics) -> jax.Array:
+    def violation(own: GroupMetrics, dense: GroupMetrics) -> Array:
         statistics = GroupStatistics(
             loss=own.loss,
             overall_loss=own.overall_loss,
@@ -29,7 +30,7 @@ def violation_of(constraint: Constraint, tolerance: float, metrics: GroupMetrics
             dense_accuracy=dense.accuracy,
             overall_dense_accuracy=dense.overall_accuracy,
         )
-        return constraint.violation(statistics, np.float32(tolerance))
+        return constraint.violation(statistics, np.asarray(tolerance, np.float32))
 
     own, dense = (GroupMetrics(*(np.nan_to_num(np.array(v, np.float32)) for v in m)) for m in (metrics, dense))
     return np.asarray(jax.vmap(violation)(own, dense))

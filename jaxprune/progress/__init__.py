@@ -2,6 +2,7 @@
 
 from jaxprune.progress.display import MODES, Display
 from jaxprune.progress.notebook import notebook_shell
+from jaxprune.progress.protocol import Progress
 from jaxprune.progress.screens import Bars, Lines, Page, Screen
 
-__all__ = ["MODES", "Bars", "Display", "Lines", "Page", "Screen", "notebook_shell"]
+__all__ = ["MODES", "Bars", "Display", "Lines", "Page", "Progress", "Screen", "notebook_shell"]

@@ -1,4 +1,4 @@
-"""Whether Python runs in a notebook, and how HTML is shown there."""
+"""Detection of notebooks, and HTML in them."""
 
 import importlib
 import sys

@@ -26,7 +26,7 @@ class Piece:
     note: str = ""
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate the time left from the mean time of a part; None where nothing tells."""
+        """Estimate the time left from the mean time of a part, or None."""
         timed = self.done - self.earlier
         if timed <= 0 or self.done >= self.total:
             return None

@@ -1,4 +1,4 @@
-"""Where progress is shown: bars, lines, or a block in a notebook."""
+"""Displays of progress: bars, lines, or a block in a notebook."""
 
 import html
 import time
@@ -29,7 +29,7 @@ class Screen(Protocol):
         """Work begins."""
 
     def show(self, piece: Piece | None) -> None:
-        """This piece of work has begun or moved; None when there is none any more."""
+        """Show a piece of work that began or moved; None ends it."""
 
     def tick(self, piece: Piece | None) -> None:
         """Time has passed."""
@@ -42,7 +42,7 @@ class Screen(Protocol):
 
 
 class Lines:
-    """Lines of plain text, at least one every few seconds, as a log wants them.
+    """Lines of plain text for a log, at least one every few seconds.
 
     Args:
       console: What they are printed on.
@@ -104,7 +104,7 @@ class Bars:
         self.bars.start()
 
     def show(self, piece: Piece | None) -> None:
-        """Draw the bar of this piece of work, in place of another one."""
+        """Draw the bar of this piece of work, replacing any other."""
         if self.task is not None and (piece is None or self.bars.tasks[0].fields["piece"] is not piece):
             self.bars.remove_task(self.task)
             self.task = None

@@ -1,18 +1,18 @@
-"""Masks from scores: exact to one weight, deterministic on ties, without a sort and without a gather."""
+"""Masks from scores: exact to one weight, and deterministic on ties."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
 
 def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
-    """Prunes the lowest scores of all layers together.
+    """Prune the lowest scores of all layers together.
 
     Exactly `round(sparsity * N)` of the N prunable weights are pruned. Among equal scores at the threshold, those
     that come first (in the order of the leaves, then row-major) are pruned first. The threshold is found by bisection
@@ -29,19 +29,24 @@ def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Ma
 
     Raises:
       UserError: The sparsity is outside [0, 1), or a score is NaN or infinite (checked outside of jit).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import pruning
+      >>> params = {"kernel": jnp.array([[0.5, -3.0], [2.0, 0.1]])}
+      >>> pruning.global_masks(pruning.magnitude().score(params), 0.5)["kernel"].tolist()
+      [[False, True], [True, False]]
     """
     return _masks(scores, sparsity, prunable, together=True)
 
 
 def layerwise_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
-    """Prunes the lowest scores of each layer: exactly `round(sparsity * size)` weights of every prunable leaf.
+    """Prune the lowest scores of each layer.
 
-    Ties, arguments, result and errors as for `global_masks`.
+    Exactly `round(sparsity * size)` weights of every prunable leaf. Ties, arguments, result and errors as for
+    `global_masks`.
     """
     return _masks(scores, sparsity, prunable, together=False)
-
-
-SCOPES: Mapping[str, Callable[[Scores, float, PyTree], Masks]] = {"global": global_masks, "layerwise": layerwise_masks}
 
 
 def apply_masks(params: Params, masks: Masks) -> Params:
@@ -50,7 +55,7 @@ def apply_masks(params: Params, masks: Masks) -> Params:
 
 
 def check_sparsity(sparsity: float, where: str = "sparsity") -> None:
-    """Raises a `UserError` unless 0 <= sparsity < 1."""
+    """Raise a `UserError` unless 0 <= sparsity < 1."""
     if not 0 <= sparsity < 1:
         raise UserError(f"{where}: {sparsity} is outside [0, 1); 0.9 prunes nine weights of ten")
 
@@ -59,20 +64,20 @@ def _masks(scores: Scores, sparsity: float, prunable: PyTree, *, together: bool)
     check_sparsity(sparsity)
     leaves, treedef = jax.tree.flatten(scores)
     chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
-    picked = [leaf for leaf, wanted in zip(leaves, chosen, strict=True) if wanted]
+    picked = [leaf for leaf, prune in zip(leaves, chosen, strict=True) if prune]
     _check_finite(scores, chosen)
     if together:
         pruned = round(sparsity * sum(leaf.size for leaf in picked))
         kept = iter(_keep_all_but_lowest(picked, jnp.int32(pruned)))
     else:
         kept = (_keep_all_but_lowest([leaf], jnp.int32(round(sparsity * leaf.size)))[0] for leaf in picked)
-    masks = [next(kept) if wanted else jnp.ones(leaf.shape, bool) for leaf, wanted in zip(leaves, chosen, strict=True)]
+    masks = [next(kept) if prune else jnp.ones(leaf.shape, bool) for leaf, prune in zip(leaves, chosen, strict=True)]
     return jax.tree.unflatten(treedef, masks)
 
 
 @jax.jit
 def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
-    """Masks that are False at exactly the `pruned` lowest scores of all the arrays together."""
+    """Masks that are False at exactly the `pruned` lowest scores."""
     # One width for all: the bits of a float32 and of a float64 are not in one order. bfloat16 widens without loss.
     wide = any(leaf.dtype == jnp.float64 for leaf in scores)
     width, unsigned = (64, jnp.uint64) if wide else (32, jnp.uint32)
@@ -99,7 +104,7 @@ def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
 
 
 def _ordered_bits(scores: Array, unsigned: type) -> Array:
-    """Unsigned integers in the same order as the floats; -0.0 and 0.0 are equal."""
+    """Unsigned integers in the order of the floats; -0.0 equals 0.0."""
     bits = jax.lax.bitcast_convert_type(scores, unsigned)
     # By the bits, not by scores == 0, which is true of denormals as well where a processor flushes them.
     bits = jnp.where(bits << 1 == 0, unsigned(0), bits)
@@ -108,8 +113,8 @@ def _ordered_bits(scores: Array, unsigned: type) -> Array:
 
 
 def _check_finite(scores: Scores, chosen: list[bool]) -> None:
-    for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(scores), chosen, strict=True):
-        if wanted and not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
+    for (path, leaf), prune in zip(jax.tree_util.tree_leaves_with_path(scores), chosen, strict=True):
+        if prune and not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
             raise UserError(
                 f"the scores of {leaf_path(path)} hold NaN or infinite values; "
                 "the parameters may have diverged: train with a lower learning rate"

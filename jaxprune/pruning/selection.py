@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.errors import UserError, unknown
+from jaxprune.trees import leaf_path
 from jaxprune.types import Params, PyTree
 
 
@@ -47,8 +48,3 @@ def prunable(params: Params, include: Sequence[str] = (), exclude: Sequence[str]
 
 def _is_kernel(path: str, axes: int) -> bool:
     return axes >= 2 and path.rpartition("/")[2] not in ("token", "position")  # of transformers: inputs, so to say
-
-
-def leaf_path(path: tuple) -> str:
-    """A path of jax.tree_util as `a/b/c`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,17 +1,17 @@
-"""How much of each layer is left."""
+"""The sparsity of each layer."""
 
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Masks, PyTree
 
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """One prunable leaf: its path, its size and the number of weights kept."""
+    """A prunable leaf: its path, size and number of weights kept."""
 
     path: str
     size: int
@@ -24,12 +24,12 @@ class LayerSparsity:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left: the network then says the same of every input, whatever the group."""
+        """Nothing is left: the network predicts the same for every input."""
         return self.kept == 0
 
 
 def layer_sparsities(masks: Masks, prunable: PyTree = None) -> list[LayerSparsity]:
-    """The sparsity of each prunable leaf of one network, in the order of the leaves."""
+    """The sparsity of each prunable leaf of one network."""
     leaves, treedef = jax.tree_util.tree_flatten_with_path(masks)
     chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
     return [

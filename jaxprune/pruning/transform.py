@@ -6,18 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune.pruning.selection import leaf_path
+from jaxprune.trees import leaf_path
 from jaxprune.types import Masks
 
 
 class KeepMaskedState(NamedTuple):
-    """The masks, a copy of their own: donating the state must not delete the caller's."""
+    """A copy of the masks.
+
+    Donating the state must not delete the caller's masks.
+    """
 
     masks: Masks
 
 
 def keep_masked(masks: Masks) -> optax.GradientTransformation:
-    """Keeps the weights that `masks` prunes at exactly 0; put it last in an `optax.chain`.
+    """Keep pruned weights at exactly 0; put it last in an `optax.chain`.
 
     The update of a pruned weight is minus its value, so that a plain `optax.apply_updates` gives exactly 0 whatever
     momentum or weight decay did before, and also when the weights were not zeroed at the start. The masks live in
@@ -32,6 +35,16 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
 
     Raises:
       ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxprune import pruning
+      >>> params, masks = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([True, False])}
+      >>> tx = optax.chain(optax.sgd(0.5), pruning.keep_masked(masks))
+      >>> updates, _ = tx.update({"w": jnp.array([1.0, 1.0])}, tx.init(params), params)
+      >>> optax.apply_updates(params, updates)["w"].tolist()
+      [0.5, 0.0]
     """
 
     def init(params: optax.Params) -> KeepMaskedState:

@@ -1,4 +1,4 @@
-"""Results, and what is made of them: tables, figures, and one self-contained HTML page. Pure: nothing is trained."""
+"""Pages, figures and short tables of results."""
 
 from jaxprune.results import Audit, Results, TheoryResults
 

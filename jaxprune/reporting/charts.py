@@ -1,24 +1,27 @@
-"""How figures show the spread over seeds, and axes that stay within the range of their quantity."""
+"""Spreads over seeds in figures, and axes within their range."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from jaxprune.auditing import MINIMUM_SEEDS, Interval
 from jaxprune.numbers import percent
 from jaxprune.quantities import QUANTITIES, Source, quantity_interval
+from jaxprune.types import Array
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POINT: Any = {"s": 11, "alpha": 0.5, "lw": 0, "zorder": 5, "clip_on": False}
 _TRAIL: Any = {"lw": 0.7, "alpha": 0.4}
 _BAND: Any = {"alpha": 0.13, "lw": 0}
 
 
 class OverSeeds(NamedTuple):
-    """What a figure draws of values over seeds; the leading axis of `seeds` is that of the seeds.
+    """The mean, interval and seeds of values in a figure.
 
     Attributes:
       seeds: [R, ...] the value of each seed.
@@ -34,7 +37,7 @@ class OverSeeds(NamedTuple):
 
     @property
     def drawn_apart(self) -> bool:
-        """Whether each seed is drawn: there are several, but too few for an interval."""
+        """Return True for several seeds, but too few for an interval."""
         return 1 < len(self.seeds) < MINIMUM_SEEDS
 
     def at(self, column: Any) -> "OverSeeds":
@@ -42,7 +45,7 @@ class OverSeeds(NamedTuple):
         return OverSeeds(*(part[..., column] for part in self))
 
 
-def over_seeds(source: Source, values: np.ndarray, quantity: str, axis: int = 0) -> OverSeeds:
+def over_seeds(source: Source, values: Array, quantity: str, axis: int = 0) -> OverSeeds:
     """Mean, interval and the value of each seed.
 
     Args:
@@ -63,7 +66,7 @@ def with_seeds(interval: Interval, seeds: np.ndarray) -> OverSeeds:
 
 
 def draw_bars(axes: Axes, along: str, places: Any, values: OverSeeds, colour: Any, **look: Any) -> None:
-    """Draws intervals as bars; with too few seeds for intervals, a small point for each seed.
+    """Draw intervals as bars, or seeds as points where they are few.
 
     Args:
       axes: Where.
@@ -82,7 +85,7 @@ def draw_bars(axes: Axes, along: str, places: Any, values: OverSeeds, colour: An
 
 
 def draw_band(axes: Axes, x: Sequence[float] | np.ndarray, values: OverSeeds, colour: Any) -> None:
-    """Draws an interval along x as a band; with too few seeds, a small point for each seed; leaves [..., X]."""
+    """Draw an interval [..., X] as a band, or few seeds as points."""
     if values.drawn_apart:
         draw_bars(axes, "y", x, values, colour)
     else:
@@ -90,7 +93,7 @@ def draw_band(axes: Axes, x: Sequence[float] | np.ndarray, values: OverSeeds, co
 
 
 def draw_trajectories(axes: Axes, x: Sequence[float] | np.ndarray, values: OverSeeds, colour: Any) -> None:
-    """Draws an interval along x as a band; with too few seeds, a thin line for each seed; leaves [..., X]."""
+    """Draw an interval [..., X] as a band, or few seeds as lines."""
     if values.drawn_apart:
         axes.plot(x, values.seeds.T, color=colour, **_TRAIL)
     else:
@@ -117,3 +120,16 @@ def percent_axis(axis: Axis, ticks: int = 5) -> None:
     """Few ticks at round places, without needless decimals."""
     axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: percent(round(value, 9))))
+
+
+def label_powers(axis: Axis) -> None:
+    """Label a logarithmic axis with powers of ten, which need no mathematical text."""
+    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _: Any) -> str:
+    if value == 0:
+        return "0"
+    exponent = f"{round(math.log10(abs(value)))}".translate(_SUPERSCRIPTS)
+    return f"{'−' if value < 0 else ''}10{exponent}"

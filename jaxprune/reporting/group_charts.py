@@ -1,4 +1,4 @@
-"""Parts of figures that have a row, bar or line for each group."""
+"""Parts of figures with a row, bar or line per group."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,15 +12,17 @@ from matplotlib.patches import Patch
 
 from jaxprune.numbers import percent
 from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
-from jaxprune.reporting.group_display import groups_to_draw, legend_labels
+from jaxprune.reporting.group_display import group_colours, groups_to_draw, legend_labels
 from jaxprune.reporting.style import GREY, PALETTE, WIDTH
+from jaxprune.reporting.theory_values import unfinished_groups
 from jaxprune.results import Results
+from jaxprune.types import Array
 
 _UNFINISHED = "λ not converged in some seed: it may be larger"
 
 
 def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
-    """Panels side by side with a row for each group that is drawn."""
+    """Panels side by side with a row for each drawn group."""
     names = [results.group_names[g] for g in groups_to_draw(results)]
     figure = Figure((WIDTH, 1.3 + 0.4 * len(names)))
     panels = list(figure.subplots(1, count, sharey=True))
@@ -32,7 +34,33 @@ def rows_of_panels(results: Results, count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
+def measure_bars(results: Results, columns: Mapping[str, tuple[str, np.ndarray]], **title: Any) -> Figure:
+    """A panel of bars for each measure; unconverged λ are hatched.
+
+    Args:
+      results: With the groups.
+      columns: Title of the panel -> quantity and values [R, G].
+      title: The look of the titles.
+    """
+    figure, panels = rows_of_panels(results, len(columns))
+    groups, colours, unfinished = groups_to_draw(results), group_colours(results), unfinished_groups(results)
+    rows = np.arange(len(groups))
+    for axes, (words, (quantity, values)) in zip(panels, columns.items(), strict=True):
+        drawn = over_seeds(results, values, quantity).at(groups)
+        axes.barh(rows, drawn.mean, color=[colours[g] for g in groups], height=0.66)
+        if "λ" in words:
+            hatch(axes, unfinished[groups])
+        if "examples" not in words:  # of which all seeds have the same
+            draw_bars(axes, "x", rows, drawn, "#222222", lw=1.1)
+        keep_in_range(axes, "x", quantity)
+        if quantity != "margin":
+            percent_axis(axes.xaxis, 3 if len(columns) > 4 else 4)
+        axes.set_title(words, **title)
+    explain_marks(figure, unfinished[groups], bars=True)
+    return figure
+
+
+def paired(results: Results, axes: Axes, columns: Mapping[str, Array]) -> None:
     """Two bars for each group; all columns are shares of 1."""
     groups = groups_to_draw(results)
     rows = np.arange(len(groups))
@@ -47,7 +75,7 @@ def paired(results: Results, axes: Axes, columns: Mapping[str, np.ndarray]) -> N
 
 
 def lines(results: Results, axes: Axes, values: np.ndarray, unfinished: np.ndarray | None = None) -> None:
-    """A line for each group, [S, G]; its points are hollow where `unfinished` [S, G] marks them."""
+    """A line for each group, [S, G], hollow where `unfinished` [S, G]."""
     for g, (label, colour) in enumerate(legend_labels(results)):
         axes.plot(values[:, g], "o-", ms=3.5, lw=1.6 if colour != GREY else 1.0, color=colour, label=label)
         if unfinished is not None:
@@ -56,7 +84,7 @@ def lines(results: Results, axes: Axes, values: np.ndarray, unfinished: np.ndarr
 
 
 def hatch(axes: Axes, unfinished: np.ndarray) -> None:
-    """Mark bars, one for each group in the last that were drawn, where λ has not converged [G]."""
+    """Hatch the last drawn bars of groups whose λ has not converged."""
     container: Any = axes.containers[-1]
     for bar, marked in zip(container.patches, unfinished, strict=True):
         if marked:
@@ -64,7 +92,7 @@ def hatch(axes: Axes, unfinished: np.ndarray) -> None:
 
 
 def explain_marks(figure: Figure, unfinished: np.ndarray, *, bars: bool = False) -> None:
-    """Write below a figure what hatched bars or hollow points mean, where there are any."""
+    """Explain hatched bars or hollow points below a figure."""
     if not np.any(unfinished):
         return
     grey = "#555555"
@@ -75,7 +103,7 @@ def explain_marks(figure: Figure, unfinished: np.ndarray, *, bars: bool = False)
 
 
 def sparsity_axis(axes: Axes, sparsities: Iterable[float], *, dense: bool = False) -> None:
-    """Write sparsities below an axis, evenly spaced, after the dense network where it is drawn."""
+    """Label an axis with evenly spaced sparsities."""
     labels = [*(["dense"] if dense else []), *map(percent, sparsities)]
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel("share of weights pruned")

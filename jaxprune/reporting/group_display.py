@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxprune.numbers import count
 from jaxprune.quantities import seed_means
 from jaxprune.reporting.page import MOST_ROWS, in_middle
 from jaxprune.reporting.roles import audit_of, compressed, headline
@@ -12,7 +13,7 @@ MOST_LABELS = 14  # lines of a figure that are named at their ends
 
 
 def is_many(results: Results) -> bool:
-    """Whether there are more groups than a figure or a table shows."""
+    """Return whether there are more groups than a page shows."""
     return len(results.group_names) > MOST_ROWS
 
 
@@ -30,9 +31,9 @@ def groups_to_draw(results: Results) -> np.ndarray:
 
 
 def ends_drawn(results: Results, most: int = MOST_ROWS) -> str:
-    """The end of a caption that says which groups are drawn; empty where all are."""
-    count = len(results.group_names)
-    return f" Of the {count:,} groups, those hurt most and least are drawn." if count > most else ""
+    """The end of a caption that names the drawn groups."""
+    groups = len(results.group_names)
+    return f" Of the {count(groups)} groups, those hurt most and least are drawn." if groups > most else ""
 
 
 def group_colours(results: Results) -> list[str]:
@@ -56,7 +57,7 @@ def group_colours(results: Results) -> list[str]:
 
 
 def legend_labels(results: Results) -> list[tuple[str | None, str]]:
-    """The label in a legend and the colour of each group; the grey ones share one label."""
+    """The legend label and the colour of each group."""
     colours = group_colours(results)
     return [
         (name if colour != GREY else None if GREY in colours[:g] else "others", colour)
@@ -65,7 +66,7 @@ def legend_labels(results: Results) -> list[tuple[str | None, str]]:
 
 
 def _by_harm(results: Results) -> tuple[np.ndarray, int]:
-    """The groups, hurt most first and those without examples last, and how many have examples."""
+    """The groups by falling harm, and how many have examples."""
     split, sparsity = headline(results)
     harm = seed_means(compressed(results, sparsity, split).impact.excessive_loss)
     known = np.isfinite(harm)

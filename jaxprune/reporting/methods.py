@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.numbers import PERCENT_LANDMARKS, listing, signed
-from jaxprune.quantities import QUANTITIES
-from jaxprune.results import Network, Results
-from jaxprune.results.comparison import MEASURES, Comparison
+from jaxprune.quantities import QUANTITIES, amount
+from jaxprune.results import Network
+from jaxprune.results.comparison import Comparison
+from jaxprune.types import Array
 
 
 def reported_trials(comparison: Comparison) -> dict[str, Network]:
@@ -34,14 +34,21 @@ def changes_of(comparison: Comparison, method: str, measure: str, split: str = "
 
 def level_text(comparison: Comparison, method: str, measure: str) -> str:
     """The mean of a measure on the test split with its unit, such as "14.7 points"."""
-    form = QUANTITIES[measure]
-    return f"{form.text(np.mean(values_of(comparison, method, measure)))} {form.unit}"
+    return amount(np.mean(values_of(comparison, method, measure)), measure)
 
 
-def change_text(change: float, measure: str, digits: int | None = None) -> str:
-    """A change in points or nats with its sign, such as "+0.5"; of a measure's usual decimals unless given."""
-    points = MEASURES[measure].scale == 100
-    return signed(float(change), digits or (1 if points else 3), landmarks=PERCENT_LANDMARKS if points else ())
+def change_text(change: float | Array, measure: str, digits: int | None = None) -> str:
+    """A change in points or nats with its sign, such as "+0.5".
+
+    It has the usual decimals of the measure unless `digits` are given.
+    """
+    landmarks = PERCENT_LANDMARKS if change_unit(measure) == "points" else ()
+    return signed(float(change), digits or (1 if landmarks else 3), landmarks=landmarks)
+
+
+def change_unit(measure: str) -> str:
+    """The unit of a change of a measure."""
+    return "points" if QUANTITIES[measure].scale == 100 else "nats"
 
 
 def titles_of(comparison: Comparison, methods: Iterable[str]) -> str:
@@ -52,9 +59,3 @@ def titles_of(comparison: Comparison, methods: Iterable[str]) -> str:
 def candidate_text(values: Mapping[str, float]) -> str:
     """The hyperparameters of a candidate, such as "dual rate 0.1, tolerance 0"."""
     return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
-
-
-def spread_note(results: Results, interval: str, seeds: str) -> str:
-    """The part of a caption on what shows the spread over seeds; empty with one seed."""
-    count = len(results.seeds)
-    return interval if count >= MINIMUM_SEEDS else seeds if count > 1 else ""

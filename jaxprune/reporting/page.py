@@ -1,4 +1,4 @@
-"""Pages as values: sections of text, tables and figures, and the HTML made from them."""
+"""Pages as sections of text, tables and figures, and their HTML."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph with a look of its own; a plain one is a str.
+    """A paragraph with its own look; plain ones are strings.
 
     Attributes:
       text: Text, or `markupsafe.Markup` for constant HTML.
@@ -81,7 +81,7 @@ class Table:
 
     @property
     def is_long(self) -> bool:
-        """Whether there are more rows than are shown at once."""
+        """Return True if there are more rows than are shown at once."""
         return len(self.rows) > MOST_ROWS
 
 
@@ -119,7 +119,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading; one within another is a subsection.
+    """A part of a page with a heading, or a subsection.
 
     Attributes:
       title: Its heading.
@@ -164,7 +164,7 @@ def rules(rows: Sequence[Sequence[str | Cell]]) -> frozenset[int]:
 
 
 def in_middle(place: int, count: int) -> bool:
-    """Whether a row is beyond both ends of a long table."""
+    """Return whether a row is between the ends of a long table."""
     return count > MOST_ROWS and _OF_EACH_END <= place < count - _OF_EACH_END
 
 
@@ -176,7 +176,7 @@ def render(
     folder: Path | None,
     advance: Callable[[], None] = lambda: None,
 ) -> str:
-    """Draw the figures of a page, and return the page as one HTML file that needs no other.
+    """Draw the figures of a page and return its self-contained HTML.
 
     Args:
       title: Of the window.
@@ -214,7 +214,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _finish(value: Any) -> Any:
-    """Make text printable, with the percent sign behind a narrow space; text that was escaped is left alone."""
+    """Make text printable, with a narrow space before percent signs."""
     return re.sub(r"(?<=\d) %", "\u202f%", printable(value, keep="\n")) if type(value) is str else value
 
 

@@ -59,13 +59,13 @@ def predictor_test(results: Results, sparsity_index: int, observed: np.ndarray |
 
 
 def tested_correlation(test: PredictorTest, predictor: int) -> str:
-    """A rank correlation over the groups with its p, adjusted for all predictors at that sparsity."""
+    """A rank correlation over the groups with its adjusted p."""
     correlation = float(test.correlation[predictor])
     return f"{signed(correlation, 2)} ({p_value(test.adjusted_p[predictor])})" if np.isfinite(correlation) else NONE
 
 
 def ranking_words(test: PredictorTest, harm: str) -> str:
-    """Which predictors rank the groups by a harm better than chance, if any does."""
+    """A sentence on the predictors that rank groups beyond chance."""
     names = list(PREDICTORS.values())
     best = int(np.nanargmax(test.correlation))
     number = f"{fixed(test.correlation[best], 2)}{_over_groups(test, best)}"
@@ -88,6 +88,6 @@ def ranking_words(test: PredictorTest, harm: str) -> str:
 
 
 def _over_groups(test: PredictorTest, predictor: int) -> str:
-    """The interval of a correlation over groups, where there are enough of them."""
+    """The interval of a correlation, with enough groups."""
     low, high = correlation_interval(float(test.correlation[predictor]), test.groups)
     return "" if np.isnan(low) else f" ({fixed(low, 2)} to {fixed(high, 2)} over groups)"

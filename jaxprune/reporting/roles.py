@@ -1,4 +1,4 @@
-"""The networks of a job by their role, and the split and sparsity that the answer is about."""
+"""The networks of a job by role, and the answered sparsity."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Headline(NamedTuple):
 
 
 def headline(results: Results, name: str = "") -> Headline:
-    """The answered split and the largest sparsity at which networks work: the pruned ones unless others are named."""
+    """The answered split and the largest sparsity at which networks work."""
     return Headline(results.answered_split, headline_sparsity(results, name))
 
 
@@ -41,7 +41,7 @@ def audit_of(results: Results, name: str, sparsity: float, split: str) -> Audit:
 
 
 def figures_of(results: Results, name: str, sparsity: float, split: str) -> dict[str, np.ndarray]:
-    """The figures over all groups of the reported networks of a name, by name [R]."""
+    """The figures [R] over all groups of a reported network."""
     return figures(results, results.network(name, sparsity), split)
 
 
@@ -62,7 +62,7 @@ def in_order(results: Results) -> list[Network]:
 
 
 def constrained_trainings(results: Results, sparsity: float) -> dict[str, Network]:
-    """What was trained -> the networks whose multipliers are shown for a sparsity."""
+    """Title -> network with multipliers to show for a sparsity."""
     return {
         "Dense training" if network.role == "dense" else network.title: network
         for network in in_order(results)

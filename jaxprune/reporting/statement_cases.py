@@ -1,4 +1,4 @@
-"""The statements of the theory as they were checked: every case of each, by seed."""
+"""Every checked case of the theory's statements, by seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -65,14 +65,14 @@ def checked(results: Results) -> list[Checked]:
 
 
 def _along_pruning(results: Results) -> list[Statement]:
-    """Theorem 1 and its terms, and Corollary 1 where there are several sparsities; [S, R, G], sparsities rising."""
-    theory, laboratory = theory_of(results), results.measures or {}
+    """Theorem 1, its terms and Corollary 1; [S, R, G], sparsities rising."""
+    theory, measures = theory_of(results), results.measures or {}
     order = np.argsort(theory.sparsities)
     eigenvalue = Eigenvalue(theory.eigenvalue, theory.residual, theory.converged == 1, theory.matvecs)
     terms = Taylor(*(values[order] for values in (theory.first_order, theory.second_order, theory.observed)))
     found = [*theorem1(theory.gradient_norm, eigenvalue, theory.distance[order][..., None], terms)]
     if len(order) > 1:
-        looked_at = "pruned" in laboratory
+        looked_at = "pruned" in measures
         nested = measured(results, "pruned", "nested") == 1 if looked_at else np.zeros(len(order) - 1, bool)
         statement = corollary1(theory.bound[order], theory.eigenvalue, nested)
         if not looked_at:
@@ -106,7 +106,7 @@ def _of_pruning(results: Results, statement: Statement) -> Checked:
 
 
 def _of_dense(results: Results, measure: str, name: str) -> Checked:
-    """A statement at the dense network from its plain values, the seeds of which come first."""
+    """A statement at the dense network from plain values, seeds first."""
     stored = (results.measures or {})[measure]["statements"][name]
     left = measured(results, measure, "statements", name, "left")
 

@@ -1,4 +1,4 @@
-"""The look of the figures: colours that hold for colour-blind readers, labels at the lines, little ink."""
+"""The look of the figures: colours, labels and files."""
 
 import io
 import warnings
@@ -71,7 +71,7 @@ def save_figure(name: str, make: Callable[[], Figure | None], folder: Path) -> b
 
 
 def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[str], colours: Sequence[str]) -> None:
-    """Write a label to the right of each line's end, moved apart where they would overlap; none where it is empty."""
+    """Label the right ends of lines, without overlaps."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.062
     order = np.array([i for i in np.argsort(heights) if labels[i] and np.isfinite(heights[i])], int)
@@ -95,7 +95,7 @@ def label_ends(axes: Axes, x: float, heights: Sequence[float], labels: Sequence[
 
 
 def label_offset(x: np.ndarray, y: np.ndarray, point: int) -> tuple[int, int]:
-    """Where the name of a point stands, in typographic points from it: below, if that of another were written over."""
+    """The offset in typographic points of a point's name."""
     aside, above = np.abs(x - x[point]) / max(np.ptp(x), 1e-12), (y - y[point]) / max(np.ptp(y), 1e-12)
     near = (aside < 0.3) & (above >= 0) & (above < 0.12) & (np.arange(len(x)) != point)
     return (7, -11) if np.any(near) else (7, 4)

@@ -1,16 +1,16 @@
-"""The short tables that the terminal shows at the end of a command."""
+"""The short tables as the terminal shows them."""
 
-from rich.table import Table
+from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from jaxprune.reporting.short import ShortTable
+from jaxprune.reporting.page import Table
 
 
-def terminal_table(short: ShortTable) -> Table:
-    """A short table for the terminal."""
-    table = Table(pad_edge=False, title=Text(short.title), title_justify="left", box=None)
-    for heading, number in zip(short.headings, short.numbers, strict=True):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for row in short.rows:
-        table.add_row(*map(Text, row))
-    return table
+def terminal_table(table: Table) -> TerminalTable:
+    """A table of a page for the terminal."""
+    made = TerminalTable(pad_edge=False, title=Text(table.caption), title_justify="left", box=None)
+    for column, heading in enumerate(table.headings):
+        made.add_column(heading, justify="left" if column in table.words else "right", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    return made

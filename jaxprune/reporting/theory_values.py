@@ -1,4 +1,4 @@
-"""The theory's numbers as arrays, and which of them are missing, not converged or not finite."""
+"""The theory's numbers as arrays, and which of them are unreliable."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from jaxprune.numbers import NONE, signed, significant
 from jaxprune.quantities import Cell, seed_means
 from jaxprune.reporting.roles import headline
 from jaxprune.results import Results, TheoryResults
+from jaxprune.types import Array
 
 
 def theory_of(results: Results) -> TheoryResults:
@@ -18,12 +19,12 @@ def theory_of(results: Results) -> TheoryResults:
 
 
 def has(results: Results, measure: str) -> bool:
-    """Whether a further measure of the theory was asked for."""
+    """Return whether a further measure of the theory was asked for."""
     return results.theory is not None and measure in (results.measures or {})
 
 
 def measured(results: Results, measure: str, *path: str) -> np.ndarray:
-    """An array of a further measure; null in JSON, which stands for what is not finite, is NaN."""
+    """An array of a further measure, with NaN for null."""
     values: Any = (results.measures or {})[measure]
     for name in path:
         values = values[name]
@@ -42,13 +43,13 @@ def split_sizes(results: Results) -> np.ndarray:
 
 
 def shares(values: np.ndarray) -> np.ndarray:
-    """[..., G] -> each over the sum over the groups, as in the paper's figures."""
+    """Divide values [..., G] by their sum over the groups."""
     total = np.nansum(np.abs(values), -1, keepdims=True)
     return np.where(total > 0, values / np.where(total > 0, total, 1), np.nan)
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Pearson's and Spearman's correlation over the groups, each [G]; NaN with fewer than three groups."""
+    """Pearson's and Spearman's correlation of [G]; NaN with few groups."""
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -59,7 +60,7 @@ def correlations(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def present(results: Results) -> np.ndarray:
-    """[G] bool, the groups with examples on the theory's split; only the others may lack numbers."""
+    """[G] bool, the groups with examples on the theory's split."""
     return split_sizes(results)[0] > 0
 
 
@@ -69,19 +70,19 @@ def not_converged(results: Results, values: np.ndarray, converged: np.ndarray) -
 
 
 def unfinished_groups(results: Results) -> np.ndarray:
-    """[G] bool, the groups whose λ at the dense network missed its tolerance in some seed."""
+    """[G] bool, the groups whose dense λ missed its tolerance."""
     theory = theory_of(results)
     return np.any(not_converged(results, theory.eigenvalue, theory.converged), 0)
 
 
 def overflowed(results: Results, values: np.ndarray) -> list[str]:
-    """The groups with examples for which some of the values [..., G] are not finite."""
+    """The groups with examples but with values [..., G] not finite."""
     failed = ~np.isfinite(values) & present(results)
     return [name for g, name in enumerate(results.group_names) if failed[..., g].any()]
 
 
 def convergence(results: Results, values: np.ndarray, converged: np.ndarray, group: int) -> Cell:
-    """Whether the eigenvalue of a group, [R, G], met its tolerance in every seed."""
+    """A cell for the convergence of a group's eigenvalue [R, G]."""
     if not present(results)[group]:
         return Cell("no examples")
     if results.group_names[group] in overflowed(results, values):
@@ -94,8 +95,8 @@ def largest_residual(residuals: np.ndarray) -> str:
     return significant(np.max(residuals), 1) if np.isfinite(residuals).all() else NONE
 
 
-def correlation_words(results: Results, first: str, a: np.ndarray, second: str, b: np.ndarray) -> str:
-    """How two measures of the groups, each [R, G], correlate over the groups, as a sentence."""
+def correlation_words(results: Results, first: str, a: Array, second: str, b: Array) -> str:
+    """A sentence on the correlation of two measures [R, G]."""
     pearson, spearman = correlations(seed_means(a), seed_means(b))
     if np.isnan(pearson):
         few = "groups with different finite numbers" if len(results.group_names) >= 3 else "groups"

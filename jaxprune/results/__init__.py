@@ -1,4 +1,4 @@
-"""Results of a job: one table of networks, splits and groups, stored as JSON and CSV."""
+"""Results of a job as one table, stored as JSON and CSV."""
 
 from jaxprune.results.answer import Answer, answer_of, headline_sparsity
 from jaxprune.results.comparison import Comparison

@@ -41,7 +41,7 @@ class GroupHarm:
 
     @property
     def clear(self) -> bool:
-        """Whether the group is hurt, and more than the rest, beyond chance."""
+        """True if the group is hurt more than the rest, beyond chance."""
         return self.p < LEVEL and self.excess > 0 and self.change > 0
 
     @property
@@ -80,7 +80,7 @@ class MeasureAnswer:
 
 @dataclass(frozen=True)
 class Break:
-    """Where networks stop working.
+    """The sparsity at which networks stop working.
 
     Attributes:
       sparsity: The lowest sparsity at which a network no longer works.
@@ -99,7 +99,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Answer:
-    """Who is hurt at the largest sparsity at which the networks still work.
+    """The groups hurt at the largest sparsity with working networks.
 
     Attributes:
       split: Where it was measured.
@@ -117,7 +117,7 @@ class Answer:
 
     @property
     def agree(self) -> bool:
-        """Whether accuracy and loss name the same group."""
+        """True if accuracy and loss name the same group."""
         return len({self.measures[measure].worst.group for measure in DECIDING}) == 1
 
     def to_json(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def headline_sparsity(results: Results, name: str = "") -> float:
 
 
 def answer_of(results: Results, name: str = "", sparsity: float | None = None) -> Answer:
-    """The answer about one kind of networks, at its headline sparsity unless another is given.
+    """The answer about one kind of networks, by default at its headline.
 
     Raises:
       KeyError: They were not tested.

@@ -49,7 +49,7 @@ FAIRNESS = ("max_excess_accuracy_gap", "accuracy_spread", "excessive_loss_spread
 
 
 class Difference(NamedTuple):
-    """A method against the baseline, seed by seed, at the same sparsity and split.
+    """A method against the baseline by seed, at one sparsity and split.
 
     Attributes:
       change: Mean over seeds of the difference, with its interval.
@@ -100,7 +100,7 @@ class Comparison:
         return next(network.about for network in self.trials if network.name == method)
 
     def is_inequality(self, method: str) -> bool:
-        """Whether the constraint of a method is an inequality."""
+        """Return True if the constraint of a method is an inequality."""
         return bool(next(network.inequality for network in self.trials if network.name == method))
 
     @property

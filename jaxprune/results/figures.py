@@ -1,4 +1,6 @@
-"""Figures of a network over all groups together, such as the accuracy spread."""
+"""Figures of a network over all groups, such as the accuracy spread."""
+
+from functools import partial
 
 import numpy as np
 
@@ -26,23 +28,23 @@ def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarr
       Name -> [R].
     """
     metrics, dense = counted(metrics), counted(dense)
+    least, most = (partial(reduce, axis=-1) for reduce in (np.fmin.reduce, np.fmax.reduce))  # NaN is left out
+    worst, best = least(metrics.accuracy), most(metrics.accuracy)
     with np.errstate(invalid="ignore"):  # infinite losses have no difference
         change = impact(dense, metrics)
-        gap = np.abs(metrics.loss - metrics.overall_loss[..., None])
-    gaps, losses = change.excess_accuracy_gap, change.excessive_loss
-    worst, best = np.nanmin(metrics.accuracy, -1), np.nanmax(metrics.accuracy, -1)
-    return {
-        "loss": np.asarray(metrics.overall_loss),
-        "accuracy": np.asarray(metrics.overall_accuracy),
-        "worst_group_accuracy": worst,
-        "best_group_accuracy": best,
-        "accuracy_spread": best - worst,
-        "loss_gap": np.nanmax(gap, -1),
-        "excessive_loss_spread": np.nanmax(losses, -1) - np.nanmin(losses, -1),
-        "max_excessive_loss": np.nanmax(losses, -1),
-        "max_excess_accuracy_gap": np.nanmax(gaps, -1),
-        "excess_accuracy_gap_spread": np.nanmax(gaps, -1) - np.nanmin(gaps, -1),
-    }
+        gaps, losses = change.excess_accuracy_gap, change.excessive_loss
+        return {
+            "loss": np.asarray(metrics.overall_loss),
+            "accuracy": np.asarray(metrics.overall_accuracy),
+            "worst_group_accuracy": worst,
+            "best_group_accuracy": best,
+            "accuracy_spread": best - worst,
+            "loss_gap": most(np.abs(metrics.loss - metrics.overall_loss[..., None])),
+            "excessive_loss_spread": most(losses) - least(losses),
+            "max_excessive_loss": most(losses),
+            "max_excess_accuracy_gap": most(gaps),
+            "excess_accuracy_gap_spread": most(gaps) - least(gaps),
+        }
 
 
 def counted(metrics: GroupMetrics) -> GroupMetrics:

@@ -1,4 +1,4 @@
-"""What a job measured: one table of networks, splits and groups, for every command."""
+"""The records of a job: one table of networks, splits and groups."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -108,7 +108,7 @@ class Grouped:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Results:
-    """Everything that a job measured, by the primary grouping and by the further ones.
+    """All measurements of a job, by the primary and the further groupings.
 
     Attributes:
       settings: The settings, fully resolved, as plain values.
@@ -155,7 +155,7 @@ class Results:
         return [self.grouping, *self.further]
 
     def by(self, grouping: str) -> "Results":
-        """The same results by another grouping, which has no theory and no multipliers.
+        """The same results by another grouping, without theory and multipliers.
 
         Raises:
           KeyError: It was not audited.
@@ -180,7 +180,7 @@ class Results:
 
     @property
     def answered_split(self) -> str:
-        """The split that the answer is about: the test split if it was audited."""
+        """The answer's split: the test split if it was audited."""
         return "test" if "test" in self.splits else self.splits[0]
 
     @property
@@ -253,7 +253,7 @@ class Results:
 
 
 def audited(networks: Iterable[Network], audits: Audits) -> Iterable[tuple[Network, str, Audit]]:
-    """Every audit with its network and split, in the order of the networks."""
+    """Every audit with its network and split, in the networks' order."""
     by_key: dict[str, list[tuple[str, Audit]]] = {}
     for (key, split), audit in audits.items():
         by_key.setdefault(key, []).append((split, audit))

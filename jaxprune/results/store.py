@@ -44,7 +44,10 @@ def load(folder: str | Path) -> Results:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); run the same command again") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} was written by another version of jaxprune; run the same command again")
-    return from_json(values)
+    try:
+        return from_json(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); run the same command again") from None
 
 
 def save(path: Path, results: Results, **beside: Any) -> None:

@@ -92,7 +92,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "group": "name of the group",
         "sparsity": "0 for what is measured at the dense network alone",
         "quantity": "its name; of a further measure with the measure before it, as spectra.largest.value",
-        "value": "number, nine digits; empty where it is not finite",
+        "value": "number; empty where it is not finite",
     },
 }
 
@@ -238,8 +238,8 @@ TABLES: Mapping[str, Callable[[Results], Iterator[Row]]] = {
 def write_csv(path: Path, rows: Iterable[Row]) -> bool:
     """Write rows of equal keys; nothing where there are none.
 
-    A number that is not finite becomes an empty field; a name that a spreadsheet would take for a formula gets an
-    apostrophe before it.
+    Numbers have nine digits, and one that is not finite becomes an empty field; a name that a spreadsheet would take
+    for a formula gets an apostrophe before it.
 
     Returns:
       Whether there were rows.
@@ -258,7 +258,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> bool:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float | np.floating):
-        return repr(round(float(value), 7)) if np.isfinite(value) else ""
+        return repr(float(f"{value:.9g}")) if np.isfinite(value) else ""
     return inert_cell(value) if isinstance(value, str) else value
 
 
@@ -290,11 +290,10 @@ def _arrays(name: str, values: Any) -> Iterator[tuple[str, np.ndarray]]:
 def _theory_rows(results: Results, quantity: str, sparsities: Any, values: np.ndarray) -> Iterator[Row]:
     """The rows of values [S, R, G]."""
     for s, r, g in np.ndindex(values.shape):
-        value = values[s, r, g]
         yield {
             "seed": results.seeds[r],
             "group": results.group_names[g],
             "sparsity": float(sparsities[s]),
             "quantity": quantity,
-            "value": f"{value:.9g}" if np.isfinite(value) else "",
+            "value": float(values[s, r, g]),
         }

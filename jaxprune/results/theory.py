@@ -1,4 +1,4 @@
-"""What was measured at the dense network to explain the harm."""
+"""Measurements at the dense network that explain the harm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ class TheoryResults:
     @property
     def bound(self) -> np.ndarray:
         """[S, R, G] the two terms of Theorem 1."""
-        return theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed).value
+        statement = theory.bound(self.gradient_norm, self.eigenvalue, self.distance[..., None], self.observed)
+        return np.asarray(statement.right)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`, the bound included."""

@@ -14,7 +14,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Outcome(Enum):
-    """What the adjusted test says of a change."""
+    """The outcome of the adjusted test of a change."""
 
     BETTER = "better"
     WORSE = "worse"

@@ -1,37 +1,38 @@
 """Why a group is hurt: gradients, curvature, boundary distance, and the bound of Theorem 1, all as numbers."""
 
-from jaxprune.theory.attribution import Attribution, attribution, attribution_at, leaf_names, sparing_allocation
-from jaxprune.theory.boundary import Boundary, boundary_distance
-from jaxprune.theory.bounds import Bound, bound
-from jaxprune.theory.checks import check_frozen, check_params
-from jaxprune.theory.chunks import Chunks, by_group
-from jaxprune.theory.curvature import group_extreme_eigenvalues, group_hvp, group_top_eigenvalues
-from jaxprune.theory.density import SpectralDensity, group_spectral_densities
-from jaxprune.theory.distances import (
+from jaxprune.theory.boundary import (
+    Boundary,
     BoundaryDistances,
+    boundary_distance,
     example_boundary_distances,
     group_boundary_distances,
 )
-from jaxprune.theory.examples import example_gradient_norms, formed_per_example, reference_gradient_norms
-from jaxprune.theory.gradients import gradient_cosines, group_gradient_norms, group_gradients, norms
-from jaxprune.theory.lanczos import Eigenvalue, Extremes, extreme_eigenvalues, top_eigenvalue
-from jaxprune.theory.operators import GroupOperator, group_operator, residual_bytes
-from jaxprune.theory.outputs import (
+from jaxprune.theory.checks import check_frozen, check_params
+from jaxprune.theory.chunks import Chunks, by_group
+from jaxprune.theory.derivatives.gradients import gradient_cosines, group_gradient_norms, group_gradients, norms
+from jaxprune.theory.derivatives.operators import GroupOperator, group_operator
+from jaxprune.theory.derivatives.outputs import (
     binary_logit,
     binary_probability,
     each_logit,
     example_jacobian_norms,
-    example_output_eigenvalues,
 )
-from jaxprune.theory.path import Points, path_points, refined
+from jaxprune.theory.derivatives.per_example import example_gradient_norms
+from jaxprune.theory.derivatives.taylor_terms import Taylor, taylor
+from jaxprune.theory.layer_attribution import Attribution, attribution, attribution_at, sparing_allocation
 from jaxprune.theory.permutation import PredictorTest, correlation_interval, permutation_test
 from jaxprune.theory.prediction import PredictorScores, rank_correlation, score_predictor, uninformative_from
-from jaxprune.theory.taylor import Taylor, taylor
-from jaxprune.theory.trace import Trace, group_traces, hutch_plus_plus, hutchinson, xtrace
+from jaxprune.theory.quadrature import Points, path_points, refined
+from jaxprune.theory.spectra.density import SpectralDensity, group_spectral_densities
+from jaxprune.theory.spectra.extremes import group_extreme_eigenvalues, group_top_eigenvalues
+from jaxprune.theory.spectra.lanczos import Eigenvalue, Extremes, extreme_eigenvalues
+from jaxprune.theory.spectra.output_eigenvalues import example_output_eigenvalues
+from jaxprune.theory.spectra.trace import Trace, group_traces, hutch_plus_plus, hutchinson, xtrace
+from jaxprune.theory.statements import bound
+from jaxprune.trees import leaf_names
 
 __all__ = [
     "Attribution",
-    "Bound",
     "Boundary",
     "BoundaryDistances",
     "Chunks",
@@ -60,13 +61,11 @@ __all__ = [
     "example_jacobian_norms",
     "example_output_eigenvalues",
     "extreme_eigenvalues",
-    "formed_per_example",
     "gradient_cosines",
     "group_boundary_distances",
     "group_extreme_eigenvalues",
     "group_gradient_norms",
     "group_gradients",
-    "group_hvp",
     "group_operator",
     "group_spectral_densities",
     "group_top_eigenvalues",
@@ -78,13 +77,10 @@ __all__ = [
     "path_points",
     "permutation_test",
     "rank_correlation",
-    "reference_gradient_norms",
     "refined",
-    "residual_bytes",
     "score_predictor",
     "sparing_allocation",
     "taylor",
-    "top_eigenvalue",
     "uninformative_from",
     "xtrace",
 ]

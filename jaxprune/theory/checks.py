@@ -1,4 +1,4 @@
-"""What the public functions of the theory refuse: each says on one line what is wrong and how to mend it."""
+"""Checks of the arguments of the theory's public functions."""
 
 from typing import Any
 
@@ -11,35 +11,46 @@ from jaxprune import batches
 from jaxprune.batches import check_batch, logits_shape
 from jaxprune.compat import evaluate_now
 from jaxprune.errors import UserError
-from jaxprune.types import Apply, Array, Batch, Params, PyTree, as_pytree
+from jaxprune.networks import as_pytree
+from jaxprune.trees import named_leaves
+from jaxprune.types import Apply, Array, Batch, Params, PyTree
 
 _NOTHING = "theory: there are no examples; give one or more"
 _FEW = 4  # examples that tell whether a network mixes them
 
 
 def check_params(params: Params) -> None:
-    """Raises a `UserError` where a parameter is NaN or infinite; inside a compiled function nothing can be checked."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    """Raise if a known parameter is NaN or infinite.
+
+    Raises:
+      UserError: The message names the parameter. Traced values are not checked.
+    """
+    for name, leaf in named_leaves(params):
         if not isinstance(leaf, Tracer) and not bool(np.isfinite(np.asarray(leaf)).all()):
             raise UserError(
-                f"theory: parameter {jax.tree_util.keystr(path)} holds NaN or infinite values, so it has no curvature; "
-                "the training diverged: lower train.learning_rate"
+                f"theory: parameter {name} holds NaN or infinite values, so it has no curvature; "
+                "the training may have diverged: use a lower learning rate"
             )
 
 
 def check_width(params: Params) -> None:
-    """Raises a `UserError` where a parameter is narrower than float32, in which curvature is mostly rounding."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    """Raise if a parameter is narrower than float32.
+
+    Curvature in such types is mostly rounding.
+
+    Raises:
+      UserError: The message names the parameter and its type.
+    """
+    for name, leaf in named_leaves(params):
         dtype = jnp.result_type(leaf)
         if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
             raise UserError(
-                f"theory: parameter {jax.tree_util.keystr(path)} is {dtype.name}, too narrow for curvature; give "
-                "float32 or float64"
+                f"theory: parameter {name} is {dtype.name}, too narrow for curvature; give float32 or float64"
             )
 
 
 def check_frozen(apply: Apply, params: Params, x: Array) -> None:
-    """Raises a `UserError` where the outputs of one example depend on the others, as with live batch statistics.
+    """Raise if an example's outputs depend on the rest of the batch.
 
     The loss of a batch is then not a sum over its examples, so that a group has neither a gradient nor a Hessian of its
     own. The first four examples are evaluated together and one by one.
@@ -66,7 +77,7 @@ def check_frozen(apply: Apply, params: Params, x: Array) -> None:
 
 @jax.jit
 def _mixing(apply: Apply, params: Params, few: Array) -> tuple[Array, Array]:
-    """How far outputs of a batch are from those of its examples alone, at most, and how large they are."""
+    """Largest difference between outputs together and one by one, and largest output."""
     with jax.default_matmul_precision("highest"):
         together = apply(params, few)
         apart = jax.lax.map(lambda one: apply(params, one[None])[0], few)
@@ -74,7 +85,7 @@ def _mixing(apply: Apply, params: Params, few: Array) -> tuple[Array, Array]:
 
 
 def check_network(apply: Apply, params: Params, chunks: Any) -> None:
-    """Raise where there are no examples, or a network mixes them, or a label is out of range.
+    """Raise if chunks are empty, examples are mixed, or labels are wrong.
 
     The first examples that count are taken for `check_frozen`, where there are two. Inside of compiled functions only
     the number of examples is checked.
@@ -101,7 +112,7 @@ def check_network(apply: Apply, params: Params, chunks: Any) -> None:
 
 
 def check_examples(batch: Batch, *, num_groups: int | None = None) -> Batch:
-    """Raise where there are no examples, or `batches.check_batch` does.
+    """Raise if there are no examples or `batches.check_batch` raises.
 
     Args:
       batch: [N] examples; weights of None are 1.
@@ -120,9 +131,9 @@ def check_examples(batch: Batch, *, num_groups: int | None = None) -> Batch:
 
 
 def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array, *, where: str = "batch.") -> None:
-    """Raise where a known label is no class of a network of two or more outputs.
+    """Raise if a known label is not a class of the network.
 
-    Labels that are not whole numbers are those of a loss of the user's own, and are let through.
+    Labels that are not integers belong to a custom loss and are accepted. A network of one output has no classes.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -142,7 +153,7 @@ def check_labels(apply: Apply, params: Params, x: Array, y: Array, weight: Array
 
 
 def check_classes(apply: Apply, params: Params, batch: Batch) -> None:
-    """Raise where the outputs of a network are not [B, C] with two classes or more.
+    """Raise unless the outputs are [B, C] with two or more classes.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -156,7 +167,7 @@ def check_classes(apply: Apply, params: Params, batch: Batch) -> None:
 
 
 def check_products(max_iterations: int) -> None:
-    """Raises a `UserError` where a search may take no products."""
+    """Raise a `UserError` if a search is allowed no products."""
     if max_iterations < 1:
         raise UserError(f"theory: max_iterations is {max_iterations}; give 1 or more products")
 

@@ -1,4 +1,7 @@
-"""Examples cut into chunks of one group each, so that a pass over all groups costs one pass over the data."""
+"""Examples in chunks of one group each.
+
+A computation for all groups then costs one pass over the data.
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxprune.batches import check_batch
-from jaxprune.data.batching import chunk_size_for
+from jaxprune.examples import chunk_size_for
 from jaxprune.theory.checks import check_examples, check_labels, check_network
 from jaxprune.types import Apply, Array, Batch, Params
 
@@ -30,7 +33,9 @@ class Chunks(NamedTuple):
 
 
 def checked_chunks(apply: Apply, params: Params, batch: Batch | Chunks, num_groups: int) -> Chunks:
-    """Chunks of examples that have been checked against a network; labels are named by their place in the batch.
+    """Chunks of examples, checked against a network.
+
+    Errors name a label by its place in the batch.
 
     Args:
       apply: `(params, x) -> logits [B, C]`.
@@ -55,7 +60,7 @@ _OVERHEAD, _INPUTS = 64, {"cpu": 2**12, "other": 2**14}
 
 
 def by_group(batch: Batch, num_groups: int, chunk_size: int | None = None, *, replicas: int = 1) -> Chunks:
-    """Cuts examples into chunks of one group each, on the host.
+    """Cut examples into chunks of one group each, on the host.
 
     Args:
       batch: [N] examples; those of weight 0 are left out.

@@ -1,4 +1,4 @@
-"""Whether predictors rank the groups better than chance: permutation tests over the groups."""
+"""Permutation tests of how well predictors rank the groups."""
 
 from itertools import permutations
 from math import factorial
@@ -35,7 +35,7 @@ class PredictorTest(NamedTuple):
 
 
 def permutation_test(predictors: Array, observed: Array, *, draws: int = 5000, seed: int = 0) -> PredictorTest:
-    """Tests all predictors together by permuting the groups of the observed harm.
+    """Test all predictors together by permuting the groups of the observed harm.
 
     The single-step maximum-statistic procedure of Westfall and Young (Resampling-Based Multiple Testing, 1993): the
     observed ranks change places among the groups, in the same way in every seed, and the largest correlation over all
@@ -104,7 +104,7 @@ def correlation_interval(correlation: float, groups: int, confidence: float = 0.
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks [..., G] whose products sum to Spearman's ρ; NaN without an order."""
+    """Ranks [..., G] whose products sum to Spearman's ρ, or NaN."""
     if not values.shape[-1]:
         return values
     ranks = np.apply_along_axis(stats.rankdata, -1, values)
@@ -115,7 +115,7 @@ def _standard_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _orders(groups: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Orders of the groups [P, G], and whether these are all that there are."""
+    """Orders of the groups [P, G], and True if they are all orders."""
     if groups <= _MOST_ENUMERATED:
         return np.array(list(permutations(range(groups)))).reshape(factorial(groups), groups), True
     rng = np.random.default_rng(seed)

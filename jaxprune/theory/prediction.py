@@ -1,4 +1,4 @@
-"""How well a figure of the dense network ranks the groups by what pruning then does to them."""
+"""Scores of predictors of harm, computed from the dense network alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxprune.types import Array
 
 
 class PredictorScores(NamedTuple):
-    """How a predictor did, each [...]; NaN where it could not be judged.
+    """Scores of a predictor, each [...]; NaN where undefined.
 
     Attributes:
       spearman: Rank correlation over the groups, in [-1, 1].
@@ -28,7 +28,7 @@ class PredictorScores(NamedTuple):
 
 
 def score_predictor(predictor: Array, observed: Array) -> PredictorScores:
-    """Scores a predictor that is large where harm is expected.
+    """Score a predictor that is large where harm is expected.
 
     Args:
       predictor: [..., G] figures of the dense network.
@@ -61,7 +61,7 @@ def rank_correlation(predictor: Array, observed: Array) -> np.ndarray:
 
 
 def uninformative_from(sparsities: Array, bound: Array, observed: Array, factor: float = 10.0) -> np.ndarray:
-    """The lowest sparsity from which on a bound says nothing of what happens, for each group.
+    """The lowest sparsity with an uninformative bound, for each group.
 
     A bound tells little where it is more than `factor` times what it bounds, nothing where no harm was done, and is
     wrong where it is below the harm.

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxprune.pipeline.experiment import load_data
 from locations import SHARED_DATA
 from simulations import (
     Pool,
@@ -19,6 +18,7 @@ from simulations import (
 )
 
 from jaxprune import config
+from jaxprune.pipeline.build import load_data
 from jaxprune.pipeline.run import run
 
 

@@ -33,7 +33,6 @@ learning_rate = 0.01
 sparsities = [0.5, 0.9]
 [retrain]
 epochs = 2
-[mitigation]
 methods = ["none", "fair_both"]
 """
 
@@ -98,14 +97,16 @@ def test_groups_csv_is_tidy_and_agrees_with_results_json(finished) -> None:
         rows = list(csv.DictReader(f))
     # (dense, fair_dense) + 2 sparsities x (pruned, none, fair_both), times 2 seeds, 2 splits, 10 groups
     assert len(rows) == (2 + 2 * 3) * 2 * 2 * 10
-    keys = [tuple(row[k] for k in ("seed", "model", "sparsity", "split", "group")) for row in rows]
+    keys = [tuple(row[k] for k in ("seed", "network", "sparsity", "split", "group")) for row in rows]
     assert len(set(keys)) == len(rows)
     results = json.loads((finished / "results.json").read_text())
     by_key = dict(zip(keys, rows, strict=True))
+    networks = {network["key"]: network for network in results["networks"]}
     for audit in results["audits"]:
         for r, seed in enumerate(results["seeds"]):
             for g, group in enumerate(results["group_names"]):
-                row = by_key[str(seed), audit["model"], str(audit["sparsity"]), audit["split"], group]
+                network = networks[audit["network"]]
+                row = by_key[str(seed), network["name"], str(network["sparsity"]), audit["split"], group]
                 assert float(row["loss"]) == pytest.approx(audit["loss"][r][g], abs=1e-6)
                 dense = by_key[str(seed), "dense", "0.0", audit["split"], group]
                 drop = float(row["loss"]) - float(dense["loss"])
@@ -119,7 +120,7 @@ def test_metrics_follow_from_the_checkpoint_that_is_kept(finished) -> None:
 
     from jaxprune import data
 
-    folder = next((finished / "stages").glob("pruned-0.9-*")) / "network" / "arrays"
+    folder = next((finished / "stages").glob("pruned-magnitude-0.9-*")) / "network" / "arrays"
     arrays = {k: np.asarray(v) for k, v in ocp.StandardCheckpointer().restore(folder.absolute()).items()}
     kernels = [name for name in arrays if name.startswith("params/") and name.endswith("kernel")]
     for r in range(2):
@@ -131,7 +132,7 @@ def test_metrics_follow_from_the_checkpoint_that_is_kept(finished) -> None:
     hidden = np.maximum(x @ arrays["params/dense_0/kernel"][1] + arrays["params/dense_0/bias"][1], 0)
     logits = hidden @ arrays["params/dense_1/kernel"][1] + arrays["params/dense_1/bias"][1]
     results = json.loads((finished / "results.json").read_text())
-    audit = next(a for a in results["audits"] if (a["model"], a["sparsity"], a["split"]) == ("pruned", 0.9, "test"))
+    audit = next(a for a in results["audits"] if (a["network"], a["split"]) == ("pruned 0.9", "test"))
     assert audit["overall_accuracy"][1] == pytest.approx(float((logits.argmax(1) == test.y).mean()), abs=1e-6)
 
 
@@ -170,13 +171,19 @@ def test_another_sparsity_reuses_the_dense_training(copied, small) -> None:
     sparsities = ["--prune.sparsities", "0.5", "0.7"]
     assert main(["run", str(small), "--out", str(copied), *sparsities, "--retrain.methods", "none"]) == 0
     after = stages(copied)
-    kept = [name for name in before if name.startswith(("dense", "pruned-0.5", "none-0.5"))]
-    assert sum(name.startswith(("outcomes-dense", "outcomes-pruned-0.5", "outcomes-none-0.5")) for name in before) == 3
+    kept = [name for name in before if name.startswith(("dense", "pruned-magnitude-0.5", "naive-0.5"))]
+    assert (
+        sum(
+            name.startswith(("outcomes-dense", "outcomes-pruned-magnitude-0.5", "outcomes-naive-0.5"))
+            for name in before
+        )
+        == 3
+    )
     assert len(kept) == 3
     assert all(after[name] == before[name] for name in kept)
     made = {name.rsplit("-", 1)[0] for name in set(after) - set(before)}
-    measured = {"outcomes-pruned-0.7", "outcomes-none-0.7"}
-    assert made == {"pruned-0.7", "none-0.7", "audit", "theory", "report"} | measured
+    measured = {"outcomes-pruned-magnitude-0.7", "outcomes-naive-0.7"}
+    assert made == {"pruned-magnitude-0.7", "naive-0.7", "audit", "theory", "report"} | measured
     with (copied / "groups.csv").open() as f:
         assert {row["sparsity"] for row in csv.DictReader(f)} == {"0.0", "0.5", "0.7"}
 
@@ -203,17 +210,17 @@ def test_train_and_theory_stop_where_they_say(small, tmp_path) -> None:
     assert {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")} == {"dense"}
     assert main(["theory", *arguments, "--theory.measures", "cosines"]) == 0
     made = {name.rsplit("-", 1)[0] for name in stages(tmp_path / "run")}
-    networks = {"dense", "pruned-0.5", "pruned-0.9"}
+    networks = {"dense", "pruned-magnitude-0.5", "pruned-magnitude-0.9"}
     measured = {f"outcomes-{name}" for name in networks}
-    assert made == networks | measured | {"theory", "theory-cosines", "theory-audit", "theory-page"}
-    assert "The statements of the theory, checked" in (tmp_path / "run" / "theory.html").read_text()
+    assert made == networks | measured | {"theory", "theory-cosines", "audit", "theory-page"}
+    assert "The statements of the theory, checked" in (tmp_path / "run" / "theory" / "report.html").read_text()
 
 
 def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_path) -> None:
     """SIGKILL in the middle of the dense training, and again after it."""
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "jaxprune", "run", str(small), "--out", str(out), "--checkpoint-seconds", "0"]
-    for landmark in ("stages/dense-*/checkpoints/epoch-00001/sha256.json", "stages/none-0.5-*/stage.json"):
+    for landmark in ("stages/dense-*/checkpoints/epoch-00001/sha256.json", "stages/naive-0.5-*/stage.json"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while not list(out.glob(landmark)) and process.poll() is None and time.monotonic() < deadline:
@@ -222,7 +229,7 @@ def test_killed_runs_continue_and_end_with_the_same_bits(finished, small, tmp_pa
         assert process.wait() == -signal.SIGKILL, "it was still at work"
         assert not (out / "report.html").exists()
     # As a kill in the middle of saving would leave it: it must not become part of the stage.
-    half = next((out / "stages").glob("none-0.5-*")) / "network"
+    half = next((out / "stages").glob("naive-0.5-*")) / "network"
     half.mkdir(exist_ok=True)
     (half / "half").write_text("half")
     assert main(["run", str(small), "--out", str(out), "--quiet"]) == 0
@@ -243,7 +250,7 @@ def test_eight_devices_give_the_same_figures(finished, small, tmp_path) -> None:
     assert len(json.loads((out / "environment.json").read_text())["devices"]) == 8
     one, other = (json.loads((folder / "results.json").read_text()) for folder in (finished, out))
     for a, b in zip(one["audits"], other["audits"], strict=True):
-        np.testing.assert_allclose(a["loss"], b["loss"], rtol=2e-3, atol=2e-3, err_msg=str(a["model"]))
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=2e-3, atol=2e-3, err_msg=a["network"])
     np.testing.assert_allclose(one["theory"]["eigenvalue"], other["theory"]["eigenvalue"], rtol=2e-2)
     subprocess.run([*command, "--prune.sparsities", "0.7"], env=eight, check=True, timeout=300)
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.cli import main
-from jaxprune.data import catalogue, known
+from jaxprune.data import sources
+from jaxprune.data.sources.catalogue import FROM_TENSORFLOW, PLACEHOLDERS
 from jaxprune.errors import UserError
-from jaxprune.reporting import sheets
-from jaxprune.reporting.counts import cell_counts, count_tables
+from jaxprune.reporting import contact_sheet
+from jaxprune.reporting.count_tables import cell_counts, count_examples
 
 
 def people(groups: int, labels: int, *, same: bool = False, x: np.ndarray | None = None, each: int = 2) -> data.Dataset:
@@ -43,23 +44,23 @@ def test_every_set_is_listed_with_licence_size_groups_and_how_to_get_it(tmp_path
     rows = {line.split()[0]: line for line in lines if line.strip()}
     for name in ("cifar10", "cifar100", "svhn_cropped", "mnist", "fashion_mnist", "celeb_a", "utkface", "fairface",
                  "adult", "digits", "synthetic", "FILE.csv", "FILE.npz", "folder"):  # fmt: skip
-        entry = data.KNOWN_SETS[name]
+        entry = data.CATALOGUE[name]
         for part in (entry.licence, entry.groups, entry.how, f"{entry.examples:,}" if entry.examples else "-"):
             assert part in rows[name], name
-    assert set(data.SOURCES) <= set(data.KNOWN_SETS)
+    assert set(data.SOURCES) <= set(data.CATALOGUE)
     table = lines[: lines.index("")]
     assert max(map(len, lines[:-1])) <= 100, "but for the folder, which is as long as it is"
-    assert len(table) == len(data.KNOWN_SETS) + 1, "one line for each"
+    assert len(table) == len(data.CATALOGUE) + 1, "one line for each"
     assert "prepared" not in "".join(table)
 
 
 def test_the_known_sizes_are_those_of_the_sets() -> None:
     for name in ("adult", "digits", "synthetic"):
         loaded = data.load(name)
-        assert sum(len(loaded.split(split).y) for split in data.SPLITS) == data.KNOWN_SETS[name].examples
+        assert sum(len(loaded.split(split).y) for split in data.SPLITS) == data.CATALOGUE[name].examples
     folder = Path(data.__file__).parent / "bundled"
     for name in ("adult", "digits"):
-        assert (folder / f"{name}.npz").stat().st_size / 1e6 == pytest.approx(data.KNOWN_SETS[name].megabytes, rel=0.1)
+        assert (folder / f"{name}.npz").stat().st_size / 1e6 == pytest.approx(data.CATALOGUE[name].megabytes, rel=0.1)
 
 
 def test_the_known_downloads_are_those_that_tensorflow_datasets_states() -> None:
@@ -70,7 +71,7 @@ def test_the_known_downloads_are_those_that_tensorflow_datasets_states() -> None
         lines = [line for table in tables if table.is_file() for line in table.read_text().splitlines()]
         assert lines, name
         total = sum(int(line.split("\t")[1]) for line in lines) / 1e6
-        assert data.KNOWN_SETS[name].megabytes == pytest.approx(total, rel=0.05), name
+        assert data.CATALOGUE[name].megabytes == pytest.approx(total, rel=0.05), name
 
 
 def test_a_set_that_is_damaged_is_listed_as_such(tmp_path, capsys) -> None:
@@ -91,21 +92,21 @@ def test_attributes_of_a_prepared_set_are_named_by_their_paths() -> None:
         "age": number,
         "copy_of": number,
     }
-    assert catalogue._attributes(features) == ["attributes/Male", "attributes/Young", "age"]
-    assert catalogue._some(["a" * 20, "b" * 20]) == "a" * 20 + ", ..."
-    assert catalogue._some(["a", "b"]) == "a, b"
+    assert sources._feature_paths(features) == ["attributes/Male", "attributes/Young", "age"]
+    assert sources.fit_list(["a" * 20, "b" * 20]) == "a" * 20 + ", ..."
+    assert sources.fit_list(["a", "b"]) == "a, b"
 
 
-@pytest.mark.parametrize("name", [name for name, entry in data.KNOWN_SETS.items() if "NAME" in entry.command])
+@pytest.mark.parametrize("name", [name for name, entry in data.CATALOGUE.items() if "NAME" in entry.command])
 def test_a_known_set_that_is_not_prepared_says_how(tmp_path, name) -> None:
     with pytest.raises(UserError) as caught:
         data.load(name, directory=str(tmp_path))
     message = str(caught.value)
-    if name in known.PLACEHOLDERS:
+    if name in PLACEHOLDERS:
         assert "unknown data set" in message
         return
     assert f"{name} is not prepared in {tmp_path}" in message
-    if data.KNOWN_SETS[name].command == known.FROM_TENSORFLOW:
+    if data.CATALOGUE[name].command == FROM_TENSORFLOW:
         assert f"t.builder('{name}', file_format='array_record').download_and_prepare()" in message
         assert "where TensorFlow is installed" in message
     else:
@@ -163,7 +164,7 @@ def test_cells_are_counted_as_one_would_by_hand() -> None:
 
 
 def test_the_table_of_cells_adds_up() -> None:
-    (table,) = count_tables(people(3, 2))
+    (table,) = count_examples(people(3, 2))
     assert list(table.headings) == ["", "c0", "c1", "all"]
     assert table.blocks[0] == [
         ("train", "6", "6", "12"),
@@ -173,15 +174,15 @@ def test_the_table_of_cells_adds_up() -> None:
 
 
 def test_the_longer_side_goes_down() -> None:
-    (wide,) = count_tables(people(3, 30))
+    (wide,) = count_examples(people(3, 30))
     assert list(wide.headings) == ["", "g0", "g1", "g2", "all"]
     assert len(wide.blocks[0]) == 31
-    both = count_tables(people(11, 12))
+    both = count_examples(people(11, 12))
     assert [list(table.headings) for table in both] == [["", "train", "validation", "test", "all"]] * 2
     assert both[0].blocks[0][0] == ("g0", "24", "12", "12", "48")
     assert both[1].blocks[0][0] == ("c0", "22", "11", "11", "44")
     assert both[1].blocks[1] == [("all", "264", "132", "132", "528")]
-    (same,) = count_tables(people(5, 1, same=True))
+    (same,) = count_examples(people(5, 1, same=True))
     assert same.blocks[0][4] == ("g4", "2", "1", "1", "4")
 
 
@@ -189,7 +190,7 @@ def test_the_longer_side_goes_down() -> None:
 
 
 def page(dataset: data.Dataset) -> np.ndarray:
-    image = Image.open(io.BytesIO(sheets.contact_sheet(dataset)))
+    image = Image.open(io.BytesIO(contact_sheet.draw_contact_sheet(dataset)))
     assert image.info["Software"] == "jaxprune contact sheet"
     return np.asarray(image)
 
@@ -223,11 +224,11 @@ def test_rows_are_groups_and_blocks_are_labels() -> None:
 
 def test_few_examples_are_spread_over_the_set_and_always_the_same() -> None:
     members = np.arange(0, 1000, 7)
-    assert sheets._spread(members, 3).tolist() == [0, 497, 994]
-    assert sheets._spread(members[:2], 5).tolist() == [0, 7]
-    assert sheets._spread(members[:0], 5).tolist() == []
+    assert contact_sheet._spread(members, 3).tolist() == [0, 497, 994]
+    assert contact_sheet._spread(members[:2], 5).tolist() == [0, 7]
+    assert contact_sheet._spread(members[:0], 5).tolist() == []
     one = data.load("digits")
-    assert sheets.contact_sheet(one) == sheets.contact_sheet(data.load("digits"))
+    assert contact_sheet.draw_contact_sheet(one) == contact_sheet.draw_contact_sheet(data.load("digits"))
 
 
 @pytest.mark.parametrize(("size", "shown"), [(8, 72), (28, 56), (64, 64), (96, 96), (200, 96)])
@@ -247,25 +248,27 @@ def test_a_cell_without_examples_is_left_empty() -> None:
 
 
 def test_many_labels_stand_below_their_images() -> None:
-    mixed = sheets._plan(people(2, 13))
+    mixed = contact_sheet._plan(people(2, 13))
     assert (mixed.headings, mixed.captions, len(mixed.cells[0])) == ((), True, 1)
-    same = sheets._plan(people(13, 1, same=True))
+    same = contact_sheet._plan(people(13, 1, same=True))
     assert (same.headings, same.captions) == ((), False)
     assert page(people(2, 13, x=np.zeros((2, 13, 8, 8, 1), np.uint8))).shape[1] > 12 * 72
     many = people(80, 1, same=True, x=np.zeros((80, 1, 4, 4, 1), np.float32))
-    assert len(sheets._plan(many).cells) == 60
+    assert len(contact_sheet._plan(many).cells) == 60
     assert page(many).shape[0] < 60 * 100 + 200
 
 
 def test_other_numbers_than_bytes_are_stretched() -> None:
     dark = np.array([0, 4, 16], np.uint8).reshape(3, 1, 1, 1)
-    assert sheets._as_bytes(dark)[:, 0, 0].tolist() == [[0] * 3, [64] * 3, [255] * 3]
+    assert contact_sheet._as_bytes(dark)[:, 0, 0].tolist() == [[0] * 3, [64] * 3, [255] * 3]
     signed = np.array([[-1.0, 0.0], [0.0, 5.0], [1.0, 10.0]], np.float32).reshape(3, 1, 1, 2)
-    assert sheets._as_bytes(signed)[:, 0, 0].tolist() == [[0] * 3, [128] * 3, [255] * 3], "two channels: the first"
+    assert contact_sheet._as_bytes(signed)[:, 0, 0].tolist() == [[0] * 3, [128] * 3, [255] * 3], (
+        "two channels: the first"
+    )
     colours = np.array([[-1.0, 0.0, 7.0], [1.0, 5.0, 7.0]], np.float32).reshape(2, 1, 1, 3)
-    assert sheets._as_bytes(colours)[:, 0, 0].tolist() == [[0, 0, 0], [255, 255, 0]]
+    assert contact_sheet._as_bytes(colours)[:, 0, 0].tolist() == [[0, 0, 0], [255, 255, 0]]
     bright = np.full((1, 2, 2, 4), 200, np.uint8)
-    np.testing.assert_array_equal(sheets._as_bytes(bright), bright[..., :3])
+    np.testing.assert_array_equal(contact_sheet._as_bytes(bright), bright[..., :3])
 
 
 def test_the_sheet_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
@@ -282,7 +285,7 @@ def test_the_sheet_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
     for arguments, message in (
         (["digits", "--sheet", "a.jpg"], "the sheet is a PNG"),
-        (["digits", "--sheet", "no/a.png"], "there is no folder no"),
+        (["digits", "--sheet", "no/a.png"], "folder no does not exist"),
         (["adult", "--sheet", "a.png"], "adult is rows of numbers, without images"),
     ):
         assert main(["datasets", "show", *arguments]) == 2

@@ -41,12 +41,12 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_the_short_help_shows_the_settings_that_people_change(capsys) -> None:
     text = shown(capsys, "run", "--help")
-    assert flags(text) == {path for path in COMMON if not path.startswith("compare.")}
+    assert flags(text) == set(COMMON)
     assert 18 <= len(flags(text)) <= 22
     assert text.splitlines()[0] == "usage: jaxprune run [CONFIG] [--out FOLDER] [--SETTING VALUE ...]"
     assert "--train.epochs INT    passes over the training split (15)" in text
     assert "`jaxprune run --help-all` shows all" in text
-    assert len(text.splitlines()) < 110
+    assert len(text.splitlines()) <= 110
 
 
 @pytest.mark.parametrize("command", [name for name in TAKES if name != "datasets"])
@@ -84,7 +84,7 @@ def test_the_commands_of_data_sets_have_help_of_their_own(capsys) -> None:
     [
         (["train", "--retrain.epochs", "3"], "--retrain.epochs does nothing for `jaxprune train`; leave it out"),
         (["train", "digits", "--prune.sparsities", "0.5"], "--prune.sparsities does nothing for `jaxprune train`"),
-        (["run", "--retrain.methods", "naive"], "--retrain.methods does nothing for `jaxprune run`"),
+        (["train", "--choice.max_cost", "0.1"], "--choice.max_cost does nothing for `jaxprune train`"),
         (["report", "--seeds", "2"], "--seeds does nothing for `jaxprune report`"),
         (["datasets", "--data.group", "sex"], "--data.group does nothing for `jaxprune datasets`"),
         (["datasets", "adult", "--table", "t.csv"], "--table does nothing for `jaxprune datasets show`"),
@@ -145,7 +145,7 @@ def test_bash_completes_commands_flags_values_and_configs(capsys, tmp_path, monk
     script = shown(capsys, "completion", "bash")
     assert completions(["jaxprune", "t"], script) == ["train", "theory"]
     assert completions(["jaxprune", "run", "--train.mo"], script) == ["--train.momentum"]
-    assert completions(["jaxprune", "train", "--retrain"], script) == []
+    assert completions(["jaxprune", "train", "--retrain"], script) == ["--retrain.methods"]
     assert completions(["jaxprune", "run", "--train.optimizer", "adam"], script) == ["adam", "adamw"]
     assert completions(["jaxprune", "run", "--train.flip", ""], script) == ["true", "false"]
     assert completions(["jaxprune", "run", "--progress", "l"], script) == ["lines"]

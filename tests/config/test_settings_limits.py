@@ -65,7 +65,7 @@ REFUSED = (
     (("--theory.memory", HUGE), "theory.memory"),
     (("--theory.products", "1000000000"), "theory.products"),
     (("--theory.density_steps", "1000000000"), "theory.density_steps"),
-    (("--mitigation.memory", HUGE), "mitigation.memory"),
+    (("--mitigation.buffer", HUGE), "mitigation.buffer"),
     (("--mitigation.penalty", "1e308"), "mitigation.penalty"),
     (("--retrain.buffer", HUGE), "retrain.buffer"),
     (("--out", LONG), "--out"),

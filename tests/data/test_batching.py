@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxprune import auditing, theory
-from jaxprune.data.batching import CHUNK_BYTES, chunk_size_for
+from jaxprune.examples import CHUNK_BYTES, chunk_size_for
 from jaxprune.types import Batch
 
 

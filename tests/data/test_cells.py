@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxprune.data import cells, table_files
-from jaxprune.data.split_column import read_split
+from jaxprune.data import cells
+from jaxprune.data.sources import table_files
+from jaxprune.data.sources.split_column import read_split
 from jaxprune.errors import UserError
 
 
@@ -33,7 +34,7 @@ def test_numbers_in_text(column, read):
 
 
 def test_words_for_missing_values_are_one_kind():
-    texts = cells.kinds_of(["a", None, "", " NA ", "nan", float("nan"), "N/A", "null", "None", "?", " b\u00a0 c "])
+    texts = cells.to_categories(["a", None, "", " NA ", "nan", float("nan"), "N/A", "null", "None", "?", " b\u00a0 c "])
     assert texts == ["a", *["missing"] * 9, "b c"]
 
 
@@ -42,8 +43,8 @@ def test_near_twins_are_named_with_what_cannot_be_seen():
     (note,) = cells.twin_notes([("sex", names), ("age", ["0-2", "3-9", "10+", "10-19"])])
     assert note == (
         r"sex: 'Male' and 'male' and 'Male\u200b'; 'Fe\u0301minin' and 'F"
-        "\u00e9minin'; 'East Asian' and 'EastAsian' are different kinds, though only case, spaces or invisible "
-        "characters differ; spell them alike if they are one"
+        "\u00e9minin'; 'East Asian' and 'EastAsian' are different categories, though only case, spaces or "
+        "invisible characters differ; spell them alike if they are one"
     )
 
 

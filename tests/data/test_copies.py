@@ -99,7 +99,7 @@ def test_one_copy_is_told_in_the_singular_and_shown(tmp_path, monkeypatch, capsy
 
 def test_a_train_split_of_copies_alone_is_refused(tmp_path) -> None:
     images = np.concatenate([pool(20), pool(20)])
-    with pytest.raises(UserError, match="every image of the train split is a copy of one in another split; mend"):
+    with pytest.raises(UserError, match="every image of the train split is a copy of one in another split; correct"):
         data.load(saved(tmp_path / "mine.npz", images, np.arange(40) // 20))
 
 
@@ -163,7 +163,7 @@ def test_copies_are_left_out_of_a_prepared_set_in_memory_and_on_disk_alike(cross
 
 def test_a_prepared_set_is_cut_alike_in_memory_and_on_disk(crossed, prepared, monkeypatch) -> None:
     """Also where copies are to stay together: here the whole set is one train split."""
-    monkeypatch.setattr("jaxprune.data.prepared.SPLIT_CODES", {"train": 0})
+    monkeypatch.setattr("jaxprune.data.sources.tfds.SPLIT_CODES", {"train": 0})
     memory = data.load("foreign", directory=prepared)
     streamed = data.load("foreign", directory=prepared, stream=True)
     seen = [{image.tobytes() for image in memory.split(name).x} for name in CODES]

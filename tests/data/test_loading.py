@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune import data
-from jaxprune.data.arrays import read_npz
-from jaxprune.data.batching import chunked
 from jaxprune.data.resampling import long_tail
+from jaxprune.data.sources.npz import read_npz
 from jaxprune.data.splitting import cells_of, stratified
 from jaxprune.errors import UserError
+from jaxprune.examples import chunked
 from jaxprune.types import Batch
 
 several = settings(max_examples=60, deadline=None)
@@ -90,7 +90,7 @@ def test_every_source_is_the_same_at_every_load(name):
 
 
 def test_every_source_is_normalised_on_its_training_split(name):
-    table = data.SOURCES[name].read() if name in data.SOURCES else read_npz(Path(name))
+    table = data.SOURCES[name]() if name in data.SOURCES else read_npz(Path(name))
     scaled = np.ones(table.x.shape[-1], bool) if table.standardise is None else table.standardise
     dataset = load(name)
     normalised = {split: np.asarray(dataset.normalise(dataset.split(split).x)) for split in data.SPLITS}
@@ -237,7 +237,7 @@ def test_the_bundled_files_are_small_and_carry_their_licence():
     sources = folder.joinpath("SOURCES.md").read_text()
     assert {"adult.npz", "digits.npz"} <= {entry.name for entry in files}
     for name in (entry.name.removesuffix(".npz") for entry in files):
-        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.KNOWN_SETS[name]
+        section, source = sources.split(f"## {name}.npz")[1].split("\n## ")[0], data.CATALOGUE[name]
         assert source.licence in section
         assert "doi.org" in section
         assert source.licence in load(name).provenance
@@ -552,7 +552,7 @@ def arrays(**changed):
         (arrays(split=np.array(["0", "1"])[np.arange(20) // 10]), ["split in"]),
         (arrays(x=np.array([None] * 20)), ["array 'x'", "Python objects", "x.astype(float)"]),  # which are not loaded
         (arrays(race_names=np.array(["a", "b"], object)), ["array 'race_names'", "race_names.astype(str)"]),
-        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "no text in UTF-8"]),
+        (arrays(race_names=np.array([b"a", b"\xff"])), ["array 'race_names'", "not UTF-8 text"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -618,13 +618,13 @@ def test_the_bins_of_an_npz_file_leave_codes_and_the_splits_alone(numbers_file):
 
 
 def test_numbers_of_an_npz_file_without_bins_say_so(numbers_file, tmp_path):
-    assert "data.group: dose is numbers of 4" in user_error(data.load, numbers_file, group="dose*smokes")
+    assert "data.group: dose has 4" in user_error(data.load, numbers_file, group="dose*smokes")
     assert "give the edges of bins with data.bins" in user_error(data.load, numbers_file, label="dose")
     assert "data.bins: 30 10 do not rise" in user_error(data.load, numbers_file, group="dose", bins=(30.0, 10.0))
     np.savez(tmp_path / "y.npz", **arrays(y=np.arange(60.0), x=np.ones((60, 2)), race=np.arange(60) % 2))
     message = user_error(data.load, str(tmp_path / "y.npz"))
     assert "array 'y'" in message
-    assert "is numbers of 60 kinds; give the edges of bins with data.bins" in message
+    assert "has 60 distinct numbers; give the edges of bins with data.bins" in message
     assert data.load(str(tmp_path / "y.npz"), bins=(20.0,)).label_names == ("<20", "20+")
 
 

@@ -18,7 +18,6 @@ from jaxprune.mitigation import (
     nu_pi,
     over_batches,
     restart_when_feasible,
-    saddle_update,
 )
 
 
@@ -138,7 +137,7 @@ def test_one_step_of_each_scheme_by_hand(x64, scheme, penalty, expected_x, expec
     q, c, matrix, bound, inequality = problem(True)
     tx = lagrangian(optax.sgd(0.1), on_multipliers(1, inequality), ascent(0.5), penalty=penalty)
     x = jnp.ones(2)
-    x, state, _ = saddle_update(measure_of(q, c, matrix, bound), tx, x, tx.init(x), scheme)
+    x, state, _ = SCHEMES[scheme](measure_of(q, c, matrix, bound), tx, x, tx.init(x))
     np.testing.assert_allclose(x, expected_x, atol=1e-6)
     np.testing.assert_allclose(multipliers_of(state), [expected_multiplier], atol=1e-6)
 
@@ -177,7 +176,7 @@ def settle(dual, penalty, scheme, matrix, bound, inequality, start, steps=5000):
     @jax.jit
     def run(x):
         def body(carry, _):
-            x, state, _ = saddle_update(measure, tx, *carry, scheme)
+            x, state, _ = SCHEMES[scheme](measure, tx, *carry)
             return (x, state), multipliers_of(state)
 
         return jax.lax.scan(body, (x, tx.init(x)), length=steps)
@@ -261,7 +260,7 @@ def test_extragradient_converges_where_the_others_do_not(x64):
         x, state = jnp.ones(1), tx.init(jnp.ones(1))
 
         def body(carry, _):
-            return saddle_update(measure, tx, *carry, scheme)[:2], None
+            return SCHEMES[scheme](measure, tx, *carry)[:2], None
 
         x, state = jax.jit(lambda c: jax.lax.scan(body, c, length=1000))((x, state))[0]
         return float(jnp.hypot(x[0], multipliers_of(state)[0]))
@@ -286,7 +285,7 @@ def test_extragradient_converges_where_the_others_do_not(x64):
         (lambda: over_batches(ascent(0.1), 0), "batches"),
         (lambda: lagrangian(optax.sgd(0.1), on_multipliers(2, True), optax.sgd(-0.1)), "positive rate"),
         (lambda: lagrangian(optax.sgd(0.1), on_multipliers(2, True), ascent(0.1), penalty=-1.0), "penalty"),
-        (lambda: lagrangian(optax.sgd(0.1), on_multipliers(2, True), ascent(0.1), memory=-1), "memory"),
+        (lambda: lagrangian(optax.sgd(0.1), on_multipliers(2, True), ascent(0.1), buffer=-1), "buffer"),
     ],
 )
 def test_a_sign_that_is_wrong_is_refused(make, says):

@@ -1,4 +1,4 @@
-"""Every method on many devices gives what it gives on one: multipliers, buffers and companions are laid out with it."""
+"""Every method on many devices gives what it gives on one; multipliers, buffers and held-out examples included."""
 
 import pytest
 
@@ -15,11 +15,12 @@ import optax
 
 from jaxprune import sharding
 from jaxprune.mitigation import (
-    METHODS, Surroundings, dense_reference, method_data, method_step, method_transformation
+    METHODS, MethodInputs, dense_reference, method_data, method_step, method_transformation
 )
-from jaxprune.pruning import apply_masks, global_masks, keep_masked, magnitude, prunable
+from jaxprune.pruning import keep_masked, magnitude, prune
 from jaxprune.training import fit, init_state
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.types import Batch
 
 R, G = 4, 3
 rng = np.random.default_rng(0)
@@ -42,17 +43,16 @@ train, validation = split(98), split(28)
 kernels = {"in": (4, 6), "out": (6, 3)}
 dense = {name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32)} for name, shape in kernels.items()}
 dense["out"]["bias"] = jnp.zeros(3)
-masks = global_masks(magnitude(dense), 0.5, prunable(dense))
-pruned = apply_masks(dense, masks)
+pruned, masks = prune(dense, 0.5, criterion=magnitude())
 shares = [jnp.asarray(np.bincount(codes, minlength=3) / len(codes), jnp.float32) for codes in (train.group, train.y)]
 reference = dense_reference(forward, dense, train, num_groups=G, held_out=validation)
-around = Surroundings(*shares, reference, jax.random.key(1))
+around = MethodInputs(*shares, reference, jax.random.key(1))
 primal = optax.chain(optax.sgd(0.05, momentum=0.9), keep_masked(masks))
 mesh, keys = sharding.make_mesh(R), jax.random.split(jax.random.key(3), R)
 found = {"devices": jax.device_count(), "mesh": dict(mesh.shape), "apart": {}, "moved": {}}
 
 for name, method in METHODS.items():
-    values = {hyper: jnp.linspace(min(tried), max(tried) + 0.01, R) for hyper, tried in method.tuned.items()}
+    values = {hyper: jnp.linspace(min(tried), max(tried) + 0.01, R) for hyper, tried in method.candidates.items()}
 
     def init(values, method=method):
         return init_state(pruned, method_transformation(method, primal, pruned, around, values))

@@ -10,7 +10,8 @@ from flax.core import freeze
 
 from jaxprune import losses, models, training
 from jaxprune.errors import UserError
-from jaxprune.types import Batch, as_network
+from jaxprune.networks import as_network
+from jaxprune.types import Batch
 
 
 def images(n, shape=(8, 8, 1), seed=0):

@@ -16,14 +16,14 @@ import pytest
 
 from jaxprune import cache
 from jaxprune.cache import cache_folder
-from jaxprune.models import convolution, convolution_forms, native
-from jaxprune.models.convolution_forms import Geometry
-from jaxprune.models.native import library
+from jaxprune.models.conv import convolve, forms, native
+from jaxprune.models.conv.forms import Geometry
+from jaxprune.models.conv.native import library
 
 FORMS = {
-    "convolution": convolution_forms.CONVOLUTION,
-    "image_transpose": convolution_forms.IMAGE_TRANSPOSE,
-    "kernel_transpose": convolution_forms.KERNEL_TRANSPOSE,
+    "convolution": forms.CONVOLUTION,
+    "image_transpose": forms.IMAGE_TRANSPOSE,
+    "kernel_transpose": forms.KERNEL_TRANSPOSE,
 }
 # replicas, images, (height, width), window, stride, padding, channels in, channels: whole and broken tiles of each kind
 SHAPES = {
@@ -146,7 +146,7 @@ def test_results_are_the_same_to_the_last_bit_with_other_numbers_of_threads():
 
 def test_without_channels_there_is_nothing_to_add():
     image, kernel = np.zeros((2, 6, 6, 0), np.float32), np.zeros((3, 3, 0, 4), np.float32)
-    assert not np.any(jax.jit(partial(convolution.convolve, padding=1))(image, kernel))
+    assert not np.any(jax.jit(partial(convolve, padding=1))(image, kernel))
 
 
 @pytest.mark.parametrize("form", FORMS_OF_SUMS)
@@ -164,7 +164,7 @@ def test_numbers_that_are_not_finite_stay_in_their_image(form):
 
 
 def lowered(x, kernel):
-    return jax.jit(partial(convolution.convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
+    return jax.jit(partial(convolve, padding=len(kernel) // 2)).lower(x, kernel).as_text()
 
 
 def test_windows_of_several_pixels_take_it_and_others_do_not(monkeypatch):
@@ -242,6 +242,14 @@ def small(monkeypatch, tmp_path):
     return folder
 
 
+def put_in_place(path, content):
+    """Replace a library; the file that is loaded must not change under the process."""
+    aside = path.with_suffix(".aside")
+    aside.write_bytes(content)
+    aside.chmod(0o700)
+    aside.replace(path)
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda content: b"", lambda content: content[:3000], lambda content: content[:-9] + b"\x01" + content[-8:]],
@@ -250,10 +258,7 @@ def small(monkeypatch, tmp_path):
 def test_a_damaged_library_is_built_anew(damage, small, caplog):
     (path,) = small.iterdir()
     before = path.read_bytes()
-    aside = path.with_suffix(".aside")  # the one that is loaded must not change under the process
-    aside.write_bytes(damage(before))
-    aside.chmod(0o700)
-    aside.replace(path)
+    put_in_place(path, damage(before))
     assert library.load(("answer",)).answer() == 42
     assert "truncated or altered; it is built anew" in one_line(caplog)
     assert path.read_bytes() == before
@@ -286,13 +291,13 @@ def test_what_others_could_have_written_is_not_loaded(small, caplog, monkeypatch
         with pytest.raises(cache.Exposed, match=said):
             library.built(small)
         planted = path.read_bytes()
-        path.write_bytes(b"harm")
+        put_in_place(path, b"harm")
         caplog.clear()
         cache.warn_once.cache_clear()
         assert library.load(("answer",)).answer() == 42  # from a folder of this process alone
         assert said in one_line(caplog)
         assert path.read_bytes() == b"harm"
-        path.write_bytes(planted)
+        put_in_place(path, planted)
         mend()
     path.chmod(0o766)
     with pytest.raises(cache.Exposed, match=r"so can be written by others"):

@@ -14,8 +14,8 @@ from jaxprune.pipeline.addresses import (
     stage_of,
     theory_stage,
 )
-from jaxprune.pipeline.measures import MEASURES
 from jaxprune.pipeline.plan import plan_comparison, plan_run
+from jaxprune.pipeline.theory_measures import MEASURES
 
 SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsities": (0.5, 0.9)}
 PEOPLE = {"seeds": 2, "model.hidden": (4,), "prune.sparsities": (0.5,), "retrain.methods": tuple(METHODS)}

@@ -7,6 +7,7 @@ from jaxprune import cli, config, data, training
 from jaxprune.errors import UserError
 from jaxprune.pipeline import compare, run
 from jaxprune.pipeline.store import NoProgress
+from jaxprune.reporting.sections import protocol
 from jaxprune.results.comparison import compared
 
 SMALL = {
@@ -29,7 +30,7 @@ def test_a_comparison_writes_its_report(finished):
     assert result.out == out / "compare"
     names = {path.name for path in result.out.iterdir()}
     assert names >= {"report.html", "results.json", "methods.csv", "summary.csv", "config.toml", "environment.json"}
-    for name in ("changes", "pareto", "generalisation", "trajectories"):
+    for name in ("changes", "pareto", "generalisation", "multipliers"):
         assert (result.out / "figures" / f"{name}.svg").exists()
     page = (result.out / "report.html").read_text()
     assert "CEAG, held out" in page
@@ -59,6 +60,9 @@ def test_the_half_that_chooses_is_what_is_reported_as_validation(finished):
     for (_, split), audit in results.audits.items():
         expected = sizes[0] if split == "validation" else results.group_sizes[split]
         np.testing.assert_array_equal(audit.metrics.size[0], expected)
+    _, table = protocol.section(results).tables
+    counts = [int(str(row[table.headings.index("validation")])) for row in table.rows]
+    np.testing.assert_array_equal(counts, sizes[0], err_msg="the page counts the half, too")
 
 
 def test_done_work_is_not_repeated(finished, monkeypatch):
@@ -115,7 +119,7 @@ def test_the_settings_of_the_lagrangian_reach_the_training(tmp_path):
         {},
         {"mitigation.dual": "nu_pi", "mitigation.scheme": "alternating"},
         {"mitigation.dual": "restart", "mitigation.scheme": "extragradient"},
-        {"mitigation.penalty": 2.0, "mitigation.memory": 20},
+        {"mitigation.penalty": 2.0, "mitigation.buffer": 20},
     ):
         made = run(config.load(None, common | change), tmp_path / "run", until="prune").made
         with np.load(made["fair_after 0.8"] / "logs.npz") as logs:

@@ -48,3 +48,22 @@ def test_a_constraint_against_the_dense_network_in_both_commands(tmp_path):
     assert made.methods == ["none", "fair_before", "fair_after", "fair_both"]
     assert all(made.network(name, 0.5).multipliers is not None for name in ("fair_after", "fair_both"))
     assert made.network("fair_dense").multipliers is not None
+
+
+def test_a_run_without_plain_retraining_has_a_report(tmp_path):
+    """There is nothing to compare with, so no differences are reported."""
+    changes = {"retrain.methods": ("equal_loss",), "theory.max_iterations": 2, "mitigation.tolerance": 0.0}
+    results = pipeline.run(
+        config.load(None, SMALL | {"mitigation.constraint": "equal_loss"} | changes), tmp_path
+    ).results
+    assert results.baseline == ""
+    assert results.methods == ["equal_loss"]
+    assert not (tmp_path / "methods.csv").exists()
+
+
+def test_flips_do_not_go_with_constraints_against_the_dense_network(tmp_path):
+    flips = {"data.name": "digits", "model.hidden": (4,), "seeds": 1, "train.flip": True}
+    for methods in (("fair_before",), ("distilled",)):
+        changes = flips | {"mitigation.constraint": "equal_excessive_loss", "retrain.methods": methods}
+        with pytest.raises(UserError, match=r"retrain\.methods: .*look at the dense network's outputs"):
+            pipeline.run(config.load(None, changes), tmp_path / methods[0])

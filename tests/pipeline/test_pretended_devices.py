@@ -59,15 +59,17 @@ def run(tmp_path, devices: int, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 8))])
+SLOW, LONG = pytest.mark.slow, pytest.mark.long
+
+
+@pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=SLOW if n == 8 else LONG) for n in (1, 4, 8))])
 def test_a_run_ends(tmp_path, devices):
     run(tmp_path, devices, "run", "--quiet")
     rows = list(csv.DictReader((tmp_path / "out" / "groups.csv").read_text().splitlines()))
     assert {row["network"] for row in rows} == {"dense", "pruned", "none"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", [pytest.param(n, marks=SLOW if n == 8 else LONG) for n in (1, 2, 4, 8)])
 @pytest.mark.parametrize("command", ["theory", "compare"])
 def test_the_other_commands_end(tmp_path, devices, command):
     more = ("--retrain.methods", "equal_loss", "curvature") if command == "compare" else ()

@@ -10,7 +10,7 @@ from jaxprune import pruning, theory
 from jaxprune.pipeline.networks import networks_of
 from jaxprune.pipeline.plan import plan_theory
 from jaxprune.pipeline.theory_inputs import precision, theory_inputs, vectors_that_fit
-from jaxprune.theory import operators
+from jaxprune.theory.derivatives import operators
 from jaxprune.types import Batch
 
 SMALL = {
@@ -51,7 +51,7 @@ def test_networks_are_pruned_alike_whatever_they_are_measured_in(tmp_path):
 
 @pytest.mark.usefixtures("x64")
 def test_random_scores_are_of_single_precision_everywhere():
-    scores = pruning.random({"w": jnp.zeros((3, 4))}, jax.random.key(0))
+    scores = pruning.random().score({"w": jnp.zeros((3, 4))}, key=jax.random.key(0))
     assert scores["w"].dtype == jnp.float32
 
 

@@ -6,11 +6,12 @@ import pytest
 from experiments import experiment, store
 
 from jaxprune.auditing import GroupMetrics
+from jaxprune.data.batching import select
 from jaxprune.mitigation import METHODS, excess_accuracy_gap
 from jaxprune.pipeline.networks import networks_of
 from jaxprune.pipeline.plan import DENSE
-from jaxprune.pipeline.train import Training, accuracy_on, method_inputs, training_data
-from jaxprune.pipeline.validation import rows_of, validation_halves
+from jaxprune.pipeline.train import Training, method_inputs, score_on, training_data
+from jaxprune.pipeline.validation import validation_halves
 from jaxprune.pipeline.violations import violation_of
 
 SMALL = {"data.name": "synthetic", "model.hidden": (4,), "seeds": 1, "train.epochs": 1, "prune.sparsities": (0.5,)}
@@ -29,14 +30,16 @@ def made():
 def test_the_multipliers_never_see_those_who_choose(made):
     one = task(made, "equal_loss_held_out")
     seen = np.asarray(training_data(made, one).held_out.x)
-    choosing = rows_of(made.dataset.validation, one.halves.choosing)
+    choosing = select(made.dataset.validation, one.halves.choosing)
     rows = [{row.tobytes() for row in np.asarray(x)} for x in (seen, choosing.x)]
     assert not rows[0] & rows[1]
     assert rows[0] | rows[1] == {row.tobytes() for row in np.asarray(made.dataset.validation.x)}
     params, stats = made.initialise()
     outputs = made.network.freeze(stats)(jax.tree.map(lambda leaf: leaf[0], params), choosing.x)
     right = np.argmax(outputs, -1) == choosing.y
-    np.testing.assert_allclose(accuracy_on(made, one.halves.choosing, params, stats), [right.mean()], rtol=1e-5)
+    np.testing.assert_allclose(
+        score_on(made, METHODS["naive_best"].selection, one.halves.choosing, params, stats), [right.mean()], rtol=1e-5
+    )
 
 
 def test_dense_outputs_are_those_of_the_people_held_out(made, tmp_path):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxprune.data import from_arrays
+from jaxprune.data.batching import select
 from jaxprune.errors import UserError
-from jaxprune.pipeline.validation import rows_of, validation_halves
+from jaxprune.pipeline.validation import validation_halves
 
 CUT = ("equal_loss_held_out",)
 
@@ -28,7 +29,7 @@ def uneven():
 
 
 def test_the_halves_are_disjoint_cover_the_split_and_are_alike(uneven):
-    found = [rows_of(uneven.validation, rows) for rows in validation_halves(uneven, CUT)]
+    found = [select(uneven.validation, rows) for rows in validation_halves(uneven, CUT)]
     here, there = (set(half.x[:, 0].astype(int)) for half in found)
     assert not here & there
     assert here | there == set(range(470))
@@ -65,7 +66,7 @@ def test_copies_of_an_image_are_in_one_half():
     x = np.concatenate([images, images])
     group = np.tile(np.arange(40) % 4, 2)
     made = dataset(group, np.zeros(80, int), x)
-    found = [rows_of(made.validation, rows) for rows in validation_halves(made, CUT)]
+    found = [select(made.validation, rows) for rows in validation_halves(made, CUT)]
     here, there = ({image.tobytes() for image in half.x} for half in found)
     assert not here & there
     assert len(here) == len(there) == 20

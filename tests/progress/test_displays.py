@@ -50,7 +50,8 @@ def printed(console: Console) -> list[str]:
         (10, 10, 0, 9, None),
     ],
 )
-def test_the_time_left_is_estimated_from_the_parts_that_were_timed(done, earlier, moved, now, left) -> None:
+def test_time_left(done, earlier, moved, now, left) -> None:
+    """The time left is estimated from the parts that were timed."""
     piece = Piece("training", 40, begun=0.0, done=done, earlier=earlier, moved=moved)
     assert piece.seconds_left(now) == (None if left is None else pytest.approx(left))
 
@@ -96,7 +97,8 @@ def test_short_work_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_the_clock_goes_on_during_a_long_step_and_stops_with_an_error(error) -> None:
+def test_clock_in_long_step(error) -> None:
+    """The clock goes on during a long step and stops with an error."""
     console = plain()
 
     def fail() -> None:
@@ -128,7 +130,8 @@ def test_work_within_other_work_gives_the_place_back() -> None:
     assert [line.split()[0] for line in printed(console)] == ["inner", "outer"]
 
 
-def test_a_bar_shows_the_time_left_and_its_clock_goes_on_when_all_parts_are_done() -> None:
+def test_bar_after_last_part() -> None:
+    """A bar shows the time left and its clock goes on when all parts are done."""
     now = Clock()
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     bars = Bars(console, now=now)
@@ -161,7 +164,8 @@ def test_a_bar_shows_the_time_left_and_its_clock_goes_on_when_all_parts_are_done
     assert shown().strip() == ""
 
 
-def test_a_bar_is_one_line_in_a_narrow_terminal_and_keeps_its_times() -> None:
+def test_bar_in_narrow_terminal() -> None:
+    """A bar is one line in a narrow terminal and keeps its times."""
     now = Clock()
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     bars = Bars(console, now=now)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune import models, pruning
 from jaxprune.compat import enable_x64
 from jaxprune.errors import UserError
-from jaxprune.pruning import masks as masks_module
+from jaxprune.types import Batch
 
 SHAPES = {"a": (3, 4), "b": (5,), "c": (2, 1, 3)}  # one structure for all drawn scores: every new one is compiled
 SIZE = 12 + 5 + 6
@@ -75,9 +76,9 @@ def test_layerwise_masks_are_those_of_a_stable_sort_of_each_layer(values, sparsi
 
 @several
 @given(scored, SPARSITIES, SPARSITIES)
-@pytest.mark.parametrize("scope", pruning.SCOPES)
-def test_a_higher_sparsity_prunes_all_that_a_lower_one_does(scope, values, one, other):
-    scores, masks = tree_of(values), pruning.SCOPES[scope]
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
+def test_a_higher_sparsity_prunes_all_that_a_lower_one_does(allocation, values, one, other):
+    scores, masks = tree_of(values), pruning.ALLOCATIONS[allocation]
     lower, higher = flat(masks(scores, min(one, other))), flat(masks(scores, max(one, other)))
     assert (higher <= lower).all()
 
@@ -117,14 +118,14 @@ def test_denormal_scores_are_in_order_too(dtype):
             np.testing.assert_array_equal(masks[0], by_sorting(scores, pruned), err_msg=f"{pruned} of 7")
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
-def test_counts_are_exact_where_a_threshold_in_floats_is_not(scope):
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
+def test_counts_are_exact_where_a_threshold_in_floats_is_not(allocation):
     # Neighbouring floats, in no order, and the largest and the smallest there are.
     start = np.float32(0.1).view(np.int32)
     scores = np.random.default_rng(0).permutation(np.arange(start, start + 1000, dtype=np.int32)).view(np.float32)
     scores[:2] = np.finfo(np.float32).max, np.finfo(np.float32).min
     for sparsity in (0.001, 0.3, 0.9990):
-        (mask,) = pruning.SCOPES[scope]([jnp.asarray(scores)], sparsity)
+        (mask,) = pruning.ALLOCATIONS[allocation]([jnp.asarray(scores)], sparsity)
         np.testing.assert_array_equal(mask, by_sorting(scores, round(1000 * sparsity)))
 
 
@@ -132,27 +133,27 @@ def test_halves_are_rounded_as_python_rounds():
     assert [int(np.sum(~pruning.global_masks([jnp.arange(5.0)], s)[0])) for s in (0.5, 0.3, 0.7)] == [2, 2, 4]
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
-def test_masks_are_the_same_under_jit_and_vmap(scope):
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
+def test_masks_are_the_same_under_jit_and_vmap(allocation):
     rng = np.random.default_rng(0)
     many = [tree_of(rng.integers(-3, 4, SIZE)) for _ in range(4)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *many)
-    masks = partial(pruning.SCOPES[scope], sparsity=0.4)
+    masks = partial(pruning.ALLOCATIONS[allocation], sparsity=0.4)
     expected = [masks(scores) for scores in many]
     together = jax.jit(jax.vmap(masks))(stacked)
     jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.stack(b)), together, *expected)
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
-def test_leaves_that_are_not_prunable_stay_whole_and_do_not_count(scope):
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
+def test_leaves_that_are_not_prunable_stay_whole_and_do_not_count(allocation):
     values = np.random.default_rng(0).normal(size=SIZE)
     values[12:17] = -100  # the lowest of all
     scores, chosen = tree_of(values), {"a": True, "b": False, "c": True}
     scores["b"] = scores["b"].at[0].set(jnp.nan)  # of what is not pruned, nothing is asked
-    masks = pruning.SCOPES[scope](scores, 0.5, chosen)
+    masks = pruning.ALLOCATIONS[allocation](scores, 0.5, chosen)
     np.testing.assert_array_equal(masks["b"], np.ones(5, bool))
     rest = {name: scores[name] for name in "ac"}
-    expected = pruning.SCOPES[scope](rest, 0.5)
+    expected = pruning.ALLOCATIONS[allocation](rest, 0.5)
     np.testing.assert_array_equal(masks["a"], expected["a"])
     np.testing.assert_array_equal(masks["c"], expected["c"])
     assert sum(int(np.sum(~mask)) for mask in expected.values()) == 9  # half of 12 + 6
@@ -164,19 +165,19 @@ def test_an_empty_leaf_is_no_trouble():
     assert masks[0].shape == (0, 3)
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan")])
-def test_a_sparsity_outside_of_the_unit_interval_is_an_error(scope, sparsity):
+def test_a_sparsity_outside_of_the_unit_interval_is_an_error(allocation, sparsity):
     with pytest.raises(UserError, match=rf"sparsity: {sparsity} is outside \[0, 1\)"):
-        pruning.SCOPES[scope]([jnp.ones(3)], sparsity)
+        pruning.ALLOCATIONS[allocation]([jnp.ones(3)], sparsity)
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_an_error_that_names_the_layer(scope, bad):
+def test_scores_that_are_not_finite_are_an_error_that_names_the_layer(allocation, bad):
     scores = {"first": {"kernel": jnp.ones((2, 2))}, "second": {"kernel": jnp.ones((2, 2)).at[1, 0].set(bad)}}
     with pytest.raises(UserError, match="second/kernel") as error:
-        pruning.SCOPES[scope](scores, 0.5)
+        pruning.ALLOCATIONS[allocation](scores, 0.5)
     assert "\n" not in str(error.value)
 
 
@@ -191,30 +192,38 @@ def test_apply_masks_sets_to_zero_and_leaves_the_rest():
 # --- criteria ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scope", pruning.SCOPES)
+@pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
 @pytest.mark.parametrize("criterion", pruning.CRITERIA)
-def test_every_criterion_goes_with_every_scope_and_compiles_once(criterion, scope):
+def test_every_criterion_goes_with_every_allocation_and_compiles_once(criterion, allocation):
     params = tree_of(np.random.default_rng(0).normal(size=SIZE))
-    scores = pruning.CRITERIA[criterion](params, jax.random.key(0))
+
+    def apply(params, x):
+        return x @ params["a"] + params["b"][:4]
+
+    batch = Batch(np.ones((4, 3), np.float32), np.arange(4), np.array([0, 1, 0, 1]), np.ones(4))
+    evidence = {"apply": apply, "batch": batch, "num_groups": 2, "key": jax.random.key(0)}
+    scores = pruning.CRITERIA.make(criterion).score(params, **evidence)
     assert jax.tree.structure(scores) == jax.tree.structure(params)
     assert all(scores[name].shape == shape for name, shape in SHAPES.items())
-    pruning.SCOPES[scope](scores, 0.25)
-    before = masks_module._keep_all_but_lowest._cache_size()
-    for sparsity in (0.0, 0.5, 0.9):
-        masks = pruning.SCOPES[scope](scores, sparsity)
-        pruned = round(sparsity * SIZE) if scope == "global" else sum(round(sparsity * n) for n in (12, 5, 6))
+    pruning.ALLOCATIONS[allocation](scores, 0.25)
+    sparsities = (0.0, 0.5, 0.9)
+    with compiles(0):
+        found = [pruning.ALLOCATIONS[allocation](scores, sparsity) for sparsity in sparsities]
+    for sparsity, masks in zip(sparsities, found, strict=True):
+        pruned = round(sparsity * SIZE) if allocation == "global" else sum(round(sparsity * n) for n in (12, 5, 6))
         assert sum(int(np.sum(~mask)) for mask in masks.values()) == pruned
-    assert masks_module._keep_all_but_lowest._cache_size() == before
 
 
 def test_magnitude_prunes_the_smallest_weights_of_either_sign():
     params = {"w": jnp.array([-3.0, 0.5, -0.1, 2])}
-    np.testing.assert_array_equal(pruning.global_masks(pruning.magnitude(params), 0.5)["w"], [True, False, False, True])
+    np.testing.assert_array_equal(
+        pruning.global_masks(pruning.magnitude().score(params), 0.5)["w"], [True, False, False, True]
+    )
 
 
 def test_random_scores_are_uniform_and_given_by_the_key():
     params = {"a": jnp.zeros((50, 40)), "b": jnp.zeros((50, 40))}
-    one, again, other = (pruning.random(params, jax.random.key(k)) for k in (0, 0, 1))
+    one, again, other = (pruning.random().score(params, key=jax.random.key(k)) for k in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     assert not np.array_equal(one["a"], other["a"])
     assert not np.array_equal(one["a"], one["b"]), "two layers have the same scores"

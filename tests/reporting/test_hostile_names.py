@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from jaxprune.cli import main
 from jaxprune.data import from_arrays
 from jaxprune.reporting import fonts
-from jaxprune.reporting.counts import count_tables
-from jaxprune.reporting.sheets import contact_sheet
+from jaxprune.reporting.contact_sheet import draw_contact_sheet
+from jaxprune.reporting.count_tables import count_examples
 from jaxprune.reporting.style import save_figure
 from jaxprune.text import inert_cell, printable
 
@@ -141,12 +141,12 @@ def test_the_sheet_of_images_shows_names_as_they_are() -> None:
 
     def sheet(group_names, group_by) -> bytes:
         labels = ("no\n", "yes")
-        return contact_sheet(
+        return draw_contact_sheet(
             from_arrays(split, split, split, label_names=labels, group_names=group_names, group_by=group_by)
         )
 
     assert sheet(names, ATTRIBUTE) == sheet([printable(name) for name in names], printable(ATTRIBUTE))
-    tables = count_tables(from_arrays(split, split, split, label_names="ab", group_names=[*names[1:], " "]))
+    tables = count_examples(from_arrays(split, split, split, label_names="ab", group_names=[*names[1:], " "]))
     shown = {row[0].strip() for rows in tables[0].blocks for row in rows}
     assert {"(no name)", *map(printable, names[1:])} <= shown
 

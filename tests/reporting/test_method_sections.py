@@ -1,54 +1,44 @@
 """The sections of a comparison's page, on results made by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from comparisons import LEVEL, LIFT, NAIVE, NOISE, comparison, noisy, trial
-from jaxprune.reporting.comparison import FAIRNESS, Comparison, Trial
-from jaxprune.reporting.sections.method_multipliers import method_multipliers
+from comparisons import LEVEL, LIFT, NAIVE, NOISE, compared_results, comparison, diverged, noisy, trial
+from made_results import ENVIRONMENT
+from sections import texts_of
 
-from jaxprune.auditing import GroupMetrics
 from jaxprune.quantities import Cell
 from jaxprune.reporting.page import Folded
-from jaxprune.reporting.reports import COMPARE, compare_page, sections_of
+from jaxprune.reporting.reports import COMPARE, PAGES, render_page, sections_of
 from jaxprune.reporting.sections.accuracy_against_fairness import front
-from jaxprune.reporting.sections.constraints_met import constraints_met, generalisation, largest_violations
-from jaxprune.reporting.sections.method_answer import aim, best_method, claims, levelling, method_answer
-from jaxprune.reporting.sections.method_caveats import method_caveats
+from jaxprune.reporting.sections.constraints_met import generalisation, largest_violations
+from jaxprune.reporting.sections.constraints_met import section as constraints_met
+from jaxprune.reporting.sections.method_answer import aim, best_method, claims, levelling
+from jaxprune.reporting.sections.method_answer import section as method_answer
+from jaxprune.reporting.sections.method_caveats import section as method_caveats
 from jaxprune.reporting.sections.method_changes import draw_changes
-from jaxprune.reporting.sections.method_table import method_table
-from jaxprune.reporting.sections.protocol import protocol
-
-ENVIRONMENT = {"jaxprune": "0", "time": "2026-01-01T00:00:00"}
-
-
-def first_seeds(c: Comparison, count: int) -> Comparison:
-    """The same comparison with fewer seeds."""
-
-    def cut(metrics):
-        return {split: GroupMetrics(*(leaf[:count] for leaf in m)) for split, m in metrics.items()}
-
-    trials = [replace(t, metrics=cut(t.metrics)) for t in c.trials]
-    return replace(c, seeds=c.seeds[:count], dense=cut(c.dense), trials=trials)
+from jaxprune.reporting.sections.method_table import section as method_table
+from jaxprune.reporting.sections.multipliers import section as multipliers
+from jaxprune.reporting.sections.protocol import section as protocol
+from jaxprune.results import Results
+from jaxprune.results.comparison import FAIRNESS
 
 
-def caveats(c: Comparison) -> list[str]:
+def caveats(results: Results) -> list[str]:
     """The remarks of the section."""
-    section = method_caveats(c)
+    section = method_caveats(results)
     return [] if section is None else section.texts
 
 
-def test_diverged_trials_are_a_caveat():
-    broken = Trial("m", 0.9, {"dual_rate": 9.0}, trouble="the loss became NaN; leave 9 out of choice.dual_rates")
-    note = caveats(comparison([broken, trial("m", LIFT, {"dual_rate": 1.0})]))[0]
+def test_diverged_trials_are_a_caveat() -> None:
+    broken = diverged("m", {"dual_rate": 9.0}, "the loss became NaN; leave 9 out of choice.dual_rates")
+    note = caveats(compared_results([broken, trial("m", LIFT, {"dual_rate": 1.0})]))[0]
     assert note.startswith("M at 90 % with dual rate 9 ")
-    assert note.endswith(broken.trouble)
+    assert note.endswith(broken.network.trouble)
     [claim] = claims(comparison([broken]))
     assert "retrain.methods" in claim, "nothing is left to compare"
 
 
-def test_caveats_of_multipliers_networks_and_groups():
+def test_caveats_of_multipliers_networks_and_groups() -> None:
     rising = np.repeat(np.linspace(0, 2, 40)[None, :, None], 4, 0) * np.ones(3)
     steady = np.ones((4, 20, 3))
     made = [
@@ -56,7 +46,7 @@ def test_caveats_of_multipliers_networks_and_groups():
         trial("equal", LIFT, {"dual_rate": 5.0}, multipliers=150.0 * steady),
         trial("steady", LIFT, multipliers=steady),
     ]
-    notes = caveats(comparison(made))
+    notes = caveats(compared_results(made))
     assert len(notes) == 4
     assert notes[0].startswith("Equal at 90 % with dual rate 5: a multiplier reached 150")
     assert notes[1].startswith("Ceag: a multiplier is still rising at the end (2.0)")
@@ -64,7 +54,7 @@ def test_caveats_of_multipliers_networks_and_groups():
     assert "small (100)" in notes[3]
 
 
-def test_a_change_that_may_be_chance_is_not_claimed():
+def test_a_change_that_may_be_chance_is_not_claimed() -> None:
     """Its own interval is clear of zero, but not after all comparisons are counted."""
     lucky = trial("lucky", noisy(0.05, 0.02, 5))
     alone = comparison([lucky])
@@ -80,7 +70,7 @@ def test_a_change_that_may_be_chance_is_not_claimed():
     assert len({tuple(c) for c in figure.axes[2].collections[1].get_facecolor()}) == 1, "all grey"
 
 
-def test_a_clear_change_is_claimed_with_its_interval_and_its_cost():
+def test_a_clear_change_is_claimed_with_its_interval_and_its_cost() -> None:
     c = comparison([trial("lift", LIFT + 0.2 * NOISE), trial("mild", NAIVE + [0, 0, 0.05] + 0.3 * NOISE)])
     verdict = c.verdicts[0.9, "lift", "worst_group_accuracy"]
     claim = best_method(c, "worst_group_accuracy")
@@ -91,32 +81,29 @@ def test_a_clear_change_is_claimed_with_its_interval_and_its_cost():
     assert claim.endswith("1 other method also clearly improves it.")
 
 
-def test_fewer_than_four_seeds_are_not_tested():
-    c = comparison([trial("m", LIFT + 0.001 * NOISE)])
-    three, one = first_seeds(c, 3), first_seeds(c, 1)
-    assert all(np.isnan([v.p, v.adjusted_p, v.change.low]).all() for v in three.verdicts.values())
-    texts = {count: " ".join(method_answer(made).texts) for count, made in ((4, c), (3, three), (1, one))}
+def test_the_answer_of_few_seeds_has_no_tests() -> None:
+    made = {seeds: compared_results([trial("m", LIFT + 0.001 * NOISE)], seeds=seeds) for seeds in (4, 3, 1)}
+    texts = {seeds: texts_of(method_answer(results)) for seeds, results in made.items()}
     assert "p < 0.001" in texts[4]
     assert "p =" not in texts[3]
     assert "there are no tests and no intervals" in texts[3]
-    assert len(claims(one)) == 1
+    assert len(method_answer(made[1]).texts) == 3, "one claim, the note on tests, and that on seeds"
     assert not any("nan" in text for text in texts.values())
 
 
-def test_the_same_change_in_every_seed_is_named():
+def test_the_same_change_in_every_seed_is_named() -> None:
     c = comparison([trial("m", NAIVE + np.array([0, 0, 0.03]))])
     assert "the same in every seed: no test" in best_method(c, "accuracy_spread")
 
 
-def test_without_an_accuracy_spread_there_is_nothing_to_cut():
+def test_without_an_accuracy_spread_there_is_nothing_to_cut() -> None:
     """As of networks that predict the same for everyone."""
     flat = np.full((4, 3), 0.5)
-    c = comparison([trial("m", flat)])
-    c.trials[0] = trial("naive", flat)
+    c = comparison([trial("m", flat)], naive=flat)
     assert "leaves no largest ψ or no accuracy spread to cut" in aim(c)
 
 
-def test_lifting_reaches_the_aim_and_levelling_down_does_not():
+def test_lifting_reaches_the_aim_and_levelling_down_does_not() -> None:
     lifted = aim(comparison([trial("lift", LIFT + 0.2 * NOISE)]))
     assert "“Lift” clearly cuts both" in lifted
     assert "it lifts the worst" in lifted
@@ -130,40 +117,46 @@ def test_lifting_reaches_the_aim_and_levelling_down_does_not():
     assert "no method" in best_method(worse, FAIRNESS[0])
 
 
-def test_points_of_the_front_are_beaten_by_no_other():
+def test_points_of_the_front_are_beaten_by_no_other() -> None:
     points = np.array([[1.0, 80], [2, 85], [3, 84], [2, 85], [0.5, 70], [1, 79]])
     np.testing.assert_array_equal(front(points), [True, True, False, True, True, False])
 
 
-def test_the_table_has_every_method_with_its_difference():
-    tried = [trial("m", LIFT + 0.2 * NOISE, {"dual_rate": 1.0}), trial("m", NAIVE, {"dual_rate": 2.0})]
-    c = comparison([*tried, Trial("m", 0.9, {"dual_rate": 9.0}, trouble="NaN")])
-    test, train, candidates = method_table(c).tables
+def test_the_table_has_every_method_with_its_difference() -> None:
+    tried = [
+        trial("m", LIFT + 0.2 * NOISE, {"dual_rate": 1.0}),
+        trial("m", NAIVE, {"dual_rate": 2.0}, chosen=False),
+        diverged("m", {"dual_rate": 9.0}),
+    ]
+    made = compared_results(tried)
+    section = method_table(made)
+    test, train, candidates = section.tables
     assert [str(row[0]) for row in test.rows] == ["Dense, not pruned", "Naive", "M"]
     assert str(test.rows[2][1]) == "dual rate 1"
     worst = test.rows[2][3]
     assert isinstance(worst, Cell)
     assert worst.mark == "better"
-    change = c.verdicts[0.9, "m", "worst_group_accuracy"].change
+    assert worst.mean == f"{100 * np.mean((LIFT + 0.2 * NOISE).min(1)):.1f}"
+    change = comparison(tried).verdicts[0.9, "m", "worst_group_accuracy"].change
     assert f"against naive: {change.mean:+.1f} ({change.low:+.1f} to {change.high:+.1f}); p < 0.001" in worst.hint
     trained = train.rows[2][3]
     assert isinstance(trained, Cell)
     assert (trained.mark, trained.hint.rpartition("; ")[2]) == ("", "not tested")
     assert [row[1] for row in candidates.rows] == ["dual rate 1 (chosen)", "dual rate 2", "dual rate 9 (diverged)"]
+    assert [row[2] == "–" for row in candidates.rows] == [False, False, True]
     assert candidates.marked == {0}
-    assert [part.open for part in method_table(c).contents if isinstance(part, Folded)] == [True, False]
+    assert [part.open for part in section.contents if isinstance(part, Folded)] == [True, False]
 
 
-def test_constraints_on_new_people():
+def test_constraints_on_new_people() -> None:
     kept, broken = np.full((4, 3), -0.01), np.tile([-0.02, 0.0, 0.03], (4, 1))
-    c = comparison(
-        [
-            trial("ceag", LIFT, violation={"train": kept, "validation": kept, "test": broken}),
-            trial("equal", LIFT, violation={"train": -kept, "validation": kept, "test": -broken}),
-        ]
-    )
+    tried = [
+        trial("ceag", LIFT, violation={"train": kept, "validation": kept, "test": broken}),
+        trial("equal", LIFT, violation={"train": -kept, "validation": kept, "test": -broken}),
+    ]
+    c = comparison(tried)
     np.testing.assert_allclose(largest_violations(c)["equal"]["test"], 0.03, err_msg="either side of an equality")
-    section = constraints_met(c)
+    section = constraints_met(c.results)
     assert section is not None
     [table] = section.tables
     assert table.rows[0] == ("Ceag", "inequality", "-0.0100", "-0.0100", "+0.0300", "4 of 4", "0 of 4")
@@ -175,14 +168,14 @@ def test_constraints_on_new_people():
     assert "In all of the 4 cases" in (generalisation(met) or "")
     missed = comparison([trial("ceag", LIFT, violation=dict.fromkeys(("train", "validation", "test"), broken))])
     assert "In no seed" in (generalisation(missed) or "")
-    assert constraints_met(comparison([trial("m", LIFT)])) is None
+    assert constraints_met(compared_results([trial("m", LIFT)])) is None
 
 
 @pytest.mark.parametrize("each", [1, 2])
-def test_every_multiplier_of_every_group_is_drawn(each):
+def test_every_multiplier_of_every_group_is_drawn(each) -> None:
     """Program (7) has two for each group: of the gradient norm, and of the eigenvalue."""
     values = np.arange(4 * 5 * 3 * each, dtype=float).reshape(4, 5, 3 * each)
-    section = method_multipliers(comparison([trial("naive", LIFT), trial("m", LIFT, multipliers=values)]))
+    section = multipliers(compared_results([trial("m", LIFT, multipliers=values)]))
     assert section is not None
     figure = section.figures[0].draw()
     assert figure is not None
@@ -196,21 +189,34 @@ def test_every_multiplier_of_every_group_is_drawn(each):
     ("measure", "words"),
     [("accuracy_spread", "by accuracy: accuracy spread"), ("excessive_loss_spread", "by loss: spread ξ")],
 )
-def test_the_protocol_names_the_measure_of_the_choice(measure, words):
-    made = comparison([trial("m", LIFT)], measure=measure)
-    assert f"best {words}" in " ".join(protocol(made).texts)
-    held = replace(made, held_out=["m"])
-    assert "The multipliers of “M” are moved" in " ".join(protocol(held).texts)
+def test_the_protocol_names_the_measure_of_the_choice(measure, words) -> None:
+    assert f"best {words}" in texts_of(protocol(compared_results([trial("m", LIFT)], measure=measure)))
 
 
-def test_the_page_has_every_section_and_no_empty_number():
+def test_the_protocol_tells_of_methods_that_use_half_of_the_validation_split() -> None:
+    held = texts_of(protocol(compared_results([trial("m", LIFT, held_out=True)])))
+    assert "The multipliers of “M” are moved" in held
+    assert "halves" not in texts_of(protocol(compared_results([trial("m", LIFT)])))
+
+
+def test_the_page_has_every_section_and_no_empty_number() -> None:
     violation = dict.fromkeys(("train", "validation", "test"), np.full((4, 3), -0.01))
     made = trial("ceag", LIFT + 0.2 * NOISE, {"rate": 1.0}, multipliers=np.ones((4, 20, 3)), violation=violation)
-    c = comparison([made])
-    assert len(sections_of(c, COMPARE)) == len(COMPARE)
-    page = compare_page(c, ENVIRONMENT, None)
+    results = compared_results([made])
+    assert len(sections_of(results, COMPARE)) == len(COMPARE)
+    page = render_page("comparison-report", results, ENVIRONMENT, None)
     assert "<h1>What helps? made, by town</h1>" in page
     assert "jaxprune compare config.toml" in page
     assert "nan" not in page.lower()
-    alone = compare_page(comparison([]), ENVIRONMENT, None)
+    alone = render_page("comparison-report", compared_results([]), ENVIRONMENT, None)
     assert "name other methods in retrain.methods" in alone
+
+
+def test_the_short_table_has_every_method_at_the_headline() -> None:
+    made = compared_results([trial("m", LIFT), diverged("x")])
+    short = PAGES["comparison-report"].short(made)
+    assert short is not None
+    assert [row[0] for row in short.rows] == ["Naive", "M"]
+    assert [str(row[2]).split()[0] for row in short.rows] == [
+        f"{100 * np.mean(accuracy.min(1)):.1f}" for accuracy in (NAIVE, LIFT)
+    ]

@@ -4,18 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiles
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.special import expit, softmax
+from theory_oracles import group_hvp
 
 from jaxprune.compat import enable_x64
 from jaxprune.models import from_nnx
-from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_hvp, group_top_eigenvalues, norms
-from jaxprune.theory.curvature import _group_extreme_eigenvalues
-from jaxprune.theory.gradients import _group_gradients
-from jaxprune.types import Batch, Network
+from jaxprune.networks import Network
+from jaxprune.theory import by_group, group_gradient_norms, group_gradients, group_top_eigenvalues, norms
+from jaxprune.types import Batch
 
 SIZES = (11, 7, 0, 4, 1)  # primes, an empty group, and a group of one
 G = len(SIZES)
@@ -382,15 +383,12 @@ def normalised_weights(seed):
 
 def test_one_program_serves_all_groups_parameters_and_statistics(x64):
     network, batch = Network(None, normalised), examples()
-    compiled = None
     for seed in range(3):
         params, stats = normalised_weights(seed)
         apply = network.freeze(stats)
-        gradients = group_gradients(apply, params, batch, num_groups=G)
-        found = top(apply, params, batch)
-        counts = (_group_gradients._cache_size(), _group_extreme_eigenvalues._cache_size())
-        assert compiled in (None, counts)  # nothing was compiled after the first round
-        compiled = counts
+        with compiles(2 * (seed == 0), of="group"):
+            gradients = group_gradients(apply, params, batch, num_groups=G)
+            found = top(apply, params, batch)
         expected, hessians, *_ = dense_derivatives(Partial(evaluated, stats), params, batch)
         np.testing.assert_allclose(flat_rows(gradients)[PRESENT], expected[PRESENT], atol=1e-13)
         np.testing.assert_allclose(found.value[PRESENT], np.linalg.eigvalsh(hessians[PRESENT])[:, -1], rtol=1e-8)
@@ -399,9 +397,8 @@ def test_one_program_serves_all_groups_parameters_and_statistics(x64):
 def test_another_tolerance_or_key_is_not_compiled_again(x64):
     params, batch = mlp_weights(), examples()
     top(mlp, params, batch)
-    compiled = _group_extreme_eigenvalues._cache_size()
-    top(mlp, params, batch, tolerance=1e-2, key=jax.random.key(5))
-    assert _group_extreme_eigenvalues._cache_size() == compiled
+    with compiles(0, of="group"):
+        top(mlp, params, batch, tolerance=1e-2, key=jax.random.key(5))
 
 
 def test_batch_norm_of_flax_is_frozen():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiles
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
@@ -26,7 +27,6 @@ from jaxprune.theory import (
     taylor,
     uninformative_from,
 )
-from jaxprune.theory.attribution import _attribution
 from jaxprune.types import Batch
 
 N, C, G = 7, 3, 3
@@ -176,10 +176,9 @@ def test_more_segments_come_closer_across_kinks_and_nothing_is_compiled_anew(x64
         found = attribution(relu, params, pruned, batch, num_groups=G, segments=segments, tolerance=None)
         errors.append(np.abs(np.asarray(found.quadrature_error)[:2]).max())
     assert errors[1] < errors[0] / 4
-    compiled = _attribution._cache_size()
-    rough = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16, tolerance=None)
-    fine = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16)
-    assert _attribution._cache_size() == compiled
+    with compiles(0, of="attribution"):
+        rough = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16, tolerance=None)
+        fine = attribution(relu, mlp_weights(1), pruned, batch, num_groups=G, segments=16)
     short = np.abs(rough.quadrature_error / rough.observed)[:2]
     assert short.max() > 0.01, "or there is nothing to refine"
     assert np.abs(fine.quadrature_error / fine.observed)[:2].max() <= 0.01

@@ -9,7 +9,8 @@ import pytest
 from jaxprune import batches, data, losses, pruning, theory, training
 from jaxprune.errors import TrainingDiverged, UserError
 from jaxprune.groups import group_mean, group_sum
-from jaxprune.theory import statements, trace
+from jaxprune.theory import statements
+from jaxprune.theory.spectra import trace
 from jaxprune.types import Batch
 
 G, C = 2, 3
@@ -48,8 +49,8 @@ def message(function, *arguments, **options):
 KEY = jax.random.key(0)
 EIGENVALUE = theory.Eigenvalue(jnp.ones(G), jnp.zeros(G), jnp.ones(G, bool), jnp.ones(G, jnp.int32))
 GROUPED = {
-    "companions": lambda a, b: data.companions(b, balanced=True, num_groups=G),
-    "curvature": lambda a, b: pruning.GROUP_CRITERIA["curvature"](a, PARAMS, b, 0.5, None, G, pruning.global_masks),
+    "indexed_batch": lambda a, b: data.indexed_batch(b, balanced=True, num_groups=G),
+    "curvature": lambda a, b: pruning.curvature().score(PARAMS, apply=a, batch=b, num_groups=G),
     "proposition1": lambda a, b: statements.proposition1_at(a, PARAMS, b, num_groups=G),
     "proposition2": lambda a, b: statements.proposition2(a, PARAMS, b, num_groups=G),
     "theorem2": lambda a, b: statements.theorem2(a, PARAMS, b, EIGENVALUE, KEY, num_groups=G),
@@ -62,7 +63,7 @@ LABELLED = {
     "stationary_point": lambda a, b: statements.stationary_point(a, PARAMS, b, max_iterations=1),
     "gradients": lambda a, b: theory.group_gradients(a, PARAMS, b, num_groups=G),
     "example_norms": lambda a, b: theory.example_gradient_norms(a, PARAMS, b),
-} | {name: GROUPED[name] for name in GROUPED.keys() - {"companions", "distances"}}
+} | {name: GROUPED[name] for name in GROUPED.keys() - {"indexed_batch", "distances"}}
 
 
 @pytest.mark.parametrize("name", GROUPED)
@@ -86,7 +87,7 @@ def test_labels_of_chunks_are_named_as_such():
     assert text.startswith(f"chunks.y: label {C} of example {place} is out of range")
 
 
-@pytest.mark.parametrize("name", sorted({"stationary_point", "companions"} | LABELLED.keys()))
+@pytest.mark.parametrize("name", sorted({"stationary_point", "indexed_batch"} | LABELLED.keys()))
 def test_weights_left_out_are_ones(name):
     function = (GROUPED | LABELLED)[name]
     results = (jax.tree.leaves(function(linear, PEOPLE._replace(weight=w))) for w in (PEOPLE.weight, None))

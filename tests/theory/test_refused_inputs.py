@@ -24,7 +24,6 @@ FUNCTIONS = {
     "group_gradient_norms": lambda a, p, b: theory.group_gradient_norms(a, p, b, num_groups=2),
     "group_operator": operator,
     "group_top_eigenvalues": lambda a, p, b: theory.group_top_eigenvalues(a, p, b, num_groups=2, key=KEY),
-    "group_hvp": lambda a, p, b: theory.group_hvp(a, p, theory.by_group(b, 2), np.ones((2, 8), np.float32)),
     "attribution": lambda a, p, b: theory.attribution(a, p, p, b, num_groups=2),
 }
 BY_EXAMPLE = {
@@ -32,8 +31,6 @@ BY_EXAMPLE = {
     "boundary_distance": lambda a, p, b: theory.boundary_distance(a, p, b, num_groups=2),
     "group_boundary_distances": lambda a, p, b: theory.group_boundary_distances(a, p, b, KEY, num_groups=2),
     "example_gradient_norms": theory.example_gradient_norms,
-    "reference_gradient_norms": theory.reference_gradient_norms,
-    "formed_per_example": theory.formed_per_example,
     "example_jacobian_norms": theory.example_jacobian_norms,
     "example_output_eigenvalues": lambda a, p, b: theory.example_output_eigenvalues(a, p, b, KEY),
     "proposition2": lambda a, p, b: statements.proposition2(a, p, b, num_groups=2),
@@ -88,7 +85,7 @@ def test_a_group_that_there_is_not_is_refused(name) -> None:
     assert said == f"{expected} (codes that start at 1? subtract 1)"
 
 
-@pytest.mark.parametrize("name", ["group_operator", "group_top_eigenvalues", "group_hvp", "example_jacobian_norms"])
+@pytest.mark.parametrize("name", ["group_operator", "group_top_eigenvalues", "example_jacobian_norms"])
 def test_narrow_parameters_have_no_curvature(name) -> None:
     narrow = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), linear_weights())
     assert "is bfloat16, too narrow" in refused((FUNCTIONS | BY_EXAMPLE)[name], linear, narrow, people((4, 3)))
@@ -104,7 +101,7 @@ def test_no_products_are_no_search() -> None:
 
     assert refused(search, 0) == "theory: max_iterations is 0; give 1 or more products"
     with pytest.raises(UserError, match="max_iterations is 0"):
-        theory.top_eigenvalue(lambda v: v, jnp.ones((1, 3)), max_iterations=0)
+        theory.extreme_eigenvalues(lambda v: v, jnp.ones((1, 3)), max_iterations=0)
 
 
 def test_inputs_of_bytes_have_no_distances() -> None:

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.special import expit, softmax
+from theory_oracles import proposition_1_counter_example, theorem_2_counter_example
 
 from jaxprune.errors import UserError
 from jaxprune.theory import (
     Eigenvalue,
     Taylor,
+    binary_logit,
+    example_output_eigenvalues,
     group_gradients,
     group_top_eigenvalues,
     norms,
@@ -19,9 +22,7 @@ from jaxprune.theory import (
 from jaxprune.theory.statements import (
     Statement,
     corollary1,
-    counter_example,
     is_nested,
-    printed_counter_example,
     proposition1,
     proposition1_at,
     proposition2,
@@ -78,14 +79,14 @@ def test_a_statement_is_a_pytree_with_both_sides_and_what_follows(x64):
     np.testing.assert_array_equal(found.holds, [True, False, False])
     np.testing.assert_array_equal(found.assumed, [True, False, False])
     holds, fails, nothing = found.verdicts()
-    assert holds == "holds, as it must"
-    assert fails.startswith("fails, as it may: it is not so that the remainder of third order")
+    assert holds == "holds, as guaranteed"
+    assert fails.startswith("fails, but is not guaranteed: assumption not met (the remainder of third order")
     assert nothing == "nothing to compare"
 
 
 def test_a_failure_with_all_assumptions_is_called_one(x64):
     broken = Statement(jnp.array([2.0, 1.0]), jnp.array([1.0, 1.0 - 1e-9]), "a bound")
-    np.testing.assert_array_equal(broken.verdicts(), ["FAILS though its assumptions hold", "holds, as it must"])
+    np.testing.assert_array_equal(broken.verdicts(), ["FAILS although its assumptions hold", "holds, as guaranteed"])
 
 
 # --- Theorem 1 and Corollary 1 ----------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_theorem_1_fails_by_its_remainder(x64):
     statement = theorem1(jnp.zeros(1), known([0.0]), 2.0, found)
     np.testing.assert_allclose(statement.bound.terms["remainder"], [8.0])
     assert not statement.bound.holds[0]
-    assert "fails, as it may" in statement.bound.verdicts()[0]
+    assert "fails, but is not guaranteed" in statement.bound.verdicts()[0]
     assert statement.first.holds[0]
     assert statement.second.holds[0]
 
@@ -183,7 +184,7 @@ def test_proposition_1_is_exact_for_two_groups_at_a_stationary_point(x64):
     np.testing.assert_allclose(found.ratio.left, found.ratio.right, rtol=1e-8)
     np.testing.assert_allclose(found.order.ratio[0, 1], 3.0, rtol=1e-8)
     np.testing.assert_array_equal(found.order.verdicts(), [
-        ["nothing to compare", "holds, as it must"], ["nothing to compare", "nothing to compare"]
+        ["nothing to compare", "holds, as guaranteed"], ["nothing to compare", "nothing to compare"]
     ])  # fmt: skip
 
 
@@ -209,14 +210,17 @@ def test_proposition_1_needs_a_stationary_point(x64):
 
 
 def test_proposition_1_is_false_for_three_groups(x64):
-    apply, params, batch = counter_example()
+    apply, params, batch = proposition_1_counter_example()
     gradients = group_gradients(apply, params, batch, num_groups=3)
     np.testing.assert_allclose(gradients, [-0.5, 0.5, 0.0])
     found = proposition1(gradients, jnp.array([4.0, 4.0, 2.0]))
     np.testing.assert_allclose(found.order.terms["whole_gradient_norm"], 0, atol=1e-15)
     assert found.ratio is None
     assert not found.order.holds[0, 2]  # 4 members and ‖g‖ = ½ against 2 members and 0
-    assert found.order.verdicts()[0, 2] == "fails, as it may: it is not so that there are exactly two groups"
+    assert (
+        found.order.verdicts()[0, 2]
+        == "fails, but is not guaranteed: assumption not met (there are exactly two groups)"
+    )
 
 
 def test_a_stationary_point_of_too_large_a_model_is_refused():
@@ -286,18 +290,19 @@ KEY = jax.random.key(0)
 
 
 def test_theorem_2_fails_as_printed_and_holds_as_corrected(x64):
-    apply, params, batch = printed_counter_example()
+    apply, params, batch = theorem_2_counter_example()
     top = group_top_eigenvalues(apply, params, batch, num_groups=1, key=KEY)
     np.testing.assert_allclose(top.value, [1.0], rtol=1e-12)
-    sides = {"printed": 1 / 8, "printed_logit": 1 / 2, "logit": 1.0, "multiclass": 1.0}
+    sides = {"printed": 1 / 8, "logit": 1.0, "multiclass": 1.0}
     for form, right in sides.items():
         found = theorem2(apply, params, batch, top, KEY, num_groups=1, form=form)
         np.testing.assert_allclose(found.right, [right], rtol=1e-10)
         np.testing.assert_allclose(found.terms["closeness"], [0], atol=1e-12)
         assert bool(found.holds[0]) == (right >= 1)
-        assert ("as it must" in found.verdicts()[0]) == (right >= 1)
-    printed = theorem2(apply, params, batch, top, KEY, num_groups=1, form="printed_logit")
-    assert "f - y is positive" in printed.verdicts()[0]
+        assert ("as guaranteed" in found.verdicts()[0]) == (right >= 1)
+        assert ("f - y is positive" in found.verdicts()[0]) == (form == "printed")
+    in_the_logit = example_output_eigenvalues(apply, params, batch, KEY, outputs=binary_logit).largest.value / 2
+    np.testing.assert_allclose(in_the_logit, [[1 / 2]], rtol=1e-10)  # too small as well
 
 
 @pytest.mark.slow
@@ -343,5 +348,5 @@ def test_forms_of_theorem_2_that_are_not_there(x64):
     top = known([1.0])
     with pytest.raises(UserError, match="did you mean 'printed'"):
         theorem2(mlp, mlp_weights(2), people((3,)), top, KEY, num_groups=1, form="printd")
-    with pytest.raises(UserError, match="of two labels, not 3"):
+    with pytest.raises(UserError, match="for two labels, not 3"):
         theorem2(mlp, mlp_weights(3), people((3,), classes=3), top, KEY, num_groups=1, form="logit")

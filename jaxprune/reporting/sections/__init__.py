@@ -1,1 +1,1 @@
-"""The sections of the pages: one file each, with its sentences, table and figure."""
+"""Sections of the pages, each with its sentences, table and figure."""

@@ -1,4 +1,6 @@
-"""Accuracy against unfairness of every method, and the front that no other method beats."""
+"""Accuracy against unfairness of every method, and their Pareto front."""
+
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jaxprune.numbers import percent
+from jaxprune.numbers import share_pruned
 from jaxprune.reporting.charts import keep_in_range
 from jaxprune.reporting.methods import reported_trials, values_of
 from jaxprune.reporting.page import Figure, Section
@@ -19,18 +21,18 @@ _MEASURES = ("max_excess_accuracy_gap", "accuracy_spread")
 _PLACES = (((5, 2), (0.035, 0.02)), ((-5, 2), (-0.035, 0.02)), ((5, -9), (0.035, -0.045)))
 
 
-def accuracy_against_fairness(results: Results) -> Section | None:
-    """The section."""
+def section(results: Results) -> Section | None:
+    """Accuracy against unfairness of every method."""
     comparison = compared(results)
     if not reported_trials(comparison):
         return None
     caption = (
-        f"Test split, {percent(comparison.headline)} pruned, means over seeds. No other method beats the blue points, "
+        f"Test split, {share_pruned(comparison.headline)}, means over seeds. No other method beats the blue points, "
         "joined by the line, in both; the black diamond is naive fine-tuning. Up and to the left is better. Which "
         "points lie on the line may be chance. Where points crowd, some have no number."
     )
     alternative = "Accuracy against the largest ψ and against the accuracy spread of every method"
-    figure = Figure("pareto", lambda: draw_fronts(comparison), caption, alternative)
+    figure = Figure("pareto", partial(draw_fronts, comparison), caption, alternative)
     return Section("Accuracy and fairness together", (figure,), anchor="front")
 
 
@@ -82,10 +84,9 @@ def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:
     scaled = points / np.where(spans > 0, spans, 1)
     taken: list[np.ndarray] = []
     for i in dict.fromkeys(order):
-        for shift, place in _PLACES:
-            at = scaled[i] + place
-            if all(np.abs(at - other).max() > 0.05 for other in taken):
-                side = "left" if shift[0] > 0 else "right"
-                axes.annotate(str(i), points[i], xytext=shift, textcoords="offset points", fontsize=8, ha=side)
-                taken.append(at)
+        for (x, y), place in _PLACES:
+            if all(np.abs(scaled[i] + place - other).max() > 0.05 for other in taken):
+                look = {"fontsize": 8, "ha": "left" if x > 0 else "right"}
+                axes.annotate(str(i), points[i], xytext=(x, y), textcoords="offset points", **look)
+                taken.append(scaled[i] + place)
                 break

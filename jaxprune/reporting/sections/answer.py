@@ -1,4 +1,4 @@
-"""The answer: whom pruning hurts, how clear that is, and where networks stop working."""
+"""The answer: whom pruning hurts, and where networks stop working."""
 
 from functools import partial
 
@@ -13,10 +13,10 @@ from jaxprune.numbers import count, listing, p_number, percent, plural, share_pr
 from jaxprune.quantities import QUANTITIES, Cell, amount, few_seeds
 from jaxprune.reporting.group_display import ends_drawn
 from jaxprune.reporting.page import Content, Figure, Folded, Paragraph, Section, Table
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.roles import headline
-from jaxprune.reporting.sections.caveats import caveats
+from jaxprune.reporting.sections import caveats
 from jaxprune.reporting.sections.mitigation import after_retraining, clear_groups, what_helps
-from jaxprune.reporting.shown import drawn
 from jaxprune.reporting.style import WIDTH
 from jaxprune.results import Results
 from jaxprune.results.answer import Answer, GroupHarm, MeasureAnswer, answer_of
@@ -32,7 +32,7 @@ _TABLES = {
 }
 
 
-def answer(results: Results) -> Section:
+def section(results: Results) -> Section:
     """Whom pruning hurts, in sentences, a figure and tables."""
     split, sparsity = headline(results)
     over = "over people" if few_seeds(len(results.seeds)) else "over people and seeds"
@@ -51,7 +51,7 @@ def answer(results: Results) -> Section:
             *(" ".join(sentences) for sentences in details if sentences),
             Paragraph(few, "soft") if few else None,
             Folded("Every group in numbers", answer_tables(results)),
-            caveats(results),
+            caveats.section(results),
         ),
         anchor="answer",
     )
@@ -59,14 +59,11 @@ def answer(results: Results) -> Section:
 
 def answer_sentences(results: Results) -> tuple[Content, ...]:
     """Whom pruning hurts, and for whom that is clear."""
-    return (
-        Paragraph(" ".join(who_is_hurt(results)), "answer"),
-        Paragraph(" ".join(verdict(results)), "strong"),
-    )
+    return (Paragraph(" ".join(who_is_hurt(results)), "answer"), Paragraph(" ".join(verdict(results)), "strong"))
 
 
 def who_is_hurt(results: Results) -> list[str]:
-    """Whom pruning without retraining hurts most, by accuracy and by loss, with counts of people."""
+    """Sentences on whom pruning hurts most, by accuracy and by loss."""
     answer = answer_of(results)
     accuracy, loss = (answer.measures[measure].worst for measure in ("accuracy", "loss"))
     what = f"Pruning {percent(answer.sparsity)} of the weights"
@@ -128,7 +125,7 @@ def verdict(results: Results) -> list[str]:
 
 
 def breaks(results: Results) -> list[str]:
-    """Where pruned networks stop working, and for whom first."""
+    """The sparsity at which pruned networks break, and the first groups."""
     answer = answer_of(results)
     if answer.breaks is None:
         return [f"The pruned networks work at every sparsity up to {percent(results.sparsities[-1])}."]
@@ -225,7 +222,7 @@ def _draw(results: Results) -> Drawing:
 
 
 def _shown(answer: Answer) -> list[str]:
-    """The groups to draw, most accuracy lost first; of many, the worst by accuracy and by loss, and the best."""
+    """The groups to draw, most accuracy lost first."""
     accuracy, loss = ([group.group for group in answer.measures[m].groups] for m in ("accuracy", "loss"))
     if len(accuracy) <= _MOST_GROUPS:
         return accuracy

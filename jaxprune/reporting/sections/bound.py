@@ -9,9 +9,10 @@ from matplotlib.figure import Figure as Drawing
 
 from jaxprune.numbers import NONE, count, percent, share_pruned, significant
 from jaxprune.quantities import cell, seed_means
+from jaxprune.reporting.charts import label_powers
 from jaxprune.reporting.group_charts import explain_marks, lines, sparsity_axis
 from jaxprune.reporting.page import Figure, Folded, Section, Table, rules
-from jaxprune.reporting.shown import drawn
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.style import WIDTH
 from jaxprune.reporting.theory_values import convergence, theory_of, unfinished_groups
 from jaxprune.results import Results
@@ -22,7 +23,7 @@ _FACTOR = 10.0  # a bound more than this many times what it bounds is called uni
 
 
 def bound_figure(results: Results) -> Figure:
-    """The bound, and the exact terms that it is made from, against the harm."""
+    """The bound and its exact terms against the harm."""
     return Figure(
         "bound",
         partial(_draw, drawn(results)),
@@ -64,8 +65,8 @@ def bound_table(results: Results) -> Folded:
     return Folded("The bound of Theorem 1 for every group and sparsity", (table,), open=len(rows) <= _MOST_ROWS)
 
 
-def bound_tightness(results: Results) -> Section:
-    """Where the bound of Theorem 1 stops telling anything."""
+def tightness(results: Results) -> Section:
+    """The sparsity at which the bound of Theorem 1 becomes uninformative."""
     theory = theory_of(results)
     order = np.argsort(theory.sparsities)
     bound, observed = seed_means(theory.bound[order]), seed_means(theory.observed[order])
@@ -114,6 +115,8 @@ def _draw(results: Results) -> Drawing | None:
             axes.scatter(observed[i][empty], mean[i][empty], **look)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        label_powers(axes.xaxis)
+        label_powers(axes.yaxis)
         axes.set_title(title)
         axes.set_xlabel(f"observed excessive loss R(a), {theory.split} split (nats)")
     low, high = panels[0].get_xlim()
@@ -137,6 +140,7 @@ def _draw_ratio(results: Results) -> Drawing | None:
     axes = figure.subplots()
     axes.axhspan(1, _FACTOR, color="#EFEFEF", zorder=0)
     axes.set_yscale("log")
+    label_powers(axes.yaxis)
     marked = np.broadcast_to(unfinished_groups(results), values.shape)
     lines(results, axes, values, marked)
     explain_marks(figure, marked)

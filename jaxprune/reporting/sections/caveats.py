@@ -1,4 +1,4 @@
-"""What a careful reader must know: small groups, broken networks, and numbers not to be trusted."""
+"""Caveats: small groups, broken networks and unreliable numbers."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from jaxprune.results import Results
 from jaxprune.text import name_some
 
 
-def caveats(results: Results) -> Section | None:
+def section(results: Results) -> Section | None:
     """The remarks of the audit and of the theory."""
     notes = audit_caveats(results) + theory_caveats(results)
     return Section("Read with care", (Bullets(tuple(notes)),)) if notes else None
@@ -34,7 +34,9 @@ def audit_caveats(results: Results) -> list[str]:
             broken.setdefault(network.title, []).append(f"{at}{some}")
     if broken:
         named = "; ".join(f"{title.lower()} at {listing(where)}" for title, where in broken.items())
-        notes.append(f"Networks that no longer work, where harm tells which answer they are stuck on: {named}.")
+        notes.append(
+            f"Networks that no longer work; their harm shows only which answer they give to everyone: {named}."
+        )
     return notes
 
 
@@ -47,7 +49,7 @@ def overflow_warnings(results: Results) -> list[str]:
 
 
 def theory_caveats(results: Results) -> list[str]:
-    """Groups without examples, eigenvalues that missed their tolerance, and networks that are not stationary."""
+    """Caveats of the theory's numbers."""
     theory = results.theory
     if theory is None:
         return []

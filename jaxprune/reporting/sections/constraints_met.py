@@ -1,14 +1,15 @@
-"""How far each constraint is met on the training, validation and test split."""
+"""Largest violation of each constraint on every split."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from jaxprune.numbers import NONE, plural
-from jaxprune.quantities import QUANTITIES
+from jaxprune.quantities import QUANTITIES, spread_words
 from jaxprune.reporting.charts import draw_bars, over_seeds
-from jaxprune.reporting.methods import reported_trials, spread_note
+from jaxprune.reporting.methods import reported_trials
 from jaxprune.reporting.page import Figure, Section, Table
 from jaxprune.reporting.style import BAD, GREY, WIDTH
 from jaxprune.results import SPLITS, Network, Results
@@ -17,16 +18,16 @@ from jaxprune.results.comparison import Comparison, compared
 _MARKS = {"train": ("o", "white"), "validation": ("D", GREY), "test": ("o", BAD)}
 
 
-def constraints_met(results: Results) -> Section | None:
-    """The section."""
+def section(results: Results) -> Section | None:
+    """The largest violation of each constraint on every split."""
     comparison = compared(results)
     if not largest_violations(comparison):
         return None
-    spread = spread_note(results, "the interval on the test split", "the seeds as small points on the test split")
+    spread = spread_words(len(results.seeds), ", with the interval on test", ", small points the seeds on test")
     caption = (
-        f"The largest violation over the groups, mean over seeds{f', with {spread}' if spread else ''}. The parameters "
-        "are fitted to the training split. The multipliers of methods that measure the violation on held-out people "
-        "are moved by one half of the validation split; “validation” is the other half."
+        f"The largest violation over the groups, mean over seeds{spread}. The parameters are fitted to the training "
+        "split. The multipliers of methods that measure the violation on held-out people are moved by one half of the "
+        "validation split; “validation” is the other half."
     )
     alternative = "Largest violation of each constraint on the training, validation and test split"
     return Section(
@@ -36,7 +37,7 @@ def constraints_met(results: Results) -> Section | None:
             "A violation has the unit of its constraint: nats for losses, a share of 1 for accuracies (CEAG and equal "
             "drop). A constraint on losses equalises losses; the decisions that people get are the accuracies in the "
             "tables above.",
-            Figure("generalisation", lambda: draw_violations(comparison), caption, alternative),
+            Figure("generalisation", partial(draw_violations, comparison), caption, alternative),
             _table(comparison),
         ),
         anchor="constraints",
@@ -62,7 +63,7 @@ def _violations(comparison: Comparison, network: Network) -> dict[str, np.ndarra
 
 
 def generalisation(comparison: Comparison) -> str | None:
-    """How often inequalities met on the training split are met on the test split; None without inequalities."""
+    """Describe how often inequalities met in training hold on test data."""
     inequalities = [v for method, v in largest_violations(comparison).items() if comparison.is_inequality(method)]
     if not inequalities:
         return None
@@ -85,14 +86,11 @@ def _form(comparison: Comparison, method: str) -> str:
 def _table(comparison: Comparison) -> Table:
     rows = []
     for method, violations in largest_violations(comparison).items():
-        inequality = comparison.is_inequality(method)
-        form = QUANTITIES[_form(comparison, method)]
+        inequality, form = comparison.is_inequality(method), QUANTITIES[_form(comparison, method)]
         means = [form.text(comparison.interval(values).mean) for values in violations.values()]
-        met = [
-            f"{int(np.sum(violations[s] <= 0))} of {len(violations[s])}" if inequality else NONE
-            for s in ("train", "test")
-        ]
-        rows.append((comparison.results.title(method), "inequality" if inequality else "equality", *means, *met))
+        met = [f"{np.sum(violations[split] <= 0)} of {len(violations[split])}" for split in ("train", "test")]
+        kind = "inequality" if inequality else "equality"
+        rows.append((comparison.results.title(method), kind, *means, *(met if inequality else (NONE, NONE))))
     headings = ("method", "constraint", "train", "validation", "test", "met on train", "met on test")
     return Table(headings, tuple(rows), words=(0, 1))
 

@@ -1,4 +1,4 @@
-"""What was measured at the dense network: gradients, curvature and the decision boundary."""
+"""Measures at the dense network: gradients, curvature and boundary."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from jaxprune.results import Results
 _DENSE = ("gradient_norm", "eigenvalue", "margin", "closeness")
 
 
-def dense_network(results: Results) -> Section:
+def section(results: Results) -> Section:
     """The dense network and the bound, in numbers."""
     tables = dense_table(results), bound_table(results)
     return Section("The dense network, and the bound of Theorem 1", tables, anchor="dense")

@@ -14,17 +14,17 @@ from jaxprune.reporting.charts import draw_band, keep_in_range, over_seeds, perc
 from jaxprune.reporting.group_charts import sparsity_axis
 from jaxprune.reporting.group_display import MOST_LABELS, ends_drawn, group_colours, groups_to_draw, order_of_groups
 from jaxprune.reporting.page import Bullets, Figure, Folded, Paragraph, Section, Table
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.roles import audit_of, before_and_after, dense_metrics, headline
 from jaxprune.reporting.sections.answer import answer_figure, answer_sentences, answer_tables
-from jaxprune.reporting.shown import drawn
 from jaxprune.reporting.style import GREY, WIDTH, label_ends
 from jaxprune.results import Results
 
 _HARM = "Excessive loss of each group over the share of weights pruned, before and after retraining"
 
 
-def groups(results: Results) -> Section:
-    """Figures and tables of every group, by the primary grouping and by the further ones."""
+def section(results: Results) -> Section:
+    """Figures and tables of every group, by every grouping."""
     split = headline(results).split
     return Section(
         "Each group",
@@ -61,7 +61,7 @@ def _note(results: Results) -> str:
     few = few_seeds(len(results.seeds))
     spread = "" if few else f", ± its {percent(results.settings['audit']['confidence'])} interval over seeds"
     return Markup(
-        "R is the excessive loss in nats{}; ψ is the accuracy drop in points beyond the overall drop. “p” is of the "
+        "R is the excessive loss in nats{}; ψ is the accuracy drop in points beyond the overall drop. “p” tests the "
         "harm beyond that of everybody else, two-sided, over {}, adjusted for all groups and measures of a network. "
         "<code>harm.csv</code> beside this report has every test, <code>groups.csv</code> has every figure of every "
         "seed."
@@ -87,13 +87,13 @@ def _by_another_grouping(results: Results) -> Section:
 
 
 def _tables(results: Results) -> list[Folded]:
-    """Every group at each sparsity; the one that the answer is about is open."""
+    """Every group at each sparsity; the answered one is open."""
     split, at = headline(results)
     return [Folded(share_pruned(s), (_table(results, s, split),), open=s == at) for s in results.sparsities]
 
 
 def _table(results: Results, sparsity: float, split: str) -> Table:
-    """Every group at one sparsity: pruned once with its tests, and every retrained network."""
+    """Every group at one sparsity, for every network."""
     dense, rows = dense_metrics(results, split), []
     for g in order_of_groups(results):
         row = [

@@ -6,7 +6,7 @@ from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.auditing.multiplicity import LEVEL
 from jaxprune.numbers import p_value, percent, plural
 from jaxprune.quantities import QUANTITIES, few_seeds
-from jaxprune.reporting.methods import change_text, changes_of, level_text, rivals, titles_of, values_of
+from jaxprune.reporting.methods import change_text, change_unit, changes_of, level_text, rivals, titles_of, values_of
 from jaxprune.reporting.page import Paragraph, Section
 from jaxprune.results import Results
 from jaxprune.results.comparison import FAIRNESS, MEASURES, Comparison, compared
@@ -23,8 +23,8 @@ _AIMED = ("max_excess_accuracy_gap", "accuracy_spread")
 _COST = 1.0  # point of accuracy
 
 
-def method_answer(results: Results) -> Section:
-    """The section."""
+def section(results: Results) -> Section:
+    """The claims that the tests allow."""
     comparison = compared(results)
     answer = [Paragraph(claim, "answer") for claim in claims(comparison)]
     few = few_seeds(len(comparison.results.seeds))
@@ -44,7 +44,7 @@ def claims(comparison: Comparison) -> list[str]:
 
 
 def tests_note(comparison: Comparison) -> str:
-    """How changes are tested, and what the tests do not cover."""
+    """The tests of changes, and their limits."""
     seeds, methods = len(comparison.results.seeds), len(comparison.methods) - 1
     if seeds < MINIMUM_SEEDS:
         return (
@@ -88,7 +88,7 @@ def best_method(comparison: Comparison, measure: str) -> str:
 def _range(verdict: Verdict, measure: str) -> str:
     """A clear change as an interval."""
     low, high = (change_text(end, measure) for end in (verdict.change.low, verdict.change.high))
-    return f"{low} to {high} {_unit(measure)} (an interval for all comparisons at once; {verdict.tested})"
+    return f"{low} to {high} {change_unit(measure)} (an interval for all comparisons at once; {verdict.tested})"
 
 
 def _doubt(verdict: Verdict, measure: str) -> str:
@@ -98,7 +98,7 @@ def _doubt(verdict: Verdict, measure: str) -> str:
     visible = change_text(verdict.smallest_visible, measure).removeprefix("+")
     return (
         f"This change may be chance ({verdict.tested}); with these seeds, a clear change would have had to be about "
-        f"{visible} {_unit(measure)}."
+        f"{visible} {change_unit(measure)}."
     )
 
 
@@ -143,7 +143,7 @@ def aim(comparison: Comparison) -> str:
 
 
 def levelling(comparison: Comparison, method: str) -> str:
-    """Whether a method changes the accuracy of the worst group or of the best."""
+    """A method's change of the worst and of the best group's accuracy."""
     low, high = (
         100 * float(np.mean(changes_of(comparison, method, end)))
         for end in ("worst_group_accuracy", "best_group_accuracy")
@@ -162,7 +162,7 @@ def levelling(comparison: Comparison, method: str) -> str:
 
 
 def new_people(comparison: Comparison) -> str:
-    """How much of the gain on the training split is left on the test split, without a test."""
+    """The part of the training split's gain left on the test split."""
     train, test = (
         {method: _cut(comparison, method, "max_excess_accuracy_gap", split) for method in rivals(comparison)}
         for split in ("train", "test")
@@ -192,10 +192,6 @@ def affordable(comparison: Comparison) -> list[str]:
 
 def _verdict(comparison: Comparison, method: str, measure: str) -> Verdict:
     return comparison.verdicts[comparison.headline, method, measure]
-
-
-def _unit(measure: str) -> str:
-    return "points" if MEASURES[measure].scale == 100 else "nats"
 
 
 def _cut(comparison: Comparison, method: str, measure: str, split: str = "test") -> float:

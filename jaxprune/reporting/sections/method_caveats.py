@@ -1,10 +1,10 @@
-"""What a careful reader of a comparison must know."""
+"""Caveats of a comparison."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from jaxprune.numbers import percent, significant
+from jaxprune.numbers import count, percent, significant
 from jaxprune.reporting.methods import candidate_text, reported_trials
 from jaxprune.reporting.page import Bullets, Section
 from jaxprune.results import Network, Results
@@ -15,8 +15,8 @@ _FEW = 200  # test examples of a group
 _HUGE = 100.0  # a multiplier beside which the loss, whose weight is 1, has no effect
 
 
-def method_caveats(results: Results) -> Section | None:
-    """The section."""
+def section(results: Results) -> Section | None:
+    """Troubled trainings, broken networks and small groups."""
     comparison = compared(results)
     notes = (*_of_training(comparison), *_of_chosen(comparison), *_of_groups(comparison))
     return Section("Read with care", (Bullets(notes),)) if notes else None
@@ -55,7 +55,7 @@ def _of_chosen(comparison: Comparison) -> Iterator[str]:
     if broken:
         yield (
             f"Networks that no longer work at {percent(comparison.headline)}: {', '.join(broken)}. Their figures show "
-            "which label they are stuck on."
+            "only which label they give to everyone."
         )
 
 
@@ -67,7 +67,7 @@ def _works(comparison: Comparison, method: str) -> np.ndarray:
 
 def _of_groups(comparison: Comparison) -> Iterator[str]:
     sizes = zip(comparison.results.group_names, comparison.results.group_sizes["test"], strict=True)
-    if small := [f"{name} ({size:,})" for name, size in sizes if size < _FEW]:
+    if small := [f"{name} ({count(size)})" for name, size in sizes if size < _FEW]:
         yield (
             f"Groups with few people in the test split: {name_some(small)}. The largest and the smallest figure over "
             "the groups are then partly chance, and no method can bring their difference to 0."

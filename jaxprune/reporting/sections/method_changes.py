@@ -1,15 +1,17 @@
 """The change of every measure by every method, against plain fine-tuning, as a figure."""
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxprune.auditing import Interval
-from jaxprune.numbers import percent, plural
-from jaxprune.quantities import difference_interval
+from jaxprune.numbers import percent, plural, share_pruned
+from jaxprune.quantities import QUANTITIES, difference_interval, spread_words
 from jaxprune.reporting.charts import OverSeeds, draw_bars, with_seeds
-from jaxprune.reporting.methods import changes_of, level_text, rivals, spread_note, values_of
+from jaxprune.reporting.methods import changes_of, level_text, rivals, values_of
 from jaxprune.reporting.page import Figure, Section
 from jaxprune.reporting.style import BAD, GOOD, UNCLEAR, WIDTH
 from jaxprune.results import Results
@@ -24,21 +26,22 @@ _MARKS = {
 }
 
 
-def method_changes(results: Results) -> Section | None:
-    """The section."""
+def section(results: Results) -> Section | None:
+    """The difference of every method from plain fine-tuning."""
     comparison = compared(results)
     if not rivals(comparison):
         return None
-    interval = f", with the {percent(results.settings['audit']['confidence'])} interval of that one paired difference"
+    seeds, confidence = len(results.seeds), percent(results.settings["audit"]["confidence"])
+    interval = f", with the {confidence} interval of that one paired difference"
+    spread = spread_words(seeds, interval, ", small points the seeds")
     caption = (
-        f"The mean difference of each method from plain fine-tuning (“naive”) of the same dense networks over "
-        f"{plural(len(results.seeds), 'seed')}, {percent(comparison.headline)} pruned. Filled: test split"
-        f"{spread_note(results, interval, ', small points the seeds')}; hollow: training split. Colours follow the "
-        "tests adjusted for all comparisons, so an interval clear of zero may be grey. Below each panel: the figure of "
-        "naive fine-tuning on the test split."
+        "The mean difference of each method from plain fine-tuning (“naive”) of the same dense networks over "
+        f"{plural(seeds, 'seed')}, {share_pruned(comparison.headline)}. Filled: test split{spread}; hollow: training "
+        "split. Colours follow the tests adjusted for all comparisons, so an interval clear of zero may be grey. Below "
+        "each panel: the figure of naive fine-tuning on the test split."
     )
     alternative = "Difference of each method from plain fine-tuning in accuracy, worst group, spread, largest ψ and ξ"
-    figure = Figure("changes", lambda: draw_changes(comparison), caption, alternative)
+    figure = Figure("changes", partial(draw_changes, comparison), caption, alternative)
     return Section("Each method against plain fine-tuning", (figure,))
 
 
@@ -49,20 +52,20 @@ def draw_changes(comparison: Comparison) -> Drawing:
     figure = Drawing((WIDTH, 1.5 + 0.27 * len(methods)))
     panels = figure.subplots(1, len(_MEASURES), sharey=True)
     for axes, measure in zip(panels, _MEASURES, strict=True):
-        how = MEASURES[measure]
+        more, scale = MEASURES[measure].more_is_better, QUANTITIES[measure].scale
         naive = values_of(comparison, comparison.baseline, measure)
         mine = [values_of(comparison, method, measure) for method in methods]
-        train = [how.scale * np.mean(changes_of(comparison, method, measure, "train")) for method in methods]
+        train = [scale * np.mean(changes_of(comparison, method, measure, "train")) for method in methods]
         intervals = [difference_interval(comparison.results, values, naive, measure) for values in mine]
         test = with_seeds(Interval(*np.transpose(intervals)), np.transpose(mine) - naive[:, None])
-        drawn = OverSeeds(*(how.scale * part for part in test))
+        drawn = OverSeeds(*(scale * part for part in test))
         colours = [_MARKS[comparison.verdicts[comparison.headline, method, measure].outcome][0] for method in methods]
         axes.axvline(0, color="#444444", lw=0.9)
         draw_bars(axes, "x", rows, drawn, colours, lw=1.6)
         axes.scatter(drawn.mean, rows, color=colours, s=24, zorder=3)
         axes.scatter(train, rows, facecolor="white", edgecolor="#555555", s=16, lw=0.8, zorder=2)
-        name = how.title.replace(", %", ", points").replace(", ", "\n")
-        axes.set_title(f"{name} {'→ better' if how.more_is_better else '← better'}", fontsize=8.5)
+        name = MEASURES[measure].title.replace(", %", ", points").replace(", ", "\n")
+        axes.set_title(f"{name} {'→ better' if more else '← better'}", fontsize=8.5)
         axes.set_xlabel(f"naive: {level_text(comparison, comparison.baseline, measure)}", fontsize=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)

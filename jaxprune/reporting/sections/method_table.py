@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from jaxprune.auditing import MINIMUM_SEEDS
-from jaxprune.numbers import NONE, percent
+from jaxprune.numbers import NONE, percent, share_pruned
 from jaxprune.quantities import QUANTITIES, Cell, cell
 from jaxprune.reporting.methods import candidate_text, change_text
 from jaxprune.reporting.page import Folded, Paragraph, Section, Table
@@ -15,12 +15,12 @@ from jaxprune.results.comparison import MEASURES, Comparison, compared
 _COLUMNS = tuple(measure.title for measure in MEASURES.values())
 
 
-def method_table(results: Results) -> Section:
-    """The section."""
+def section(results: Results) -> Section:
+    """A table for each sparsity and split, and one of the candidates."""
     comparison = compared(results)
     tables = [
         Folded(
-            f"{percent(sparsity)} pruned",
+            share_pruned(sparsity),
             tuple(_methods(comparison, sparsity, split) for split in ("test", "train")),
             open=sparsity == comparison.headline,
         )
@@ -76,7 +76,7 @@ def _cell(comparison: Comparison, method: str, sparsity: float, split: str, meas
 
 
 def _candidates(comparison: Comparison) -> Folded | None:
-    """Every candidate at the headline sparsity on the validation split, the chosen ones marked."""
+    """Every candidate at the headline sparsity, the chosen ones marked."""
     rows, chosen = [], set()
     for network in comparison.trials:
         if network.sparsity != comparison.headline or not network.values:

@@ -1,4 +1,4 @@
-"""What helps: retraining, and constraints on the training."""
+"""Retraining and constraints compared: the section on what helps."""
 
 from functools import partial
 
@@ -11,9 +11,9 @@ from jaxprune.numbers import listing, p_value, percent, plural
 from jaxprune.quantities import amount, cell, few_seeds
 from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
 from jaxprune.reporting.page import Figure, Section, Table, rules
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.roles import colour, figures_of, headline, in_order
-from jaxprune.reporting.sections.multipliers import multipliers
-from jaxprune.reporting.shown import drawn
+from jaxprune.reporting.sections import multipliers
 from jaxprune.reporting.style import WIDTH
 from jaxprune.results import Results
 from jaxprune.results.answer import LEVEL, MeasureAnswer, answer_of, headline_sparsity
@@ -42,7 +42,7 @@ _PANELS = {
 }
 
 
-def mitigation(results: Results) -> Section:
+def section(results: Results) -> Section:
     """All networks beside each other, and the multipliers of the constrained ones."""
     split = headline(results).split
     confidence = percent(results.settings["audit"]["confidence"])
@@ -55,7 +55,7 @@ def mitigation(results: Results) -> Section:
         f"Retrained models on the {split} split.{seeds}",
         "Overall accuracy, accuracy spread and spread ξ of the retrained models at every sparsity",
     )
-    return Section("What helps", (figure, _table(results, split), multipliers(results)), anchor="mitigation")
+    return Section("What helps", (figure, _table(results, split), multipliers.section(results)), anchor="mitigation")
 
 
 def _table(results: Results, split: str) -> Table:
@@ -150,7 +150,7 @@ def after_retraining(results: Results) -> list[str]:
 
 
 def what_helps(results: Results) -> list[str]:
-    """Whether a constrained network does better than plain retraining, adjusted for all that were compared.
+    """Sentences on what constrained networks narrow beyond chance.
 
     At the largest sparsity at which networks retrained without mitigation still work.
     """

@@ -1,4 +1,4 @@
-"""Who will be hurt: predictions from the dense network, and whom each of them named."""
+"""Who will be hurt: predictions from the dense network."""
 
 from functools import partial
 
@@ -11,14 +11,8 @@ from jaxprune.reporting.charts import keep_in_range
 from jaxprune.reporting.group_charts import sparsity_axis
 from jaxprune.reporting.group_display import is_many
 from jaxprune.reporting.page import Figure, Folded, Section, Table
-from jaxprune.reporting.predictors import (
-    PREDICTORS,
-    predictor_scores,
-    predictor_test,
-    predictors,
-    tested_correlation,
-)
-from jaxprune.reporting.shown import drawn
+from jaxprune.reporting.predictors import PREDICTORS, predictor_scores, predictor_test, predictors, tested_correlation
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.style import PALETTE, WIDTH
 from jaxprune.reporting.theory_values import headline_index, theory_of
 from jaxprune.results import Results
@@ -46,13 +40,13 @@ def correlation_table(results: Results) -> Table | None:
     )
 
 
-def prediction_scores(results: Results) -> Section:
-    """How the predictors did over all sparsities."""
+def scores(results: Results) -> Section:
+    """Scores of the predictors over all sparsities."""
     s = headline_index(results)
     test, rows = predictor_test(results, s), []
-    for k, (name, scores) in enumerate(predictor_scores(results).items()):
-        means = (cell(results, seed_means(getattr(scores, part)), quantity) for part, quantity in _SCORES.items())
-        hits = f"{plain(np.nansum(scores.hit))} of {np.isfinite(scores.hit).sum()}"
+    for k, (name, score) in enumerate(predictor_scores(results).items()):
+        means = (cell(results, seed_means(getattr(score, part)), quantity) for part, quantity in _SCORES.items())
+        hits = f"{plain(np.nansum(score.hit))} of {np.isfinite(score.hit).sum()}"
         rows.append((PREDICTORS[name], *means, hits, tested_correlation(test, k)))
     at = f"Spearman at {percent(theory_of(results).sparsities[s])} (adjusted p)"
     figure = Figure(
@@ -72,8 +66,8 @@ def prediction_scores(results: Results) -> Section:
     return Section("Who will be hurt? Predictions from the dense network", (figure, table))
 
 
-def predicted_orders(results: Results) -> Section:
-    """At each sparsity, the order that each predictor gives the groups, beside the observed one."""
+def orders(results: Results) -> Section:
+    """Predicted and observed orders of the groups at each sparsity."""
     theory, values, scored = theory_of(results), predictors(results), predictor_scores(results)
     rows = []
     for s in np.argsort(theory.sparsities):
@@ -87,7 +81,7 @@ def predicted_orders(results: Results) -> Section:
         tuple(rows),
         "The groups from most to least harm R(a), by loss, as observed and as predicted, by means over seeds; in how "
         "many seeds the group named first is first; Kendall’s rank correlation and the regret of the group named, with "
-        "intervals over seeds. A description: the tests are in the table above.",
+        "intervals over seeds. This describes these networks; the table above has the tests.",
         words=(0, 1, 2, 4),
     )
     summary = "At each sparsity, the order of the groups as predicted and as observed"
@@ -95,7 +89,7 @@ def predicted_orders(results: Results) -> Section:
 
 
 def _order(results: Results, values: np.ndarray) -> tuple[str, str, str]:
-    """The order that values [R, G] give the groups; tied groups are named together.
+    """The order of the groups by values [R, G], with ties.
 
     Returns:
       The groups with the largest mean, in how many seeds one of them is first, and all from the largest.
@@ -117,16 +111,16 @@ def _order(results: Results, values: np.ndarray) -> tuple[str, str, str]:
 
 
 def _draw(results: Results) -> Drawing | None:
-    scores = predictor_scores(results)
+    found = predictor_scores(results)
     # Fewer than three groups have no correlation: a panel for it would be empty.
-    parts = [part for part in _PANELS if any(np.isfinite(getattr(score, part)).any() for score in scores.values())]
+    parts = [part for part in _PANELS if any(np.isfinite(getattr(score, part)).any() for score in found.values())]
     if not parts:
         return None
     figure = Drawing((WIDTH, 3.6))
     panels = figure.subplots(1, len(parts), squeeze=False)[0]
     x = range(len(theory_of(results).sparsities))
     for axes, part in zip(panels, parts, strict=True):
-        for (name, score), colour in zip(scores.items(), PALETTE, strict=False):
+        for (name, score), colour in zip(found.items(), PALETTE, strict=False):
             mean = seed_means(np.asarray(getattr(score, part)).T)
             axes.plot(x, mean, "o-", ms=4, lw=1.4, color=colour, label=PREDICTORS[name], clip_on=False)
         sparsity_axis(axes, theory_of(results).sparsities)

@@ -1,4 +1,4 @@
-"""How the methods were trained, chosen and tested, and what each does."""
+"""Training, choice and tests of the methods, with their descriptions."""
 
 from jaxprune.numbers import plural, points
 from jaxprune.reporting.methods import titles_of
@@ -8,8 +8,8 @@ from jaxprune.results import Results
 from jaxprune.results.comparison import MEASURES, Comparison, compared
 
 
-def protocol(results: Results) -> Section:
-    """The section."""
+def section(results: Results) -> Section:
+    """The training, the choice, the measures, and the methods."""
     comparison = compared(results)
     return Section(
         "Protocol",
@@ -27,7 +27,7 @@ def protocol(results: Results) -> Section:
                 ),
                 words=(0, 1),
             ),
-            *data(results, range(len(results.group_names))),
+            *data(results),
         ),
         anchor="protocol",
     )

@@ -1,4 +1,4 @@
-"""How to make the same page again: the command, the settings and the environment."""
+"""Command, settings and environment that reproduce a page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from jaxprune.reporting.page import Code, Folded, Section
 
 
-def reproduce(settings: Mapping[str, Any], command: str, environment: Mapping[str, Any]) -> Section:
+def section(settings: Mapping[str, Any], command: str, environment: Mapping[str, Any]) -> Section:
     """The command, the settings and the environment.
 
     Args:
@@ -30,7 +30,7 @@ def reproduce(settings: Mapping[str, Any], command: str, environment: Mapping[st
 
 
 def config_text(settings: Mapping[str, Any]) -> str:
-    """The settings as TOML, with invisible characters as the escapes that TOML knows."""
+    """The settings as TOML, with invisible characters escaped."""
     text = tomli_w.dumps(_without_none(settings))
     return "".join(c if c == "\n" or c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 

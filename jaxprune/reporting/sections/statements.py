@@ -1,4 +1,4 @@
-"""The statements of the theory: in how many cases they hold, and every case."""
+"""The statements of the theory: counts, and every case."""
 
 import numpy as np
 
@@ -16,8 +16,8 @@ _OUTCOMES = np.array(
 )  # fmt: skip
 
 
-def statements(results: Results) -> Section:
-    """In how many cases each statement holds, where it must, and which of its assumptions fail."""
+def counts(results: Results) -> Section:
+    """Counts of cases where each statement and its assumptions hold."""
     table = Table(
         ("statement", "holds in", "median ratio of the sides", "guaranteed by its assumptions", "failed assumptions"),
         tuple(_counts(statement) for statement in checked(results)),
@@ -25,7 +25,7 @@ def statements(results: Results) -> Section:
         "sparsities.",
         words=(0, 3, 4),
     )
-    sentence = "A statement that held in these cases is not confirmed by them; its assumptions tell where it must hold."
+    sentence = "That a statement held in these cases does not confirm it; its assumptions say where it must hold."
     return Section("The statements of the theory, checked", (sentence, table))
 
 
@@ -46,8 +46,8 @@ def _counts(statement: Checked) -> tuple[str, ...]:
     )
 
 
-def statement_cases(results: Results) -> Section:
-    """Both sides of every statement in every case, their ratio, the assumptions, and what follows."""
+def cases(results: Results) -> Section:
+    """Both sides and the assumptions of every statement in every case."""
     rows = []
     for statement in checked(results):
         if len(statement.labels) > _MOST_CASES or statement.labels[0].startswith("example"):
@@ -59,7 +59,7 @@ def statement_cases(results: Results) -> Section:
     table = Table(
         ("statement", "case", "left side", "right side", "ratio", "holds", "assumptions", "what follows"),
         tuple(rows),
-        "The left side is to be at most the right side, or equal to it where the statement says so. "
+        "The left side should be at most the right side, or equal to it where the statement says so. "
         f"{means_caption(len(results.seeds)).capitalize()}; what holds is counted over seeds. The ratio is of the "
         "means, where the left one is above 0.",
         words=(0, 1, 6, 7),
@@ -69,7 +69,7 @@ def statement_cases(results: Results) -> Section:
 
 
 def _together(statement: Checked) -> Checked:
-    """All cases of a statement on examples as one: that in which the left side is nearest to the right, or above it."""
+    """The tightest case of a statement on examples, in each seed."""
     gap = np.where(statement.known, statement.right - statement.left, np.inf)
     nearest = (gap.argmin(0), np.arange(gap.shape[1]))
     return Checked(
@@ -91,14 +91,14 @@ def _sides(results: Results, statement: Checked, case: int) -> tuple[str | Cell,
 
 
 def _what_follows(statement: Checked, case: int) -> tuple[str, str, str]:
-    """How often it holds, which assumptions fail in how many seeds, and what that means."""
+    """The cases in which it holds, failed assumptions, and the outcome."""
     known, assumptions = statement.known[case], statement.assumptions
     seeds = int(known.sum())
     failing = {text: int(np.sum(known & ~holds[case])) for text, holds in assumptions.items()}
     failed = [f"not met: {text}" + (f" ({n} of {seeds})" if n < seeds else "") for text, n in failing.items() if n]
     all_hold = "all hold" if assumptions or statement.assumed[case][known].all() else "not recorded"
-    outcomes, counts = np.unique(
+    outcomes, times = np.unique(
         _OUTCOMES[statement.assumed[case] * 1, statement.holds[case] * 1][known], return_counts=True
     )
-    words = outcomes if len(outcomes) == 1 else [f"{word} ({n})" for word, n in zip(outcomes, counts, strict=True)]
+    words = outcomes if len(outcomes) == 1 else [f"{word} ({n})" for word, n in zip(outcomes, times, strict=True)]
     return f"{int(statement.holds[case][known].sum())} of {seeds}", "; ".join(failed) or all_hold, "; ".join(words)

@@ -1,4 +1,4 @@
-"""Why these groups: what the theory's numbers say of the harm, in sentences."""
+"""Why these groups: explanations from the theory's numbers."""
 
 from functools import partial
 
@@ -7,29 +7,27 @@ from matplotlib.figure import Figure as Drawing
 
 from jaxprune.numbers import count, fixed, percent
 from jaxprune.quantities import few_seeds
-from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
-from jaxprune.reporting.group_charts import explain_marks, hatch
-from jaxprune.reporting.group_display import ends_drawn, group_colours, groups_to_draw
+from jaxprune.reporting.group_charts import measure_bars
+from jaxprune.reporting.group_display import ends_drawn
 from jaxprune.reporting.page import Figure, Paragraph, Section
 from jaxprune.reporting.predictors import predictor_test, ranking_words
+from jaxprune.reporting.printable_names import drawn
 from jaxprune.reporting.roles import compressed, headline
+from jaxprune.reporting.sections import caveats
 from jaxprune.reporting.sections.bound import bound_figure, bound_table
-from jaxprune.reporting.sections.caveats import caveats
 from jaxprune.reporting.sections.dense_network import dense_table
 from jaxprune.reporting.sections.predictions import correlation_table
-from jaxprune.reporting.shown import drawn
-from jaxprune.reporting.style import WIDTH
-from jaxprune.reporting.theory_values import headline_index, shares, split_sizes, theory_of, unfinished_groups
+from jaxprune.reporting.theory_values import headline_index, shares, split_sizes, theory_of
 from jaxprune.results import Results, TheoryResults
 
 _THEOREM = (
     "Theorem 1: Tran, Fioretto, Kim and Naidu, “Pruning has a disparate impact on model accuracy”, NeurIPS 2022. It "
-    "leaves a remainder of third order open, so the two terms can be exceeded when much is pruned."
+    "does not bound the third-order remainder, so the harm can exceed the two terms when much is pruned."
 )
 
 
-def why(results: Results) -> Section:
-    """What the theory says of the harm, with its figures and tables."""
+def section(results: Results) -> Section:
+    """The theory's explanation of the harm, with figures and tables."""
     if results.theory is None:
         return Section("Why these groups?", (Paragraph(_THEOREM, "soft"),), anchor="theory")
     return Section(
@@ -48,14 +46,14 @@ def why(results: Results) -> Section:
 
 
 def theory_answer(results: Results) -> Section:
-    """What the theory says of the harm, in sentences alone."""
+    """The theory's explanation of the harm in sentences."""
     few = few_seeds(len(results.seeds))
-    contents = (*theory_sentences(results), Paragraph(few, "soft") if few else None, caveats(results))
+    contents = (*theory_sentences(results), Paragraph(few, "soft") if few else None, caveats.section(results))
     return Section("The answer", contents, anchor="answer")
 
 
 def theory_sentences(results: Results) -> list[str]:
-    """What the theory says of the harm, one paragraph each."""
+    """The theory's explanation of the harm, one paragraph each."""
     theory, sentences = theory_of(results), []
     if most := results.settings.get("theory", {}).get("examples"):
         sentences.append(
@@ -66,7 +64,7 @@ def theory_sentences(results: Results) -> list[str]:
 
 
 def _prediction(results: Results) -> str:
-    """Whether any predictor ranks the groups better than chance, by loss and by accuracy."""
+    """Sentences on predictors that rank the groups beyond chance."""
     theory, s = theory_of(results), headline_index(results)
     test = predictor_test(results, s)
     if not test.judged:
@@ -82,7 +80,7 @@ def _prediction(results: Results) -> str:
 
 
 def _cover(theory: TheoryResults) -> str:
-    """In how many cases the bound covers the harm, how loose it is, and why it fails where it does."""
+    """Sentences on how often and how tightly the bound holds."""
     known = np.isfinite(theory.observed) & np.isfinite(theory.bound)
     if not known.any():
         return "The bound of Theorem 1 cannot be compared with the harm: in no case are both finite."
@@ -99,7 +97,7 @@ def _cover(theory: TheoryResults) -> str:
 
 
 def _reason(theory: TheoryResults, fails: np.ndarray) -> str:
-    """Why the bound fails in these cases, [S, R, G]: only what was measured there is named."""
+    """Measured reasons why the bound fails in cases [S, R, G]."""
     if not fails.any():
         return ""
     unfinished = fails & (theory.converged != 1)
@@ -118,7 +116,7 @@ def _reason(theory: TheoryResults, fails: np.ndarray) -> str:
 
 
 def _miss(results: Results) -> str:
-    """How far the second-order value is from the harm at the headline's sparsity."""
+    """The error of the second-order value at the headline's sparsity."""
     theory, s = theory_of(results), headline_index(results)
     error = np.abs(theory.first_order + theory.second_order - theory.observed)[s]
     error = error[np.isfinite(error)]
@@ -138,7 +136,7 @@ def _causes(results: Results) -> Figure:
     return Figure(
         "causes",
         partial(_draw, drawn(results)),
-        "What the dense network tells of each group, beside the harm that pruning then did. Each panel sums to 100 %, "
+        "Measures of each group at the dense network, beside the harm that pruning then did. Each panel sums to 100 %, "
         f"as in the figures of the paper; bars are means over seeds{seeds}.{ends_drawn(results)}",
         "Share of examples, gradient norm, top eigenvalue, closeness to the boundary and harm of each group",
     )
@@ -146,32 +144,17 @@ def _causes(results: Results) -> Figure:
 
 def _draw(results: Results) -> Drawing:
     theory = theory_of(results)
-    columns = {
+    harm = theory.observed[headline_index(results)]
+    measures = {
         "share of examples": split_sizes(results),
         "gradient norm ‖g‖": theory.gradient_norm,
         "top eigenvalue λ(H)": theory.eigenvalue,
         "closeness 1 − ‖p‖²": theory.closeness,
-        f"harm R at {percent(headline(results).sparsity)}": theory.observed[headline_index(results)],
+        f"harm R at {percent(headline(results).sparsity)}": harm,
     }
-    groups, colours = groups_to_draw(results), group_colours(results)
-    rows = np.arange(len(groups))
-    figure = Drawing((WIDTH, 1.2 + 0.34 * len(rows)))
-    panels = figure.subplots(1, len(columns), sharey=True)
-    for axes, (title, values) in zip(panels, columns.items(), strict=True):
-        quantity = "share" if np.all(values[np.isfinite(values)] >= 0) else "signed_share"
-        share = over_seeds(results, shares(values), quantity).at(groups)
-        axes.barh(rows, share.mean, color=[colours[g] for g in groups], height=0.68)
-        if "λ" in title:
-            hatch(axes, unfinished_groups(results)[groups])
-        if title != "share of examples":
-            draw_bars(axes, "x", rows, share, "#222222", lw=1.1)
-        keep_in_range(axes, "x", quantity)
-        axes.set_title(title, fontsize=9)
-        axes.grid(axis="y", visible=False)
-        percent_axis(axes.xaxis, 3)
-        axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(rows, [results.group_names[g] for g in groups])
-    panels[0].invert_yaxis()
-    panels[len(panels) // 2].set_xlabel(f"share of the sum over groups, {theory.split} split", color="#444444")
-    explain_marks(figure, unfinished_groups(results)[groups], bars=True)
+    columns = {
+        words: ("signed_share" if np.any(values < 0) else "share", shares(values)) for words, values in measures.items()
+    }
+    figure = measure_bars(results, columns, fontsize=9)
+    figure.supxlabel(f"share of the sum over groups, {theory.split} split", fontsize=9.5, color="#444444")
     return figure

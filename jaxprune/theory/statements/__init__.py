@@ -1,23 +1,15 @@
-"""The statements of Tran et al. 2022, each checked as a result: as printed, and corrected where that is wrong."""
+"""The statements of Tran et al. 2022, as printed and corrected."""
 
-from jaxprune.theory.statements.outputs import (
-    FORMS,
+from jaxprune.theory.statements.proposition_1 import Proposition1, proposition1, proposition1_at, stationary_point
+from jaxprune.theory.statements.propositions_2_and_3 import (
     Proposition3,
-    printed_counter_example,
     proposition2,
     proposition3,
     softmax_curvature,
-    theorem2,
-)
-from jaxprune.theory.statements.proposition1 import (
-    Proposition1,
-    counter_example,
-    proposition1,
-    proposition1_at,
-    stationary_point,
 )
 from jaxprune.theory.statements.statement import Assumption, Statement, follows
-from jaxprune.theory.statements.theorem1 import Theorem1, corollary1, is_nested, theorem1
+from jaxprune.theory.statements.theorem_1 import Theorem1, bound, corollary1, is_nested, theorem1
+from jaxprune.theory.statements.theorem_2 import FORMS, theorem2
 
 __all__ = [
     "FORMS",
@@ -26,11 +18,10 @@ __all__ = [
     "Proposition3",
     "Statement",
     "Theorem1",
+    "bound",
     "corollary1",
-    "counter_example",
     "follows",
     "is_nested",
-    "printed_counter_example",
     "proposition1",
     "proposition1_at",
     "proposition2",

@@ -1,4 +1,4 @@
-"""A statement of the theory, checked: both sides, their ratio, whether its assumptions hold, and what follows."""
+"""A statement of the theory with both sides, its assumptions and a verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from jaxprune.types import Array
 @partial(jax.tree_util.register_dataclass, data_fields=("holds",), meta_fields=("text",))
 @dataclass(frozen=True)
 class Assumption:
-    """Something that a statement rests on.
+    """An assumption of a statement.
 
     Attributes:
       holds: [...] bool, broadcasting to the sides of the statement.
-      text: What is assumed, as the end of a sentence that begins with "it is assumed that".
+      text: The assumption, as the end of a sentence that begins with "it is assumed that".
     """
 
     holds: Array
@@ -35,16 +35,16 @@ class Assumption:
 class Statement:
     """`left <= right` or `left = right`, for every group or every pair of groups; a pytree.
 
-    It says what was found. That a statement holds in the cases that were measured does not confirm it.
+    That a statement holds in the measured cases does not confirm it.
 
     Attributes:
       left: [...] NaN where there is nothing to compare.
       right: [...] of the same shape.
       terms: Parts of either side, by name.
-      assumptions: What it rests on.
-      name: As the paper calls it, with "corrected" where it is not what the paper prints.
+      assumptions: The assumptions that it rests on.
+      name: Its name in the paper, with "corrected" where it differs from what the paper prints.
       relation: "<=" or "=".
-      rounding: The slack that is put down to rounding, relative to the larger side.
+      rounding: The slack allowed for rounding, relative to the larger side.
     """
 
     left: Array
@@ -63,7 +63,7 @@ class Statement:
 
     @property
     def holds(self) -> Array:
-        """[...] bool, but for rounding; False where there are no numbers."""
+        """[...] bool, True where the relation holds up to rounding; False for NaN."""
         slack = self.rounding * jnp.maximum(jnp.abs(self.left), jnp.abs(self.right))
         if self.relation == "=":
             return jnp.abs(self.left - self.right) <= slack
@@ -71,42 +71,42 @@ class Statement:
 
     @property
     def assumed(self) -> Array:
-        """[...] bool, whether everything that it rests on is so."""
-        found = jnp.isfinite(self.left) & jnp.isfinite(self.right)
+        """[...] bool, True where both sides are finite and all assumptions hold."""
+        assumed = jnp.isfinite(self.left) & jnp.isfinite(self.right)
         for assumption in self.assumptions:
-            found = found & assumption.holds
-        return found
+            assumed = assumed & assumption.holds
+        return assumed
 
     def verdicts(self) -> np.ndarray:
-        """[...] what follows in each case, as short sentences."""
+        """[...] the verdict in each case, as a short sentence."""
         assumptions = {assumption.text: assumption.holds for assumption in self.assumptions}
         return follows(self.left, self.right, self.holds, self.assumed, assumptions)
 
 
 def follows(left: Array, right: Array, holds: Array, assumed: Array, assumptions: Mapping[str, Array]) -> np.ndarray:
-    """What follows from a statement in each of its cases, as short sentences.
+    """The verdict on a statement, case by case, in short sentences.
 
     Args:
       left: [...] NaN where there is nothing to compare.
       right: [...].
-      holds: [...] whether the statement does.
-      assumed: [...] whether everything that it rests on is so.
-      assumptions: What is assumed, as the end of a sentence -> whether it is so, broadcasting to the sides.
+      holds: [...] bool, True where the statement holds.
+      assumed: [...] bool, True where all assumptions hold.
+      assumptions: Text of an assumption -> bool, True where it holds, broadcasting to the sides.
 
     Returns:
       [...] texts.
     """
     known = np.isfinite(np.asarray(left)) & np.isfinite(np.asarray(right))
     holds, assumed = np.asarray(holds), np.asarray(assumed)
-    so = {text: np.broadcast_to(np.asarray(values), known.shape) for text, values in assumptions.items()}
-    found = np.full(known.shape, "", object)
+    met = {text: np.broadcast_to(np.asarray(values), known.shape) for text, values in assumptions.items()}
+    verdicts = np.full(known.shape, "", object)
     for place in np.ndindex(known.shape):
-        missing = [text for text, values in so.items() if not values[place]]
+        missing = [text for text, values in met.items() if not values[place]]
         if not known[place]:
-            found[place] = "nothing to compare"
+            verdicts[place] = "nothing to compare"
         elif assumed[place]:
-            found[place] = "holds, as it must" if holds[place] else "FAILS though its assumptions hold"
+            verdicts[place] = "holds, as guaranteed" if holds[place] else "FAILS although its assumptions hold"
         else:
-            outcome = "holds, without having to" if holds[place] else "fails, as it may"
-            found[place] = f"{outcome}: it is not so that {'; nor that '.join(missing)}"
-    return found
+            outcome = "holds" if holds[place] else "fails"
+            verdicts[place] = f"{outcome}, but is not guaranteed: assumption not met ({'; '.join(missing)})"
+    return verdicts

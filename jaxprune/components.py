@@ -1,0 +1,190 @@
+"""Every part that a setting can name: one registry for each family.
+
+A line here makes a part known to the settings, to the command line and its help, and to the tests. Targets are text,
+so that naming the parts imports none of them.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxprune.registry import Entry, Registry
+
+_CRITERIA = "jaxprune.pruning.criteria"
+CRITERIA = Registry(
+    "criterion",
+    {
+        "magnitude": Entry(f"{_CRITERIA}.magnitude:magnitude", "|w|"),
+        "random": Entry(f"{_CRITERIA}.random:random", "uniform, the control"),
+        "curvature": Entry(f"{_CRITERIA}.curvature:curvature", "predicted rise of the overall loss"),
+        "worst_group_curvature": Entry(
+            f"{_CRITERIA}.curvature:worst_group_curvature", "predicted rise of the worst group's loss"
+        ),
+        "fairprune": Entry(
+            f"{_CRITERIA}.fairprune:fairprune", "protects the group with the largest loss", {"beta": 1 / 3}
+        ),
+        "fairgrape": Entry(f"{_CRITERIA}.fairgrape:fairgrape", "keeps each group's share of the importance"),
+    },
+    group="jaxprune.criteria",
+)
+
+_MASKS = "jaxprune.pruning.masks"
+ALLOCATIONS = Registry(
+    "allocation",
+    {
+        "global": Entry(f"{_MASKS}:global_masks", "one threshold for all layers"),
+        "layerwise": Entry(f"{_MASKS}:layerwise_masks", "the same share of every layer"),
+    },
+)
+
+_CONSTRAINTS = "jaxprune.mitigation.constraints"
+_TOLERANCE = {"tolerance": 0.0}
+CONSTRAINTS = Registry(
+    "constraint",
+    {
+        "equal_loss": Entry(f"{_CONSTRAINTS}:equal_loss", "|J_a - J| = 0"),
+        "equal_loss_signed": Entry(f"{_CONSTRAINTS}:equal_loss_signed", "J_a - J = 0"),
+        "loss_gap": Entry(f"{_CONSTRAINTS}:loss_gap", "J_a - J <= tolerance", _TOLERANCE),
+        "equal_accuracy": Entry(f"{_CONSTRAINTS}:equal_accuracy", "equal accuracies"),
+        "accuracy_gap": Entry(f"{_CONSTRAINTS}:accuracy_gap", "accuracy below overall <= tolerance", _TOLERANCE),
+        "equal_excessive_loss": Entry(f"{_CONSTRAINTS}:equal_excessive_loss", "R(a) = R"),
+        "excessive_loss_gap": Entry(f"{_CONSTRAINTS}:excessive_loss_gap", "R(a) - R <= tolerance", _TOLERANCE),
+        "excess_accuracy_gap": Entry(f"{_CONSTRAINTS}:excess_accuracy_gap", "CEAG, ψ_a <= tolerance", _TOLERANCE),
+        "equal_accuracy_drop": Entry(f"{_CONSTRAINTS}:equal_accuracy_drop", "ψ_a = 0"),
+    },
+    group="jaxprune.constraints",
+)
+
+_DUALS = "jaxprune.mitigation.duals"
+DUALS = Registry(
+    "dual",
+    {
+        "ascent": Entry(f"{_DUALS}:ascent", "gradient ascent"),
+        "momentum": Entry(f"{_DUALS}:ascent", "ascent with momentum", {"momentum": 0.9}),
+        "nu_pi": Entry(f"{_DUALS}:nu_pi", "νPI control", {"nu": 0.9, "proportional": 5.0}),
+        "restart": Entry(f"{_DUALS}:restarted_ascent", "ascent, back to 0 where the constraint holds"),
+    },
+)
+
+_SCHEMES = "jaxprune.mitigation.schemes"
+SCHEMES = Registry(
+    "scheme",
+    {
+        "simultaneous": Entry(f"{_SCHEMES}:simultaneous", "gradient at the old multipliers"),
+        "alternating": Entry(f"{_SCHEMES}:alternating", "gradient at the new multipliers"),
+        "extragradient": Entry(f"{_SCHEMES}:extragradient", "gradient and violation at a trial step; twice the cost"),
+    },
+)
+
+_METHODS = "jaxprune.mitigation.methods"
+METHODS = Registry(
+    "method",
+    {
+        "naive": Entry(f"{_METHODS}.fine_tuning:NAIVE"),
+        "naive_best": Entry(f"{_METHODS}.fine_tuning:NAIVE_BEST"),
+        "equal_loss": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS"),
+        "equal_loss_buffer": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS_BUFFER"),
+        "equal_loss_signed": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS_SIGNED"),
+        "equal_loss_nupi": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS_NUPI"),
+        "equal_loss_augmented": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS_AUGMENTED"),
+        "loss_gap": Entry(f"{_METHODS}.lagrangian:LOSS_GAP"),
+        "equal_loss_held_out": Entry(f"{_METHODS}.lagrangian:EQUAL_LOSS_HELD_OUT"),
+        "equal_harm": Entry(f"{_METHODS}.lagrangian:EQUAL_HARM"),
+        "ceag": Entry(f"{_METHODS}.lagrangian:CEAG"),
+        "ceag_held_out": Entry(f"{_METHODS}.lagrangian:CEAG_HELD_OUT"),
+        "group_dro": Entry(f"{_METHODS}.group_dro:GROUP_DRO"),
+        "reweighted": Entry(f"{_METHODS}.reweighting:REWEIGHTED"),
+        "balanced": Entry(f"{_METHODS}.reweighting:BALANCED"),
+        "performance_weighted": Entry(f"{_METHODS}.distillation:PERFORMANCE_WEIGHTED"),
+        "fairgrape": Entry(f"{_METHODS}.criteria:FAIRGRAPE"),
+        "fairprune": Entry(f"{_METHODS}.criteria:FAIRPRUNE"),
+        "curvature": Entry(f"{_METHODS}.criteria:CURVATURE"),
+        "spared": Entry(f"{_METHODS}.criteria:SPARED"),
+        "spared_distilled": Entry(f"{_METHODS}.criteria:SPARED_DISTILLED"),
+        "spared_equal_loss": Entry(f"{_METHODS}.criteria:SPARED_EQUAL_LOSS"),
+        "spared_adjusted": Entry(f"{_METHODS}.criteria:SPARED_ADJUSTED"),
+        "distilled": Entry(f"{_METHODS}.distillation:DISTILLED"),
+        "distilled_ceag": Entry(f"{_METHODS}.distillation:DISTILLED_CEAG"),
+        "logit_adjusted": Entry(f"{_METHODS}.reweighting:LOGIT_ADJUSTED"),
+        "full_program": Entry(f"{_METHODS}.full_program:FULL_PROGRAM"),
+    },
+    group="jaxprune.methods",
+)
+CONFIGURED = "configured"  # the method that the settings of [mitigation] describe
+PLAIN = "naive"  # the method without a constraint
+
+
+class PaperModel(NamedTuple):
+    """A model of Tran et al. (2022), §6.
+
+    Attributes:
+      dense: The method of training its dense network.
+      retraining: The method of retraining the pruned one.
+      title: Its name for readers.
+    """
+
+    dense: str
+    retraining: str
+    title: str
+
+
+PAPER_MODELS: Mapping[str, PaperModel] = {
+    "none": PaperModel(PLAIN, PLAIN, "No mitigation"),
+    "fair_before": PaperModel(CONFIGURED, PLAIN, "Fair before pruning"),
+    "fair_after": PaperModel(PLAIN, CONFIGURED, "Fair after pruning"),
+    "fair_both": PaperModel(CONFIGURED, CONFIGURED, "Fair before and after"),
+}
+
+_OPTIMISERS = "jaxprune.optimisers"
+OPTIMISERS = Registry(
+    "optimizer",
+    {
+        "adam": Entry(f"{_OPTIMISERS}:adam"),
+        "adamw": Entry(f"{_OPTIMISERS}:adamw", "Adam with decoupled weight decay", {"weight_decay": 0.0}),
+        "sgd": Entry(f"{_OPTIMISERS}:sgd", "with momentum", {"momentum": 0.0, "weight_decay": 0.0}),
+    },
+)
+
+SCHEDULES = Registry(
+    "schedule",
+    {
+        "constant": Entry(f"{_OPTIMISERS}:constant"),
+        "cosine": Entry(f"{_OPTIMISERS}:cosine", "to 0 at the last step"),
+    },
+)
+
+_NETWORKS = "jaxprune.models"
+_RESNET = {"width": 1.0, "norm": "batch", "stem": "auto"}
+_SMALL_RESNET = {"width": 1.0, "norm": "batch", "shortcut": "pad"}
+NETWORKS = Registry(
+    "model",
+    {
+        "mlp": Entry(f"{_NETWORKS}.mlp:MLP", "", {"hidden": (64, 64)}),
+        "convnet": Entry(f"{_NETWORKS}.convnet:ConvNet", "", {"channels": (16, 32), "hidden": (64, 32)}),
+        "resnet18": Entry(f"{_NETWORKS}.resnet:resnet18", "", _RESNET),
+        "resnet34": Entry(f"{_NETWORKS}.resnet:resnet34", "", _RESNET),
+        "resnet50": Entry(f"{_NETWORKS}.resnet:resnet50", "", _RESNET),
+        "resnet20": Entry(f"{_NETWORKS}.resnet:resnet20", "", _SMALL_RESNET),
+        "resnet56": Entry(f"{_NETWORKS}.resnet:resnet56", "", _SMALL_RESNET),
+        "vgg19": Entry(f"{_NETWORKS}.vgg:VGG", "", {"width": 1.0, "norm": "batch", "head": "auto", "dropout": 0.5}),
+        "mobilenet_v2": Entry(
+            f"{_NETWORKS}.mobilenet:MobileNetV2", "", {"width": 1.0, "norm": "batch", "stem": "auto", "dropout": 0.2}
+        ),
+        "vit": Entry(f"{_NETWORKS}.vit:ViT", "", {"patch": 4, "features": 192, "depth": 6, "heads": 3}),
+    },
+    group="jaxprune.networks",
+)
+
+_SOURCES = "jaxprune.data.sources"
+SOURCES = Registry(
+    "data set",
+    {
+        "adult": Entry(f"{_SOURCES}.adult:read_adult"),
+        "synthetic": Entry(
+            f"{_SOURCES}.synthetic:make_synthetic",
+            "",
+            {"sizes": (8000, 800), "margins": (2.0, 1.0), "noise": (0.0,)},
+        ),
+        "digits": Entry(f"{_SOURCES}.digits:read_digits"),
+    },
+    group="jaxprune.data",
+)

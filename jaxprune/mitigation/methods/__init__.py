@@ -1,0 +1,1 @@
+"""Methods of retraining a pruned network, one file for each family."""

@@ -1,0 +1,128 @@
+"""FairGRAPE (Lin et al. 2022)."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.batches import check_classification
+from jaxprune.examples import chunked
+from jaxprune.groups import group_mean
+from jaxprune.losses import cross_entropy
+from jaxprune.pruning.criterion import Criterion
+from jaxprune.pruning.masks import layerwise_masks
+from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
+
+_TURNS = 10_000  # in a layer, about; larger layers are picked several weights at a time
+
+
+def fairgrape() -> Criterion:
+    """FairGRAPE in one shot: each group keeps its share of the importance."""
+    return Criterion(_score, frozenset({"batch", "groups"}), layerwise_masks)
+
+
+def _score(params: Params, *, apply: Apply, batch: Batch, num_groups: int, **_: Any) -> Scores:
+    importance = group_importance(apply, params, batch, num_groups=num_groups)
+    largest = max(leaf[0].size for leaf in jax.tree.leaves(importance))
+    return fairgrape_scores(importance, at_a_time=max(1, largest // _TURNS))
+
+
+def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int = 256) -> PyTree:
+    """The importance of every weight for every group (Lin et al. 2022, §3).
+
+    I_{a,w} = Σ_batches (|w| |∂J_a / ∂w|)². J_a is the mean loss of the group's members in the batch; the
+    parameters stay fixed.
+
+    Args:
+      apply: `(params, x) -> logits [B, C]`, statistics frozen.
+      params: The parameters.
+      batch: [N] examples.
+      num_groups: G.
+      chunk_size: Examples in a batch.
+
+    Returns:
+      The structure of `params`, leaves [G, ...].
+
+    Raises:
+      UserError: As `auditing.evaluate` does.
+    """
+    batch = check_classification(apply, params, batch, num_groups=num_groups, size=chunk_size)
+
+    def group_losses(params: Params, chunk: Batch) -> Array:
+        return group_mean(cross_entropy(apply(params, chunk.x), chunk.y), chunk.group, num_groups, chunk.weight)[0]
+
+    def add(sums: PyTree, chunk: Batch) -> tuple[PyTree, None]:
+        slopes = jax.jacrev(group_losses)(params, chunk)
+        return jax.tree.map(lambda s, p, g: s + (p * g) ** 2, sums, params, slopes), None
+
+    zeros = jax.tree.map(lambda p: jnp.zeros((num_groups, *p.shape), p.dtype), params)
+    return jax.lax.scan(add, zeros, chunked(batch, chunk_size))[0]
+
+
+def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
+    """Scores by the order in which the groups pick weights.
+
+    Every layer has an order of its own.
+
+    The group whose share of the importance kept so far falls furthest below its share in the whole layer picks its next
+    most important weight, and the worth of that weight to every group is counted. Shares begin equal. The choice of k
+    weights begins with that of k - 1, so that one order serves every sparsity.
+
+    Args:
+      importance: From `group_importance`, leaves [G, ...].
+      at_a_time: Weights that a group picks in its turn; 1 is the algorithm, more is faster on large layers.
+
+    Returns:
+      Minus the position of each weight in its layer's order, [...] float32.
+    """
+
+    def one(values: Array) -> Array:
+        order = _greedy(values.reshape(values.shape[0], -1), at_a_time)
+        return -order.reshape(values.shape[1:]).astype(jnp.float32)
+
+    return jax.tree.map(one, importance)
+
+
+_State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # positions [n], sums [G], places [G], count []
+
+
+@partial(jax.jit, static_argnums=1)
+def _greedy(importance: Array, at_a_time: int) -> Array:
+    """The position [n] of each weight in the order, from importance [G, n].
+
+    Each pass of the loop is one turn of one group.
+    """
+    num_groups, n = importance.shape
+    step = min(at_a_time, n)
+    total = jnp.sum(importance)
+    target = jnp.sum(importance, 1) / jnp.where(total > 0, total, 1)
+    # Each group's weights, best first; past the end comes an index that no weight has.
+    order = jnp.argsort(-importance, axis=1, stable=True).astype(jnp.int32)
+    order = jnp.pad(order, ((0, 0), (0, step)), constant_values=n)
+
+    def unfinished(state: _State) -> jax.Array:
+        return state[3] < n
+
+    def turn(state: _State) -> _State:
+        picked, sums, position, count = state
+        have = jnp.sum(sums)
+        share = jnp.where(have > 0, sums / jnp.where(have > 0, have, 1), 1 / num_groups)
+        # A group that has gone through all weights cannot pick.
+        lack = jnp.where(position < n, target - share, -jnp.inf)
+        g = jnp.argmax(lack)
+        at = jax.lax.dynamic_slice(order, (g, position[g]), (1, step))[0]
+        # Others may have picked some of these weights before: an unpicked weight has position n.
+        fresh = (picked[jnp.minimum(at, n - 1)] == n) & (at < n)
+        place = count + jnp.cumsum(fresh, dtype=jnp.int32) - 1
+        picked = picked.at[jnp.where(fresh, at, n)].set(place, mode="drop")
+        worth = jnp.sum(jnp.where(fresh, importance[:, jnp.minimum(at, n - 1)], 0), 1)
+        return picked, sums + worth, position.at[g].add(step), count + jnp.sum(fresh, dtype=jnp.int32)
+
+    start = (
+        jnp.full(n, n, jnp.int32),
+        jnp.zeros(num_groups, importance.dtype),
+        jnp.zeros(num_groups, jnp.int32),
+        jnp.int32(0),
+    )
+    return jax.lax.while_loop(unfinished, turn, start)[0]

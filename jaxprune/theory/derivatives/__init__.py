@@ -1,0 +1,1 @@
+"""Gradients, curvature products, Taylor terms, and gradients of single examples."""
