@@ -1,10 +1,16 @@
 """Methods by name, and the candidates for their hyperparameters."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from jaxprune import config, pipeline
 from jaxprune.errors import UserError
+from jaxprune.pipeline.build import resolve
+from jaxprune.pipeline.method_checks import check_methods
 from jaxprune.pipeline.methods import candidates, method_of
+from jaxprune.pipeline.plan import plan_run
 from jaxprune.results.comparison import compared
 
 SMALL = {
@@ -67,3 +73,15 @@ def test_flips_do_not_go_with_constraints_against_the_dense_network(tmp_path):
         changes = flips | {"mitigation.constraint": "equal_excessive_loss", "retrain.methods": methods}
         with pytest.raises(UserError, match=r"retrain\.methods: .*look at the dense network's outputs"):
             pipeline.run(config.load(None, changes), tmp_path / methods[0])
+
+
+def test_dense_networks_that_look_at_others_are_checked_before_training():
+    """`fair_before` constrains its dense networks alone."""
+    settings = config.load(None, SMALL | {"retrain.methods": ("fair_before",)})
+    experiment, plan = resolve(settings), plan_run(settings)
+    check_methods(experiment, plan)
+    train = experiment.dataset.train
+    without = train._replace(weight=np.where(np.asarray(train.group) == 1, 0.0, np.asarray(train.weight)))
+    lacking = replace(experiment, dataset=replace(experiment.dataset, train=without))
+    with pytest.raises(UserError, match="group 1 has no training examples"):
+        check_methods(lacking, plan)
