@@ -1,4 +1,4 @@
-"""jaxprune: which groups of people pruning hurts, why, who will be hurt next, and what helps.
+"""jaxprune: whom pruning hurts, why, who is next, and what helps.
 
 The map of the library (each name below is a module or a package, imported when first used):
 

@@ -181,7 +181,7 @@ def check_classification(
 
 
 def _array(leaf: Any, where: str = "") -> Any:
-    """An array from itself, or from what can be read as one; None and inputs that are read by row stay."""
+    """Convert to an array; keep None and inputs read by row."""
     if leaf is None or isinstance(leaf, np.ndarray | jax.Array | jax.ShapeDtypeStruct):
         return leaf
     if isinstance(getattr(leaf, "dtype", None), np.dtype) and not hasattr(leaf, "iloc"):  # that of pandas
@@ -223,7 +223,10 @@ def _check_class_labels(y: Array) -> None:
 def _check_values(
     y: Array, group: Array, weight: Array, num_groups: int | None, num_classes: int | None, *, where: str = "batch."
 ) -> None:
-    """Raise for the first known value that cannot be used; one transfer from the device."""
+    """Raise for the first unusable value that is known.
+
+    One transfer from the device.
+    """
     if any(isinstance(leaf, Tracer) for leaf in (y, group, weight)):
         return
     most = np.iinfo(np.uint32).max  # as an array scalar: a Python integer would take on the type of int8 labels
@@ -254,7 +257,7 @@ def _out_of_range(what: str, value: int, example: int, count: int | None, allowe
 
 
 def _first_faults(y: Any, group: Any, weight: Any, limits: tuple[Any, ...], xp: Any) -> Any:
-    """[3] int: the first example with a bad label, group and weight; -1 for none."""
+    """[3] int: first example with a bad label, group, weight; else -1."""
     counts = weight != 0
     bad_labels = counts & _outside(y, limits[0], xp) if _is_codes(y) else xp.zeros(weight.shape, bool)
     bad = (bad_labels, counts & _outside(group, limits[1], xp), ~((weight >= 0) & (weight < xp.inf)))
@@ -272,7 +275,10 @@ def _first_faults_on_device(y: Array, group: Array, weight: Array, limits: tuple
 
 
 def _is_codes(y: Any) -> bool:
-    """Whether labels are one whole number each; others have no range that is known here."""
+    """Return whether labels are one whole number each.
+
+    The range of other labels is not known here.
+    """
     return y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.integer)
 
 

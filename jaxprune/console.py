@@ -1,4 +1,4 @@
-"""Output on the terminal: the final table and the lists of data sets."""
+"""Output on the terminal: the final table, lists of data sets."""
 
 import logging
 import os
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def start_jax() -> None:
-    """Sets up jax for the command line: compiled programs are kept on disk, so that the next run need not compile."""
+    """Set up jax for the command line.
+
+    Compiled programs are kept on disk, so that the next run need not compile.
+    """
     import jax
 
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
@@ -127,7 +130,7 @@ def list_datasets(settings: Data) -> None:
 
 
 def prepare_dataset(name: str, settings: Data, flags: Mapping[str, str | None]) -> None:
-    """Build a data set from published files or a table, and describe it.
+    """Build a data set from files or a table, and describe it.
 
     Raises:
       UserError: The set is none that can be built so, or the files are not fit.
@@ -191,7 +194,9 @@ def _tell(console: Console, report: "FolderReport", folder: Path | None) -> None
 
 
 def show_dataset(loaded: "Dataset", sheet: str | None) -> None:
-    """Counts of one data set by split, group and label, and a sheet of example images where one is asked for.
+    """Describe one data set by split, group and label.
+
+    A sheet of example images is written where one is asked for.
 
     Args:
       loaded: The data set.

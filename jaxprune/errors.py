@@ -64,7 +64,10 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", list
 
 
 def _relatives(name: str, known: list[str]) -> list[str]:
-    """The names of the same section as a dotted one, or the sections where there is none; else all names."""
+    """Return the names that a mistyped dotted name may mean.
+
+    Those of its section, or the sections where there is none; for other names, all.
+    """
     section, dot, _ = name.partition(".")
     if not dot or " " in name:
         return known

@@ -28,7 +28,10 @@ _ATTEMPTS = (".partial", ".before")  # the ends of the names of folders that are
 
 
 def safe_name(name: str) -> str:
-    """A name for files and folders: "race*sex" becomes "race-sex", and other names stay apart from it."""
+    """Make a name safe for files: "race*sex" becomes "race-sex".
+
+    Other names stay apart from it.
+    """
     clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
     if re.fullmatch(r"[A-Za-z0-9_]+(\s*\*\s*[A-Za-z0-9_]+)*", name) and len(clean) <= _LONGEST:
         return clean
@@ -36,7 +39,7 @@ def safe_name(name: str) -> str:
 
 
 def folder_name(name: str) -> str:
-    """The name itself if it can name a folder everywhere, else a safe one.
+    """Return the name where any system takes it, else a safe one.
 
     Spaces, brackets and letters of any script stay; "..", a slash, a control character or a very long name do not.
     """
@@ -45,7 +48,7 @@ def folder_name(name: str) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file aside and rename it into place: never half of it.
+    """Write a file aside, then rename it into place.
 
     An object store shows a file once all of it is there, and needs no renaming.
     """
@@ -75,7 +78,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: a full disk may show only when it is closed, and that error names no file."""
+    """Open a file to write, naming it in errors on closing.
+
+    A full disk may show only when a file is closed, and that error names no file.
+    """
     file = path.open("wb")
     try:
         yield file
@@ -113,7 +119,9 @@ def check_room(folder: Path, size: int) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` (in place of one that is there) when the block ends without an error.
+    """Fill a folder aside, then move it to `path`.
+
+    It replaces what is there when the block ends without an error.
 
     Args:
       path: Where it is to be.
@@ -135,7 +143,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill in place, which is whole once its seal is there: when the block ends without an error.
+    """Fill a folder in place, and seal it when it is whole.
+
+    The seal is written when the block ends without an error.
 
     What an interrupted attempt left in it is removed, but for the folder `CHECKPOINTS`, from which the work can go on;
     that one is removed once the seal is there. Nothing is renamed, so a file system need not be able to.
@@ -159,7 +169,10 @@ def is_sealed(folder: Path) -> bool:
 
 
 def remove_sealed(folder: Path) -> None:
-    """Remove a sealed folder, its seal first: a kill on the way leaves nothing that could be taken for whole."""
+    """Remove a sealed folder, its seal first.
+
+    A kill on the way leaves nothing that could be taken for whole.
+    """
     remove_tree(folder, first=SEAL)
 
 
@@ -221,7 +234,9 @@ def download(folder: Path, target: Path) -> None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what writers that were killed left in the output folder of a run; call it where no other can be writing.
+    """Remove what killed writers left in a run's folder.
+
+    Call it where no other process can be writing.
 
     Folders are removed among the stages alone: elsewhere they may be the user's own.
     """
@@ -246,7 +261,10 @@ def digest_of(path: Path) -> str:
 
 
 def _sealed_files(folder: Path) -> list[str]:
-    """The files that a seal covers: seals of folders within are checked where those are read."""
+    """Return the files that a seal covers.
+
+    Seals of folders within are checked where those are read.
+    """
     return [
         name for name in files_in(folder) if name.rpartition("/")[2] != SEAL and not name.startswith(f"{CHECKPOINTS}/")
     ]

@@ -1,4 +1,4 @@
-"""Sums and means per group (the only ones in the code), and the crossing of attributes.
+"""Sums and means per group, and the crossing of attributes.
 
 A group that has no examples contributes nothing: its sum and its count are 0, and its mean is what the caller asks
 for (`empty`), never 0/0 by accident.

@@ -48,7 +48,7 @@ def listen() -> None:
     hook = sys.unraisablehook
 
     def revive(unraisable: Any) -> None:
-        """Deliver again what was raised in a callback or a destructor, where Python drops it."""
+        """Raise again what Python dropped in a callback or a destructor."""
         if not issubclass(unraisable.exc_type, Interrupted):
             hook(unraisable)
         elif _State.number is not None:

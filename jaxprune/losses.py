@@ -41,7 +41,9 @@ def cross_entropy(logits: Array, y: Array) -> Array:
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """The mean of `values` [B] with weights [B]; values of weight 0 are left out even when they are not finite.
+    """Average `values` [B] with weights [B].
+
+    Values of weight 0 are left out even when they are not finite.
 
     That holds for the mean, not for its gradient with respect to what made the values: padding must be of real inputs.
 
@@ -62,7 +64,7 @@ def weighted_mean(values: Array, weight: Array) -> Array:
 
 
 def excessive_loss(dense: Array, pruned: Array) -> Array:
-    """R, the rise of a loss from the dense to the pruned network (Tran et al. 2022, eq. 2).
+    """R, a loss's rise by pruning (Tran et al. 2022, eq. 2).
 
     Args:
       dense: Losses before, of single people, of groups or of everybody.

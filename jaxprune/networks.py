@@ -35,7 +35,10 @@ class Network:
         return Network(self.init, _After(self.apply, prepare), self.takes_weight)
 
     def train(self, params: Params, stats: Stats, batch: Batch) -> tuple[Array, Stats]:
-        """Logits [B, C] and new statistics in training mode, padding left out of what is normalised over a batch."""
+        """Apply in training mode: logits [B, C] and new statistics.
+
+        Padding is left out of what is normalised over a batch.
+        """
         weight = (batch.weight,) if self.takes_weight else ()
         return self.apply(params, stats, batch.x, True, *weight)
 
@@ -65,7 +68,7 @@ class _Frozen:
 
 
 def as_network(network: Network | Apply) -> Network:
-    """A `Network` from itself, or from a plain function `apply(params, x) -> logits` without statistics."""
+    """Return a `Network`, made of a function `apply(params, x)` if need be."""
     if isinstance(network, Network):
         return network
     function = network
@@ -73,5 +76,8 @@ def as_network(network: Network | Apply) -> Network:
 
 
 def as_pytree(apply: Apply) -> Apply:
-    """A function as a pytree, so that it can be an argument of a compiled one: compiled once for each function."""
+    """Wrap a function as a pytree, to pass to compiled ones.
+
+    It is compiled once for each function.
+    """
     return apply if isinstance(apply, jax.tree_util.Partial) else jax.tree_util.Partial(apply)

@@ -137,6 +137,9 @@ def share_pruned(sparsity: float) -> str:
 
 
 def _plain(value: float, digits: int, *, zeros: bool = False) -> str:
-    """A number with significant digits and without an exponent; zeros at the end only if asked for."""
+    """Format with significant digits and without an exponent.
+
+    Zeros at the end stay only if asked for.
+    """
     text = format(Decimal(f"{value:{'#' if zeros else ''}.{digits}g}"), "f")
     return text.removesuffix(".")

@@ -12,7 +12,7 @@ from jaxprune.types import Array
 
 
 class Source(Protocol):
-    """Results of a run or of a comparison, whose settings tell the coverage of intervals."""
+    """Results of a job, with the coverage of its intervals."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -41,7 +41,10 @@ class Quantity:
     sign: bool = False
 
     def text(self, value: SupportsFloat) -> str:
-        """A stored value as text; percentages read 0 or 100 only if they are exactly so."""
+        """Format a stored value.
+
+        Percentages read 0 or 100 only if they are exactly so.
+        """
         number = self.scale * float(value)
         if self.digits is None:
             return significant(number)
@@ -55,7 +58,10 @@ class Quantity:
         return fixed(self.scale * float(half), self.digits, landmarks=(0,) if self.scale == 100 else ())
 
     def end_text(self, value: float | Array) -> str:
-        """The end of an interval as text; an end of the range itself goes without decimals."""
+        """Format an end of an interval.
+
+        An end of the range itself goes without decimals.
+        """
         at_range = value in (self.lower, self.upper)
         return f"{self.scale * float(value):g}" if at_range else self.text(value)
 
@@ -110,7 +116,10 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 def seed_means(values: Array) -> np.ndarray:
-    """[..., R, G] -> [..., G] means over the seeds with a finite number; NaN where none has one."""
+    """[..., R, G] -> [..., G] means over seeds with finite numbers.
+
+    NaN where none has one.
+    """
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
     total = np.sum(np.where(known, values, 0), -2)
@@ -144,7 +153,9 @@ def quantity_interval(source: Source, values: Array, quantity: str, axis: int = 
 
 
 def difference_interval(source: Source, mine: np.ndarray, other: np.ndarray, quantity: str) -> Interval:
-    """The mean over seeds of a paired difference with its interval, as far as the quantity can differ.
+    """Return a paired difference's mean over seeds and its interval.
+
+    As far as the quantity can differ.
 
     Args:
       source: Whose settings tell the coverage.
@@ -210,7 +221,10 @@ def cell(source: Source, values: Array, quantity: str) -> Cell:
 
 
 def spread_text(interval: Interval, form: Quantity) -> str:
-    """An interval as "±0.7", or as "(95.1 to 100)" where it is not symmetric; empty without one."""
+    """Format an interval: "±0.7", or its ends where not symmetric.
+
+    As "(95.1 to 100)" then; empty without one.
+    """
     below, above = float(interval.mean - interval.low), float(interval.high - interval.mean)
     if not np.isfinite(below + above):
         return ""

@@ -32,7 +32,9 @@ def make_mesh(num_replicas: int) -> Mesh | None:
 
 
 def measuring_mesh(num_replicas: int) -> Mesh | None:
-    """A mesh with the axis replica over as many devices of this host as divide R, or None where that is one.
+    """Build a mesh of replicas over this host's devices, or None.
+
+    Over as many devices as divide R; None where that is one.
 
     For functions of one replica each: every device has replicas of its own, and nothing is exchanged, so that loops
     end on each device when its own replicas are done.
@@ -93,7 +95,10 @@ def _over_replicas(function: Callable[..., Any], mesh: Mesh | None, shared: PyTr
 
 
 def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
-    """Lays the leading axes of every array along the mesh axes named; without names, copies it to every device."""
+    """Lay the leading axes of arrays along mesh axes.
+
+    Without names, copy them to every device.
+    """
     if mesh is None:
         return tree
     layout = NamedSharding(mesh, PartitionSpec(*axes))
@@ -103,7 +108,10 @@ def place(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
 
 
 def _over_hosts(leaf: Array, layout: NamedSharding) -> jax.Array:
-    """An array that every host holds whole, laid over the devices of all; an array bound to a device cannot be."""
+    """Lay an array that every host holds over all devices.
+
+    An array bound to a device cannot be laid so.
+    """
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_over_hosts(jax.random.key_data(leaf), layout), impl=jax.random.key_impl(leaf))
     return jax.device_put(np.asarray(leaf), layout)
@@ -135,7 +143,10 @@ def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
 
 
 def fetch(tree: PyTree) -> PyTree:
-    """The arrays as numpy arrays on every host, also those that lie on the devices of several."""
+    """Fetch arrays as numpy arrays on every host.
+
+    Also those that lie on the devices of several hosts.
+    """
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
         return jax.device_get(tree)

@@ -9,7 +9,10 @@ from jaxprune.text import printable
 
 
 class PlainConsole(Console):
-    """A terminal that takes no text for markup, an emoji's name or a control sequence."""
+    """A terminal that interprets nothing in its text.
+
+    No markup, no names of emoji, no control sequences.
+    """
 
     def __init__(self, width: int | None = None, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, width=width, **options)

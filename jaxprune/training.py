@@ -183,7 +183,7 @@ def fit(
 
 
 def placed_alike(arguments: PyTree) -> PyTree:
-    """Device arrays that are all bound to their device, where they lie on one.
+    """Device arrays, all bound to the device that they lie on.
 
     A state of which some leaves are bound (restored ones, say) and others are not comes out of the first epoch with all
     of them bound, and jit would compile the second epoch anew.
@@ -199,7 +199,10 @@ def num_steps(data: Batch | IndexedBatch, batch_size: int) -> int:
 
 
 def logged_losses(state: TrainState, logs: Logs) -> np.ndarray:
-    """The logged losses, [T] or [R, T], the last one NaN where a parameter is not finite after the last update."""
+    """The logged losses, [T] or [R, T].
+
+    The last one is NaN where a parameter is not finite after the last update.
+    """
     leaves = [leaf for leaf in jax.tree.leaves(state.params) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     kept = state.step.ndim  # 1 for replicas
     fine = [jnp.isfinite(leaf).all(tuple(range(kept, leaf.ndim))) for leaf in leaves]

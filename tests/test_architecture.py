@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,25 @@ def test_public_functions_say_what_they_do(path):
         node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line: code, shapes, brackets, quotations and symbols are none."""
+    line = re.sub(r"`[^`]*`", " code ", line)
+    line = re.sub(r"\[[^]]*\]|\([^)]*\)|\"[^\"]*\"", " ", line)
+    return re.findall(r"[^\W\d_]{2,}[\w'-]*|\ba\b", line)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_first_lines_of_docstrings_have_at_most_twelve_words(path):
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, documented)]
+    lines = [(ast.get_docstring(node) or "").partition("\n")[0] for node in nodes]
+    assert [line for line in lines if len(words_of(line)) > 12] == []
+
+
+def test_words_are_counted():
+    assert len(words_of('Return `f(x)` of [R, G] values (eq. 2), such as "1.5 points", for a group.')) == 9
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -144,7 +144,10 @@ def _expected(params: Params, stats: Stats) -> dict[str, tuple[int, ...]]:
 
 
 def _missing_head(entries: StateDict, expected: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """The entries of the only missing layer, if it is a dense one: a network for features alone lacks its last."""
+    """Return the entries of the only missing layer, if dense.
+
+    A network for features alone lacks its last layer.
+    """
     missing = {name for name in expected if name not in entries}
     layers = {name.rpartition(".")[0] for name in missing}
     is_dense = any(len(expected[name]) == 2 for name in missing)
@@ -204,7 +207,10 @@ def _leaves(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _is_weight(leaf: Any) -> bool:
-    """Whether it belongs to the network: the states of random generators, whole numbers or keys, belong to the run."""
+    """Return whether an entry belongs to the network.
+
+    The states of random generators, whole numbers or keys, belong to the run.
+    """
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 

@@ -1,4 +1,7 @@
-"""Jobs: a plan of networks, made stage by stage in a folder; what is done is not done again."""
+"""Jobs: a plan of networks, made stage by stage in a folder.
+
+What is done is not done again.
+"""
 
 from jaxprune.pipeline.dry_run import Planned, dry_run
 from jaxprune.pipeline.finished import JobResult

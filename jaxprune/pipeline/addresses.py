@@ -21,7 +21,7 @@ _OF_CONFIGURED = {"constraint", "dual", "scheme", "penalty", "buffer"}
 
 
 def grouping_settings(grouping: Grouping) -> Plain:
-    """The groups that a result depends on, for the address of its stage."""
+    """Return the groups that a stage's address depends on."""
     return {"name": grouping.name, "fingerprint": grouping.fingerprint()}
 
 
@@ -43,7 +43,7 @@ def stage_of(experiment: Experiment, node: Node) -> Stage:
 
 
 def _source(node: Compress) -> str:
-    """The beginning of the name of a stage whose dense networks are the constrained ones."""
+    """Prefix the stage names of what constrained dense networks give."""
     return "" if node.parent == DENSE else "fair_"
 
 
@@ -69,7 +69,7 @@ def _of_compression(experiment: Experiment, node: Compress) -> Plain:
 
 
 def _of_method(experiment: Experiment, node: Train | Retrain) -> Plain:
-    """The settings of a method, and the groups where what it trains depends on them."""
+    """Return a method's settings, and the groups it depends on."""
     method = method_of(experiment.settings, node.method)
     settings: Plain = {"method": node.method} | ({"values": dict(node.values)} if node.values else {})
     if node.method == CONFIGURED:
@@ -107,7 +107,7 @@ def audit_stage(experiment: Experiment, plan: Plan, groupings: Sequence[Grouping
 
 
 def theory_stage(experiment: Experiment, plan: Plan) -> Stage:
-    """The stage of what is measured at the dense networks and along their pruning."""
+    """Return the stage of the theory at the dense networks."""
     basic = experiment.settings.theory.model_dump(
         mode="json", include={"split", "examples", "tolerance", "max_iterations", "memory", "float64"}
     )
@@ -123,7 +123,10 @@ _OF_MEASURES = {
 
 
 def measure_stage(experiment: Experiment, plan: Plan, measure: str) -> Stage:
-    """The stage of a further measure of the theory: what it alone depends on."""
+    """Return the stage of a further measure of the theory.
+
+    It depends on that measure's settings alone.
+    """
     own = experiment.settings.theory.model_dump(mode="json", include=_OF_MEASURES.get(measure, set()))
     return Stage(f"theory-{measure}", own, (theory_stage(experiment, plan),))
 

@@ -1,4 +1,4 @@
-"""The audit: figures of every network on every group, the choice among candidates, and tests of the harm."""
+"""The audit: metrics by group, the choice, and tests of the harm."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -88,7 +88,7 @@ def measure(experiment: Experiment, store: Store, plan: Plan) -> dict[str, str]:
     trouble: dict[str, str] = {}
 
     def attempt(entries: Sequence[Entry], do: Callable[[], Any]) -> bool:
-        """Whether it succeeds; raise where it diverges and a network is required."""
+        """Return whether it succeeds; raise where a required network diverges."""
         try:
             do()
         except TrainingDiverged as error:
@@ -119,7 +119,10 @@ def measure(experiment: Experiment, store: Store, plan: Plan) -> dict[str, str]:
 
 
 def _measured_together(experiment: Experiment, store: Store, plan: Plan, entries: Sequence[Entry]) -> bool:
-    """Measure networks in one pass over a streamed set; False where the outputs of one of them are not finite."""
+    """Measure networks in one pass over a streamed set.
+
+    Returns False where the outputs of one of them are not finite.
+    """
     try:
         _measure(experiment, store, plan, entries)
     except TrainingDiverged:
@@ -145,7 +148,10 @@ def _outcomes(
     groupings: Sequence[Grouping],
     split: str,
 ) -> SplitOutcomes:
-    """The outcomes of every network on one split; of the validation split, those of the people who choose."""
+    """Read the outcomes of every network on one split.
+
+    Of the validation split, only those of the people who choose.
+    """
     y = np.asarray(experiment.dataset.split(split).y)
     rows = None
     if split == "validation" and plan.halved:
@@ -198,7 +204,10 @@ def _audits(
 
 
 def _violation(experiment: Experiment, entry: Entry, metrics: GroupMetrics, dense: GroupMetrics) -> np.ndarray | None:
-    """[R, G] the violation of a network's own constraint on a whole split; None without one."""
+    """[R, G] violation of a network's own constraint on a split.
+
+    None without a constraint.
+    """
     if isinstance(entry.node, Compress):
         return None
     make = method_of(experiment.settings, entry.node.method).constraint
@@ -211,7 +220,10 @@ def _violation(experiment: Experiment, entry: Entry, metrics: GroupMetrics, dens
 def _choices(
     experiment: Experiment, plan: Plan, entries: Sequence[Entry], audits: Mapping[tuple[str, str], Audit]
 ) -> set[str]:
-    """The keys of the networks that are reported: of candidates, the one chosen on the validation split."""
+    """Choose among candidates; return the keys of reported networks.
+
+    The choice is made on the validation split.
+    """
     settings, chosen = experiment.settings.choice, set()
     candidates: dict[tuple[str, float], list[Network]] = {}
     for entry in entries:
@@ -231,7 +243,7 @@ def _choices(
 
 
 def _with_training(experiment: Experiment, store: Store, entry: Entry, chosen: bool) -> Network:
-    """The record of a network with its layers, and with its multipliers where it has them."""
+    """Add layers and multipliers to the record of a network."""
     networks = networks_of(experiment, store, entry.node)
     multipliers = networks.logs.get("multipliers")
     return replace(

@@ -62,7 +62,10 @@ class Experiment:
 
     @property
     def groupings(self) -> tuple[Grouping, ...]:
-        """All groupings that are audited: the primary one first, which constraints and theory are about."""
+        """All audited groupings, the primary one first.
+
+        Constraints and the theory are about the primary one.
+        """
         return (self.dataset.primary, *self.further)
 
     @cached_property
@@ -72,7 +75,10 @@ class Experiment:
 
     @cached_property
     def measuring_mesh(self) -> Mesh | None:
-        """The devices that networks are measured on, each some replicas of its own; None for the first."""
+        """The devices that networks are measured on; None for the first.
+
+        Each has some replicas of its own.
+        """
         return sharding.measuring_mesh(len(self.seeds))
 
     def to_measure(self, batch: Batch) -> Batch:
@@ -83,7 +89,7 @@ class Experiment:
 
     @cached_property
     def on_device(self) -> Callable[[str], Batch]:
-        """A split where networks are measured; put there when it is first asked for."""
+        """Put a split where networks are measured, on first use."""
 
         def place(split: str) -> Batch:
             shared = split == "train" and self.mesh is None
@@ -93,7 +99,10 @@ class Experiment:
 
     @cached_property
     def outcomes(self) -> Callable[[Batch, Params, Stats], auditing.Outcomes]:
-        """The outcomes of a batch under one network; one function object, so that it is compiled once a shape."""
+        """The outcomes of a batch under one network.
+
+        One function object, so that it is compiled once for each shape.
+        """
 
         def outcomes(batch: Batch, params: Params, stats: Stats) -> auditing.Outcomes:
             return auditing.outcomes(self.network.freeze(stats), params, batch, chunk_size=self.chunk_size(batch.x))
@@ -102,7 +111,7 @@ class Experiment:
 
     @cached_property
     def augment(self) -> Augment | None:
-        """How the inputs of a training batch are changed, if at all."""
+        """The random change of the inputs of a training batch, or None."""
         train, normalise = self.settings.train, self.dataset.normalise
         # Images of floats are normalised already: their mean is 0.
         fill = normalise.shift if isinstance(normalise, data.Normalise) else 0.0
@@ -131,18 +140,21 @@ class Experiment:
         return self.purpose_keys(_THEORY)
 
     def blocks(self, split: str) -> Iterator[Batch]:
-        """A split in the parts that networks are measured on: one, or several where it is streamed."""
+        """Read a split in blocks: one, or several where it is streamed."""
         if not self.dataset.streamed:
             return iter([self.on_device(split)])
         # On the device now, once, rather than anew for each of the networks.
         return (self.to_measure(block) for block in blocks(self.dataset.split(split)))
 
     def num_blocks(self, split: str) -> int:
-        """How many of them there are."""
+        """The number of blocks of a split."""
         return num_blocks(self.dataset.split(split)) if self.dataset.streamed else 1
 
     def chunk_size(self, x: Array) -> int:
-        """Examples to evaluate at a time: all replicas are evaluated at once, and share the memory."""
+        """The number of examples to evaluate at a time.
+
+        All replicas are evaluated at once, and share the memory.
+        """
         return chunk_size_for(x, None, replicas=len(self.seeds))
 
     @property
@@ -206,7 +218,10 @@ class Experiment:
 
 
 def load_data(wanted: Data, groupings: Sequence[str] = ()) -> Dataset:
-    """The data set that the settings ask for; a table's inputs leave out the columns of further groupings as well."""
+    """Load the data set that the settings ask for.
+
+    A table's inputs leave out the columns of further groupings as well.
+    """
     options = wanted.model_dump(exclude={"name", "label", "group"})
     options |= {"groupings": tuple(groupings)} if data.is_table_file(wanted.name) else {}
     return data.load(wanted.name, group=wanted.group or None, label=wanted.label or None, **options)
@@ -258,7 +273,10 @@ def resolve(settings: Settings) -> Experiment:
 
 
 def _load_primary(settings: Settings) -> Dataset:
-    """The data in the groups of data.group, or else of the first of audit.groups."""
+    """Load the data with the groups of its primary grouping.
+
+    Those are data.group, or else the first of audit.groups.
+    """
     wanted, audited = settings.data, settings.audit.groups
     if wanted.group or not audited:
         return load_data(wanted, audited)

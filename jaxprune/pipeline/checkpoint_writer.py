@@ -48,7 +48,7 @@ def read_logs(folder: Path) -> Logs:
 
 
 def newest(store: Store, folder: Path, unit: str, like: Any) -> Kept:
-    """The newest whole checkpoint of a stage; its beginning, `like`, where there is none.
+    """Read the newest whole checkpoint of a stage, else `like`.
 
     A checkpoint that is damaged is said and removed, and so is, unsaid, one that a kill left half written.
 
@@ -73,7 +73,7 @@ def newest(store: Store, folder: Path, unit: str, like: Any) -> Kept:
 
 
 class CheckpointWriter:
-    """Keeps the last good state of a training, and saves it from time to time.
+    """Keeps the last good state of a training, and saves it.
 
     Attributes:
       kept: The last good state; one attribute, that no signal finds half of it changed.
@@ -100,11 +100,11 @@ class CheckpointWriter:
         return {name: np.concatenate([logs[name] for logs in parts], 1) for name in (parts[0] if parts else {})}
 
     def path(self) -> Path:
-        """Where the state is saved."""
+        """The path of the saved state."""
         return self.folder / CHECKPOINTS / f"{self.unit}-{self.kept.done:0{_DIGITS[self.unit]}d}"
 
     def save(self) -> None:
-        """Saves the state, unless it is saved, and only then drops the older ones."""
+        """Save the state if it is new, then drop older ones."""
         with interruption.shielded():
             path = self.path()
             if not is_sealed(path):

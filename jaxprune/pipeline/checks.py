@@ -9,7 +9,7 @@ from jaxprune.groups import same_grouping
 
 
 def check_settings(settings: Settings, *, explained: bool) -> None:
-    """Raise for settings that name unknown components, or that leave nothing to do.
+    """Raise for unknown components, and for settings that do nothing.
 
     Args:
       settings: The settings.
@@ -40,7 +40,7 @@ def check_groupings(settings: Settings) -> None:
 
 
 def check_augmentation(settings: Settings, dataset: Dataset) -> None:
-    """Raise for flips or crops of inputs that are not images, or too small.
+    """Raise for flips or crops that do not fit the inputs.
 
     Raises:
       UserError: The settings do not fit the data.

@@ -49,7 +49,10 @@ def scores(experiment: Experiment, source: Networks, criterion: str) -> Scores:
 
 
 def scored_examples(experiment: Experiment) -> Batch:
-    """Some training examples of each group, weighted so that the groups keep their shares of people."""
+    """Some training examples of each group, to score weights with.
+
+    They are weighted so that the groups keep their shares of people.
+    """
     data, num_groups = experiment.dataset.train, experiment.dataset.num_groups
     group = np.asarray(data.group)
     rows = at_most(group, np.asarray(data.y), _SCORED)

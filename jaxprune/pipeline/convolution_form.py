@@ -1,4 +1,4 @@
-"""The form of convolution in use, which is part of a stage's address."""
+"""The form of convolution, part of a stage's address."""
 
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ _has_windows: WeakKeyDictionary[Experiment, bool] = WeakKeyDictionary()
 
 
 def form_of(experiment: Experiment) -> dict[str, str]:
-    """What a stage's address says of the convolution in use."""
+    """Return the part of a stage's address that names the convolution."""
     if experiment not in _has_windows:
         assert experiment.network.init is not None
         params, _ = jax.eval_shape(experiment.network.init, jax.random.key(0))

@@ -1,4 +1,4 @@
-"""The stages of a job before it runs: done or to do, with the estimated time."""
+"""The stages of a job before it runs, with estimated times."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ class Planned:
 
 
 def dry_run(settings: Settings, out: Path, *, until: str = "report") -> list[Planned]:
-    """List the stages of a job without making anything, in the order of the work.
+    """List the stages of a job, in order, without making anything.
 
     Args:
       settings: The settings.
@@ -77,21 +77,24 @@ def _needed(stage: Stage, workspace: Workspace) -> Iterator[Stage]:
 
 
 def _estimate(stage: Stage, known: Mapping[str, Sequence[tuple[float, float]]]) -> float | None:
-    """The mean time of the stages of its kind, in proportion to their work."""
+    """Estimate a stage's time from others of its kind.
+
+    In proportion to their work.
+    """
     work = _work(stage.settings, len(stage.parents))
     times = [seconds * work / other for other, seconds in known.get(_kind(stage.name), [])]
     return mean(times) if times else None
 
 
 def _kind(name: str) -> str:
-    """The name of a stage without its sparsity: "none-0.5" is of the kind "none"."""
+    """A stage's name without its sparsity: "none" for "none-0.5"."""
     if name.startswith("outcomes-"):
         return "outcomes"  # of several networks, which are measured together
     return "-".join(part for part in name.split("-") if not part.replace(".", "").isdigit())
 
 
 def _work(settings: Mapping[str, Any], parents: int) -> int:
-    """Epochs of a training; networks and the like that another stage looks at."""
+    """The size of a stage: epochs of training, or networks measured."""
     trained = settings.get("train") or settings.get("retrain") or {}
     return max(trained.get("epochs", parents), 1)
 
@@ -125,7 +128,7 @@ def _covered(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """What `stage.json` says; nothing where it is damaged."""
+    """Read `stage.json`; return nothing where it is damaged."""
     try:
         values = json.loads((folder / _DESCRIBED).read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Gradients, curvature and Taylor terms at the dense networks, which explain the harm."""
+"""Gradients, curvature and Taylor terms that explain the harm."""
 
 from functools import partial
 from typing import Any
@@ -26,7 +26,10 @@ from jaxprune.types import Array, Batch, Params, Stats
 
 
 def explain(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Any]:
-    """Gradients, curvature, boundary distance and Taylor terms at the dense networks, as plain values."""
+    """Measure the theory at the dense networks, as plain values.
+
+    Gradients, curvature, boundary distance and Taylor terms.
+    """
     stage = theory_stage(experiment, plan)
 
     def compute() -> dict[str, Any]:
@@ -46,7 +49,10 @@ def explain(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Any]:
 
 
 def _check(experiment: Experiment, source: Networks) -> None:
-    """Refuses networks that have no curvature: not finite, or with live batch statistics."""
+    """Raise for networks that have no curvature.
+
+    They are not finite, or have live batch statistics.
+    """
     theory.check_params(source.params)
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (source.params, source.stats))
     x = experiment.dataset.split(experiment.settings.theory.split).x[:4]

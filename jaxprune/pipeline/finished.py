@@ -18,7 +18,7 @@ _LONGEST = 380  # characters of a repr
 
 @dataclass(frozen=True, repr=False)
 class JobResult:
-    """What a run or a comparison made.
+    """The result of a run or a comparison.
 
     Attributes:
       out: The folder of the report, or the output folder where the job ended before one.

@@ -10,7 +10,7 @@ from jaxprune.results.harm_tests import HarmTests
 
 
 class SplitOutcomes(NamedTuple):
-    """The people of one split in all groupings, and what every network predicts for them.
+    """The people of one split, and every network's outcomes for them.
 
     Attributes:
       y: [N] labels.
@@ -32,7 +32,7 @@ class SplitOutcomes(NamedTuple):
 def harm_tests(
     people: SplitOutcomes, compressed: Sequence[bool], commonest: float
 ) -> dict[str, list[HarmTests | None]]:
-    """Test whom compression hurts more than the rest, and judge which networks still work.
+    """Test whom compression hurts more, and judge which networks work.
 
     The groups of all groupings and all measures of a network are one family.
 

@@ -1,4 +1,4 @@
-"""A sparsity for each layer that spares the group hurt most, and its effect."""
+"""A sparsity for each layer that spares the worst group."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ _LEVELS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 @np.errstate(invalid="ignore")  # infinite losses have no difference
 def allocate(inputs: TheoryInputs, part: Part) -> dict[str, Any]:
-    """Find a sparsity for each layer that spares the group hurt most, and measure its effect.
+    """Find and measure layer sparsities that spare the worst group.
 
     The harm of each layer pruned alone, by the criterion of the settings, is measured at a few levels on the theory's
     split; `theory.sparing_allocation` then chooses a level for each layer, one choice for all seeds (their mean harm).
@@ -67,7 +67,7 @@ def allocate(inputs: TheoryInputs, part: Part) -> dict[str, Any]:
 
 
 def _means(harm: np.ndarray, axis: int = 0, empty: float = np.nan) -> np.ndarray:
-    """Means over the seeds with a finite harm; `empty` where none has one."""
+    """Average over seeds with a finite harm; else return `empty`."""
     known = np.isfinite(harm)
     total = np.sum(np.where(known, harm, 0), axis)
     return np.where(known.any(axis), total / np.maximum(known.sum(axis), 1), empty)
@@ -88,7 +88,7 @@ def _prune(source: Networks, values: Scores, levels: dict[int, float]) -> Params
 
 
 def _loss_measurer(inputs: TheoryInputs) -> Callable[[Params], np.ndarray]:
-    """A function from parameters to their losses [R, G] on the theory's split, compiled once."""
+    """Return a compiled function from parameters to losses [R, G]."""
     experiment, num_groups = inputs.experiment, inputs.experiment.dataset.num_groups
 
     def measure(batch: Batch, params: Params, stats: Stats) -> Array:

@@ -16,7 +16,7 @@ _MOST_STEPS = 2**31 - 1  # what the count of steps of an optimiser can hold
 
 
 def check_memory(settings: Settings, dataset: Dataset, params: PyTree) -> None:
-    """Raise for a network, a batch, seeds or epochs that this machine can never hold.
+    """Raise for settings that this machine's memory can never hold.
 
     Args:
       settings: The settings.

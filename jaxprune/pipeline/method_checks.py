@@ -1,4 +1,4 @@
-"""Checks that the methods of a plan fit its data, before any work starts."""
+"""Check that the methods of a plan fit its data."""
 
 from jaxprune import mitigation
 from jaxprune.components import PAPER_MODELS

@@ -21,7 +21,9 @@ from jaxprune.pipeline.validation import validation_halves
 
 
 def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
-    """The networks of a node, made with everything that they are made from unless they are on disk.
+    """Return the networks of a node, made unless on disk.
+
+    Everything that they are made from is made first.
 
     Raises:
       TrainingDiverged: A training did.
@@ -87,7 +89,7 @@ def _training(experiment: Experiment, store: Store, node: Train | Retrain) -> Tr
 
 
 def _label(node: Train | Retrain, title: str) -> str:
-    """What the display says of a training."""
+    """Name a training on the display."""
     if isinstance(node, Train):
         return "training dense networks" if node.method == PLAIN else "training fair dense networks"
     source = "" if node.parent.parent == DENSE else "fair networks "
@@ -97,7 +99,7 @@ def _label(node: Train | Retrain, title: str) -> str:
 
 
 def _remedy(experiment: Experiment, node: Train | Retrain) -> str:
-    """What to do where the training of a node diverges."""
+    """Say how to mend a training that diverges."""
     section = "train" if isinstance(node, Train) else "retrain"
     lower = f"lower {section}.learning_rate (now {getattr(experiment.settings, section).learning_rate:g})"
     dual = dict(node.values).get("dual_rate")

@@ -36,7 +36,7 @@ def outcomes_on(experiment: Experiment, split: str, params: Params, stats: Stats
 def write_outcomes(
     experiment: Experiment, folders: Sequence[Path], split: str, networks: Sequence[tuple[str, Params, Stats]]
 ) -> Iterator[None]:
-    """Measure several networks on a split, which is read once, block by block.
+    """Measure several networks in one pass over a split.
 
     Of each network, its folder gets `<split>-loss.npy`, float32 [R, N], and `<split>-label.npy`, [R, N] predicted
     labels, in the order of the split.
@@ -75,7 +75,9 @@ def write_outcomes(
 
 
 def read_outcomes(folder: Path, split: str, y: np.ndarray) -> Outcomes:
-    """The outcomes of networks that are measured, leaves [R, N] in the order of the split, as memory maps.
+    """Read outcomes, leaves [R, N], as memory maps.
+
+    In the order of the split.
 
     Args:
       folder: The folder of the stage.
@@ -105,7 +107,10 @@ def _check_finite(experiment: Experiment, phase: str, loss: np.ndarray) -> np.nd
 
 
 class _Columns:
-    """A .npy file [R, N] that is written some columns at a time; a memory map would die of a full disk."""
+    """A .npy file [R, N] that is written by columns.
+
+    A memory map would crash the process on a full disk.
+    """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, int], dtype: np.dtype):
         self.file, self.shape, self.dtype = file, shape, dtype

@@ -1,4 +1,4 @@
-"""Plans: which networks a job makes, from which, and in what order. Pure values, no arrays."""
+"""Plans: the networks a job makes, in order. Pure values, no arrays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -86,7 +86,7 @@ DENSE = Train()
 
 
 def phase_of(node: Node) -> str:
-    """The phase of the training that a node's networks come from last: "dense" or "retrain"."""
+    """Return a node's last training phase: "dense" or "retrain"."""
     return "retrain" if isinstance(node, Retrain) else "dense"
 
 
@@ -144,7 +144,10 @@ class Plan:
 
     @property
     def theory_nodes(self) -> list[Node]:
-        """What the theory speaks of: the plain dense networks, and those pruned from them at every sparsity."""
+        """The nodes that the theory is about.
+
+        The plain dense networks, and those pruned from them at every sparsity.
+        """
         pruned = [entry.node for entry in self.entries if isinstance(entry.node, Compress)]
         return [self.entries[0].node, *pruned]
 
@@ -156,19 +159,25 @@ class Plan:
 
 
 def plan_run(settings: Settings) -> Plan:
-    """Plan a run: dense, pruned, and retrained by `retrain.methods`, by default the paper's four models."""
+    """Plan a run: dense, pruned, and retrained by `retrain.methods`.
+
+    By default, retrained as the paper's four models.
+    """
     names = settings.retrain.methods or tuple(PAPER_MODELS)
     return _plan(settings, "report", names if settings.retrain.epochs else ())
 
 
 def plan_comparison(settings: Settings) -> Plan:
-    """Plan a comparison: plain fine-tuning first, then `retrain.methods`, with the candidates of each."""
+    """Plan a comparison: `retrain.methods` against plain fine-tuning.
+
+    With the candidates of each method.
+    """
     names = settings.retrain.methods or COMPARED
     return _plan(settings, "comparison-report", tuple(dict.fromkeys((PLAIN, *names))))
 
 
 def plan_theory(settings: Settings) -> Plan:
-    """Plan the theory, which needs the plain dense networks and those pruned from them."""
+    """Plan the theory: plain dense networks and those pruned from them."""
     return _plan(settings, "theory-page", ())
 
 
@@ -194,7 +203,7 @@ def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
 
 
 def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool, halved: bool) -> Iterator[Entry]:
-    """The networks of one way of retraining at one sparsity, an entry for each candidate."""
+    """Yield an entry for each candidate of one method and sparsity."""
     model = PAPER_MODELS.get(name, PaperModel(PLAIN, name, ""))
     method = method_of(settings, model.retraining)
     source = _train(settings, model.dense)
@@ -224,7 +233,7 @@ def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool
 
 
 def _dense_method(name: str) -> str:
-    """How the dense networks of a way of retraining are trained."""
+    """Return the method of the dense networks under one of retraining."""
     return PAPER_MODELS[name].dense if name in PAPER_MODELS else PLAIN
 
 

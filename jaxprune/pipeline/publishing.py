@@ -1,4 +1,7 @@
-"""Publishing of a report: from its stage to the folder for readers, never over one by other groups."""
+"""Publish a report from its stage to the folder for readers.
+
+Never over a report by other groups.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,10 @@ KINDS: Mapping[str, str] = {"report": "", "comparison-report": "compare", "theor
 
 
 def place_of(root: Path, grouping: str, kind: str) -> Path:
-    """The folder for a report by these groups; a folder of its own where reports by other groups lie there."""
+    """Return the folder for a report by these groups.
+
+    A folder of its own where reports by other groups lie there.
+    """
     lies_there = _grouping_at(root)
     if lies_there is not None and not same_grouping(lies_there, grouping):
         root = root / f"by-{safe_name(grouping)}"
@@ -26,7 +32,9 @@ def place_of(root: Path, grouping: str, kind: str) -> Path:
 
 
 def publish(store: Store, stage: Stage, place: Path, grouping: str) -> None:
-    """Bring the files of a report to a folder for readers, each whole, unless they lie there as they are.
+    """Copy a report's files to a folder for readers, each whole.
+
+    Files that lie there as they are stay.
 
     The mark that names the stage is taken away first and set last, so that a folder with the mark never holds files of
     two reports. Files that were changed since they were published are reported and written anew.
@@ -75,7 +83,7 @@ def _remove_earlier(place: Path, before: Mapping[str, Any], digests: Mapping[str
 
 
 def _grouping_at(folder: Path) -> str | None:
-    """The grouping of the reports in a folder; None where there are none."""
+    """Return the grouping of the reports in a folder, or None."""
     for place in (folder, *(folder / name for name in KINDS.values() if name)):
         for name, grouping in ((REPORT, ("grouping",)), ("results.json", ("settings", "data", "group"))):
             values: Any = read_json(place / name)

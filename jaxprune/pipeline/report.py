@@ -72,7 +72,10 @@ def _grouped(grouping: Grouping, audits: Sequence[Plain]) -> Grouped:
 
 
 def _theory(values: Plain, sizes: np.ndarray) -> TheoryResults:
-    """The theory's values as arrays; a group without examples has no gradient, so no norm of one either."""
+    """Convert the theory's values to arrays.
+
+    A group without examples has no gradient, so no norm of one either.
+    """
     arrays = {name: np.array(value) for name, value in values.items() if name != "split"}
     norms = np.where(sizes > 0, arrays["gradient_norm"].astype(float), np.nan)
     return TheoryResults(values["split"], **arrays | {"gradient_norm": norms})
@@ -113,7 +116,7 @@ def publish_report(experiment: Experiment, store: Store, plan: Plan) -> Path:
 
 
 def _answers(results: Results) -> dict[str, Any]:
-    """The answer in each grouping, as plain values; nothing where the harm was not tested."""
+    """The answer in each grouping, where the harm was tested."""
     tested = results.pruned and results.tests(results.pruned, results.sparsities[0]) is not None
     if not tested:
         return {}
@@ -122,7 +125,7 @@ def _answers(results: Results) -> dict[str, Any]:
 
 
 def _warn_of_letters(progress: Progress, results: Results) -> None:
-    """Warn where no installed font has the letters of names that are drawn."""
+    """Warn of drawn names whose letters no installed font has."""
     names = [*results.group_names, *(name for one in results.further.values() for name in one.group_names)]
     if missing := missing_letters(names):
         more = "..." if len(missing) > _LETTERS_NAMED else ""
@@ -150,7 +153,7 @@ def environment_of(command: str) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that jaxprune runs from, with a mark for changes; None where it is installed."""
+    """The commit of the checkout, marked if changed; None if installed."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""The commands: a plan is made, audited, explained and reported, as far as is asked for."""
+"""The commands: make a plan, audit, explain and report it."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def run(
     checkpoint_seconds: float = 30.0,
     command: str = "",
 ) -> JobResult:
-    """Run an experiment up to a stage; what is done already is not done again.
+    """Run an experiment up to a stage; finished stages are kept.
 
     Args:
       settings: The settings.
@@ -69,7 +69,9 @@ def compare(
     checkpoint_seconds: float = 30.0,
     command: str = "",
 ) -> JobResult:
-    """Retrain pruned networks by every method and report them side by side; what is done is not done again.
+    """Retrain pruned networks by every method and report them together.
+
+    What is done is not done again.
 
     Args:
       settings: The settings.
@@ -90,7 +92,9 @@ def compare(
 
 
 def run_plan(settings: Settings, until: str) -> tuple[Settings, Plan]:
-    """The settings and the plan of a run up to a stage; the theory takes every measure unless some are named.
+    """The settings and the plan of a run up to a stage.
+
+    The theory takes every measure unless some are named.
 
     Raises:
       UserError: A setting is not fit for it.
@@ -115,7 +119,9 @@ def comparison_plan(settings: Settings) -> Plan:
 
 
 def build(settings: Settings, plan: Plan) -> Experiment:
-    """The experiment of a plan, once every method is known to fit the data: before the hours, not after them.
+    """Build the experiment of a plan, checked before hours of work.
+
+    Every method is known to fit the data.
 
     Raises:
       UserError: A setting or the data is not fit.

@@ -1,4 +1,4 @@
-"""Stages on disk: each has a folder addressed by its own settings and by the stages that it rests on."""
+"""Stages on disk, addressed by their settings and their parents."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ class Stage:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What its address is made of."""
+        """The settings and parents that the address is a digest of."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -51,7 +51,7 @@ class Stage:
 
     @property
     def address(self) -> str:
-        """The name of its folder: its name and a digest of its description."""
+        """The name of its folder: name and digest of its description."""
         text = json.dumps(self.description, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -69,15 +69,20 @@ class Workspace:
         self.work = work or root
 
     def folder(self, stage: Stage) -> Path:
-        """Where the artefact of a stage is, or will be."""
+        """The folder of a stage's artefact, made or not."""
         return self.root / "stages" / stage.address
 
     def done(self, stage: Stage) -> bool:
-        """Whether its artefact is there: its seal is, which is written last."""
+        """Return whether the artefact is there, by its seal.
+
+        The seal is written last.
+        """
         return is_sealed(self.folder(stage))
 
     def read(self, stage: Stage) -> Path:
-        """A folder of this machine with the artefact of a stage that is done, checked against its digests.
+        """Return a local folder with the artefact of a finished stage.
+
+        It is checked against its digests.
 
         Raises:
           DamagedFile: A file is damaged.
@@ -95,7 +100,10 @@ class Workspace:
 
     @contextmanager
     def writing(self, stage: Stage) -> Iterator[Path]:
-        """The folder in which a stage is computed, which may hold checkpoints of an interrupted attempt."""
+        """Open the folder in which a stage is computed.
+
+        It may hold checkpoints of an interrupted attempt.
+        """
         interruption.check()
         folder, kept = self._here(stage), self.folder(stage)
         if folder != kept:
@@ -108,16 +116,19 @@ class Workspace:
             upload(folder, kept)
 
     def part(self, stage: Stage, name: str) -> Path:
-        """The file that a part of a stage's values is kept in while the others are computed."""
+        """The file of one part of values, until all are computed."""
         return self._here(stage) / CHECKPOINTS / name
 
     def keep_part(self, path: Path) -> None:
-        """Bring such a file to the object store that the run is kept in, if it is in one."""
+        """Copy a part to the run's object store, if there is one."""
         if self.work != self.root:
             copy_file(path, self.root / path.relative_to(self.work).as_posix())
 
     def keep(self, folder: Path) -> None:
-        """Bring a checkpoint to the object store that the run is kept in, if it is in one, and remove older ones."""
+        """Copy a checkpoint to the run's object store, if there is one.
+
+        Older checkpoints there are removed.
+        """
         if self.work == self.root:
             return
         kept = self.root / folder.relative_to(self.work).as_posix()

@@ -1,4 +1,4 @@
-"""Artefacts of stages: read from disk where they are whole, else computed and written."""
+"""Read artefacts of stages from disk, or compute and write them."""
 
 import io
 import json
@@ -60,7 +60,7 @@ class Store:
         return self._remembered[key]
 
     def read(self, stage: Stage, read: Callable[[Path], T]) -> T | None:
-        """Read the artefact of a stage; None where it is to be computed.
+        """Read the artefact of a stage, or None if not whole.
 
         A damaged artefact is reported and removed: everything in it can be computed again.
 
@@ -78,7 +78,7 @@ class Store:
             return None
 
     def values(self, stage: Stage, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the plain values of a stage, computed unless they are on disk."""
+        """Return the plain values of a stage, computed unless on disk."""
         values = self.read(stage, _read_values)
         if values is None:
             with self.workspace.writing(stage) as folder:
@@ -87,7 +87,9 @@ class Store:
         return values
 
     def part(self, stage: Stage, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Return a part of a stage's values, computed unless an interrupted attempt has left it.
+        """Return a part of a stage's values, computed unless on disk.
+
+        An interrupted attempt may have left it.
 
         Args:
           stage: The stage, which is being computed.

@@ -1,4 +1,7 @@
-"""What the theory is measured on: networks and examples, in the precision that the settings ask for."""
+"""Networks and examples that the theory is measured on.
+
+In the precision that the settings ask for.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -93,30 +96,36 @@ def chosen_examples(experiment: Experiment) -> Batch:
 
 
 def replicas_at_once(experiment: Experiment) -> int:
-    """How many networks a device measures together."""
+    """The number of networks that a device measures together."""
     mesh = experiment.measuring_mesh
     return len(experiment.seeds) // (1 if mesh is None else mesh.size)
 
 
 def memory_of_a_replica(experiment: Experiment) -> int:
-    """The bytes that curvature may take in each replica: those on one device are measured together."""
+    """The bytes that curvature may take in each replica.
+
+    Those on one device are measured together.
+    """
     return experiment.settings.theory.memory * 2**20 // replicas_at_once(experiment)
 
 
 def vectors_that_fit(experiment: Experiment, params: PyTree) -> int:
-    """How many vectors for each group the memory of a replica holds, at least 4."""
+    """The number of vectors by group that fit in memory, at least 4."""
     leaves = jax.tree.leaves(params)  # [R, ...]
     size, width = sum(leaf[0].size for leaf in leaves), jnp.result_type(*leaves).itemsize
     return vectors_within(memory_of_a_replica(experiment), experiment.dataset.num_groups, size, width)
 
 
 def examples_at_a_time(experiment: Experiment, batch: Batch, most: int) -> int:
-    """How many examples may be differentiated one by one at the same time."""
+    """The number of examples that may be differentiated at once."""
     return min(most, chunk_size_for(batch.x, None, replicas=replicas_at_once(experiment), budget=_DERIVATIVES))
 
 
 def _cast(experiment: Experiment, tree: PyTree) -> PyTree:
-    """Floats as float64 where that is asked for; images of bytes and labels stay as they are."""
+    """Convert floats to float64 where the settings ask for it.
+
+    Images of bytes and labels stay as they are.
+    """
     if not experiment.settings.theory.float64:
         return tree
     return jax.tree.map(lambda a: a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)

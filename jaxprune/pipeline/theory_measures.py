@@ -40,7 +40,7 @@ _ATTRIBUTION_ERROR = 0.01  # of each group's R(a)
 
 
 def measures(experiment: Experiment, store: Store, plan: Plan) -> Plain | None:
-    """Every further measure that the settings name, as plain values; None where they name none."""
+    """Take the further measures that the settings name, or None."""
     names = experiment.settings.theory.measures
     if not names:
         return None
@@ -180,7 +180,10 @@ def _distances(inputs: TheoryInputs, part: Part) -> dict[str, Any]:
 
 
 def _outputs(inputs: TheoryInputs, part: Part) -> dict[str, Any]:
-    """Proposition 2 and Theorem 2 on a few examples of each group; both sides are of these examples."""
+    """Check Proposition 2 and Theorem 2 on examples of each group.
+
+    Both sides are of these examples.
+    """
     experiment, dataset = inputs.experiment, inputs.experiment.dataset
     split, most = jax.device_get(inputs.examples), experiment.settings.theory.output_examples
     order = np.random.default_rng(0).permutation(len(split.y))

@@ -1,4 +1,4 @@
-"""Training of the networks of a node: dense, or pruned with their masks held."""
+"""Train the networks of a node, with their masks held."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ _KEPT_LOGS = ("loss", "multipliers", "violation")
 
 
 class Networks(NamedTuple):
-    """A network of every seed, leaves [R, ...], and the logs of its training (empty for one that was not trained)."""
+    """Networks by seed, leaves [R, ...], with the logs of their training.
+
+    The logs are empty for networks that were not trained.
+    """
 
     params: Params
     stats: Stats
@@ -58,7 +61,7 @@ class Training:
 
 
 def train(experiment: Experiment, store: Store, folder: Path, task: Training, start: Networks) -> Networks:
-    """Train networks, from the newest checkpoint in a folder if there is one.
+    """Train networks, from the newest checkpoint if there is one.
 
     Args:
       experiment: The data, the network and its optimiser.
@@ -128,7 +131,7 @@ def _fit(
 
 
 def _parts(experiment: Experiment, epochs: int) -> int:
-    """How often the display of a training moves: every epoch, or every block of steps."""
+    """The moves of a training's display: epochs, or blocks of steps."""
     if not experiment.dataset.streamed:
         return epochs
     settings, data = experiment.settings, experiment.dataset.train
@@ -158,7 +161,7 @@ def method_inputs(experiment: Experiment, store: Store, task: Training) -> Metho
 
 
 def _reference(experiment: Experiment, task: Training, networks: Networks) -> DenseReference:
-    """The outputs of the plain dense networks for the training examples, and for those held out."""
+    """The plain dense networks' outputs for training and held-out examples."""
     num_groups, data = experiment.dataset.num_groups, experiment.dataset.train
     held_out = _held_out(experiment, task) if task.method.held_out else None
 
@@ -210,7 +213,10 @@ def _initial_state(experiment: Experiment, task: Training, start: Networks, inpu
 
 
 def _step(experiment: Experiment, store: Store, task: Training, start: Networks, inputs: MethodInputs) -> Step:
-    """The step, one object for all trainings of one program, so that it is compiled once for all masks and values."""
+    """Return one step for all trainings of one program.
+
+    Compiled once for all masks and values.
+    """
     method = task.method
 
     def make() -> Step:
@@ -245,7 +251,7 @@ def score_on(
 
 
 def _better(best: dict[str, Any], state: TrainState, score: jax.Array) -> dict[str, Any]:
-    """The best so far of every replica; the earlier one on a tie."""
+    """Keep every replica's best state, the earlier one on a tie."""
     higher = score > best["score"]
 
     def pick(new: jax.Array, old: jax.Array) -> jax.Array:

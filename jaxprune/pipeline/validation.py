@@ -1,4 +1,4 @@
-"""The validation split: its people who choose, and its people whom violations are measured on."""
+"""The validation split: people who choose, people violations are measured on."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +24,9 @@ class ValidationHalves(NamedTuple):
 
 
 def validation_halves(dataset: Dataset, methods: Sequence[str]) -> ValidationHalves:
-    """Cut the validation split in two, so that nobody both chooses and moves multipliers.
+    """Cut the validation split in two, to choose and to measure.
+
+    So nobody both chooses and moves multipliers.
 
     The halves have every label of every group in equal numbers, to within one example, and depend on the data alone.
     Without methods that measure there, both are the whole split.

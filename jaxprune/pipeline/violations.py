@@ -9,7 +9,7 @@ from jaxprune.types import Array
 
 
 def violation_of(constraint: Constraint, tolerance: float, metrics: GroupMetrics, dense: GroupMetrics) -> np.ndarray:
-    """[R, G] the violation of a constraint; the tolerance that was trained with is let through.
+    """[R, G] violation of a constraint, beyond its trained tolerance.
 
     Args:
       constraint: The constraint.

@@ -26,7 +26,10 @@ class Piece:
     note: str = ""
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate the time left from the mean time of a part, or None."""
+        """Estimate the time left from the mean time per part.
+
+        None before there is one.
+        """
         timed = self.done - self.earlier
         if timed <= 0 or self.done >= self.total:
             return None

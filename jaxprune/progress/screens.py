@@ -42,7 +42,7 @@ class Screen(Protocol):
 
 
 class Lines:
-    """Lines of plain text for a log, at least one every few seconds.
+    """Plain lines for a log, at most one every few seconds.
 
     Args:
       console: What they are printed on.
@@ -169,7 +169,7 @@ class Page:
         self._draw(piece)
 
     def write(self, line: str) -> None:
-        """Keep a line: warnings in sight, pieces of work that are done folded away."""
+        """Keep a line: warnings in sight, finished work folded away."""
         self.lines.append(line)
 
     def end(self) -> None:

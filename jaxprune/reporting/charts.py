@@ -123,7 +123,10 @@ def percent_axis(axis: Axis, ticks: int = 5) -> None:
 
 
 def label_powers(axis: Axis) -> None:
-    """Label a logarithmic axis with powers of ten, which need no mathematical text."""
+    """Label a logarithmic axis with powers of ten.
+
+    They need no mathematical text.
+    """
     axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
 

@@ -27,7 +27,10 @@ def families() -> tuple[str, ...]:
 
 
 def missing_letters(texts: Iterable[str]) -> str:
-    """The letters of some texts that no font for figures has, each once."""
+    """Letters of some texts that no font for figures has.
+
+    Each once.
+    """
     there = _letters(_FIRST)
     letters = [c for c in dict.fromkeys("".join(texts)) if ord(c) not in there and c not in _UNDRAWN]
     for family in families()[1:] if letters else ():

@@ -28,12 +28,12 @@ def values_of(comparison: Comparison, method: str, measure: str, split: str = "t
 
 
 def changes_of(comparison: Comparison, method: str, measure: str, split: str = "test") -> np.ndarray:
-    """[R] the difference of a measure from plain fine-tuning, seed by seed, as it is stored."""
+    """[R] difference of a measure from plain fine-tuning, by seed."""
     return values_of(comparison, method, measure, split) - values_of(comparison, comparison.baseline, measure, split)
 
 
 def level_text(comparison: Comparison, method: str, measure: str) -> str:
-    """The mean of a measure on the test split with its unit, such as "14.7 points"."""
+    """A measure's mean on the test split: "14.7 points"."""
     return amount(np.mean(values_of(comparison, method, measure)), measure)
 
 

@@ -51,7 +51,7 @@ class Checked:
 
     @property
     def known(self) -> np.ndarray:
-        """Where there are two sides to compare."""
+        """The cases where there are two sides to compare."""
         return np.isfinite(self.left) & np.isfinite(self.right)
 
 

@@ -46,7 +46,7 @@ class GroupHarm:
 
     @property
     def hurt(self) -> bool:
-        """Whether the group is hurt at all, by what is written of a change."""
+        """Return whether a change says that the group is hurt."""
         return self.change >= 5e-4
 
 
@@ -137,7 +137,9 @@ class Answer:
 
 
 def headline_sparsity(results: Results, name: str = "") -> float:
-    """The largest sparsity up to which networks of every seed work; the smallest of all where they never do.
+    """The largest sparsity up to which networks of every seed work.
+
+    The smallest of all where they never do.
 
     Networks that were not tested count as working.
 

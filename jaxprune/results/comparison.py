@@ -32,7 +32,10 @@ class Measure(NamedTuple):
 
     @property
     def resolution(self) -> float:
-        """Changes this close, as stored, count as the same: of losses, in float32; of shares, in float64."""
+        """The difference up to which stored changes count as equal.
+
+        Of losses, in float32; of shares, in float64.
+        """
         return 1e-6 if self.by_loss else 1e-10
 
 
@@ -82,12 +85,15 @@ class Comparison:
 
     @cached_property
     def headline(self) -> float:
-        """The largest sparsity up to which the baseline leaves networks that work, where the answer is read off."""
+        """The largest sparsity at which the baseline's networks still work.
+
+        The answer is read off there.
+        """
         return headline_sparsity(self.results, self.baseline)
 
     @property
     def chosen(self) -> dict[tuple[str, float], Network]:
-        """(method, sparsity) -> the network that is reported; methods that diverged everywhere are not there."""
+        """(method, sparsity) -> reported network; none where all diverged."""
         return {key: network for key, network in self.results.reported.items() if network.role == "retrained"}
 
     @property
@@ -117,14 +123,17 @@ class Comparison:
         return mean_interval(values, axis, self.results.settings["audit"]["confidence"])
 
     def difference(self, method: str, sparsity: float, split: str, measure: str) -> Difference:
-        """A method against the baseline, in the unit of the measure (points, nats), not adjusted for others."""
+        """A method against the baseline, in the measure's unit.
+
+        Points or nats, not adjusted for other comparisons.
+        """
         change = self._change(method, sparsity, split, measure)
         p = paired_p_value(change.differences, change.resolution)
         return Difference(change=self.interval(change.differences), p=p)
 
     @cached_property
     def verdicts(self) -> dict[tuple[float, str, str], Verdict]:
-        """(sparsity, method, measure) -> the verdict on the answered split, adjusted for its family.
+        """(sparsity, method, measure) -> verdict, adjusted for its family.
 
         At each sparsity there are two families: all methods by the measures of `FAIRNESS`, and all methods by their
         accuracy, which is the price. Methods that diverged count in both.

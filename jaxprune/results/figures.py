@@ -18,7 +18,9 @@ def figures(results: Results, network: Network, split: str) -> dict[str, np.ndar
 
 
 def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarray]:
-    """The figures of a network against the dense one of the same seed, on one split.
+    """Figures of a network against the dense one, by seed.
+
+    On one split.
 
     Args:
       metrics: Of the network, leaves [R, G] and [R].
@@ -48,7 +50,7 @@ def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarr
 
 
 def counted(metrics: GroupMetrics) -> GroupMetrics:
-    """The metrics in float64, accuracies as whole numbers of people over the size of their group.
+    """Convert metrics to float64, accuracies to exact shares of people.
 
     float32 makes equal changes of two seeds differ in the last digit; numbers of people do not. Accuracies that are not
     those of whole people, as with weights other than 1, stay as they are.
@@ -64,7 +66,10 @@ def counted(metrics: GroupMetrics) -> GroupMetrics:
 
 
 def _exact_share(share: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Shares of people as ratios of whole numbers, where they are that up to float32."""
+    """Round shares of float32 to ratios of whole numbers.
+
+    Where they are such ratios up to float32.
+    """
     people = np.rint(share * size)
     whole = (size > 0) & (np.abs(share * size - people) <= 1e-3 + 2e-7 * size) & (np.rint(size) == size)
     return np.where(whole, people / np.where(size > 0, size, 1), share)

@@ -53,7 +53,7 @@ class Network:
 
     @property
     def key(self) -> str:
-        """The name that is unique among the networks of a job, such as "ceag 0.9 tolerance=0.01"."""
+        """The unique name in a job: "ceag 0.9 tolerance=0.01"."""
         sparsity = [] if self.role == "dense" else [f"{self.sparsity:g}"]
         return " ".join([self.name, *sparsity, *(f"{name}={value:g}" for name, value in self.values.items())])
 
@@ -206,12 +206,18 @@ class Results:
 
     @property
     def models(self) -> list[str]:
-        """The names of all compressed networks, retrained or not, in the order of the plan."""
+        """The names of all compressed networks, in plan order.
+
+        Retrained or not.
+        """
         return list(dict.fromkeys(network.name for network in self.networks if network.sparsity > 0))
 
     @property
     def baseline(self) -> str:
-        """The network retrained plainly, with which the other retrained ones are compared; empty without one."""
+        """The plainly retrained network; empty without one.
+
+        The other retrained ones are compared with it.
+        """
         plain = (n.name for n in self.networks if (n.role, n.method, n.dense) == ("retrained", "naive", "dense"))
         return next(plain, "")
 
@@ -222,7 +228,7 @@ class Results:
 
     @cached_property
     def reported(self) -> dict[tuple[str, float], Network]:
-        """(name, sparsity) -> the network that is reported, chosen among candidates where there are several."""
+        """(name, sparsity) -> reported network, chosen among its candidates."""
         return {(n.name, n.sparsity): n for n in self.networks if n.chosen and not n.trouble}
 
     def network(self, name: str, sparsity: float = 0.0) -> Network:
@@ -246,7 +252,10 @@ class Results:
         return self.audits[network.key, split]
 
     def tests(self, name: str, sparsity: float, split: str | None = None) -> HarmTests | None:
-        """The tests of a reported network, on the answered split unless another is named; None without any."""
+        """The tests of a reported network, or None.
+
+        On the answered split unless another is named.
+        """
         network = self.reported.get((name, sparsity))
         audit = None if network is None else self.audits.get((network.key, split or self.answered_split))
         return None if audit is None else audit.tests

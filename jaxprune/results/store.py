@@ -99,7 +99,10 @@ def network_from_json(values: Mapping[str, Any]) -> Network:
 
 
 def audit_to_json(audit: Audit) -> dict[str, Any]:
-    """The plain values of an audit; those of `own_impact` only where they differ from those of `impact`."""
+    """Convert an audit to plain values.
+
+    Those of `own_impact` only where they differ from those of `impact`.
+    """
     values: dict[str, Any] = to_plain(audit.metrics._asdict())
     values |= {"impact": to_plain(audit.impact._asdict()), "sampling_error": to_plain(audit.sampling._asdict())}
     if audit.own_impact is not audit.impact:

@@ -122,7 +122,10 @@ def groups(results: Results) -> Iterator[Row]:
 
 
 def summary(results: Results) -> Iterator[Row]:
-    """One row for each grouping, network and split: means over seeds with the ends of their intervals."""
+    """One row for each grouping, network and split.
+
+    Means over seeds with the ends of their intervals.
+    """
     for grouping in results.groupings:
         view = results.by(grouping)
         for network in view.networks:
@@ -150,7 +153,10 @@ def _summary(results: Results, network: Network, split: str) -> Row:
 
 
 def methods(results: Results) -> Iterator[Row]:
-    """One row for each reported method other than the baseline, sparsity, split and measure."""
+    """One row for each reported method, sparsity, split and measure.
+
+    The baseline has none.
+    """
     comparison = Comparison(results)
     for (name, sparsity), network in comparison.chosen.items():
         if name == comparison.baseline or (comparison.baseline, sparsity) not in comparison.chosen:

@@ -12,7 +12,9 @@ from jaxprune.results.plain import to_arrays, to_plain
 
 @dataclass(frozen=True, repr=False)
 class TheoryResults:
-    """The theory at the dense network: [R, G] and [R] by seed and group, [S, R, G] and [S, R] by sparsity.
+    """The theory's values by seed and group, dense and pruned.
+
+    Dense [R, G] and [R]; pruned, by sparsity, [S, R, G] and [S, R].
 
     Attributes:
       split: The split it was measured on.

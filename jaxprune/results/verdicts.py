@@ -42,12 +42,15 @@ class Verdict(NamedTuple):
 
     @property
     def smallest_visible(self) -> float:
-        """The smallest mean change that these seeds could have told from chance; NaN without a test."""
+        """The smallest mean change that these seeds could show.
+
+        NaN without a test.
+        """
         return float(self.change.high - self.change.low) / 2 if np.isfinite(self.p) else float("nan")
 
     @property
     def tested(self) -> str:
-        """The test in words, such as "p = 0.012 after Holm's correction for 28 comparisons"."""
+        """The test in words: "p = 0.012 after Holm's correction for 28 comparisons"."""
         if np.isfinite(self.adjusted_p):
             return f"{p_value(self.adjusted_p)} after Holm’s correction for {self.comparisons} comparisons"
         return "the same in every seed: no test" if self.same else "too few seeds for a test"

@@ -1,4 +1,7 @@
-"""Why a group is hurt: gradients, curvature, boundary distance, and the bound of Theorem 1, all as numbers."""
+"""Why a group is hurt: gradients, curvature, boundary distance, bounds.
+
+The bound is that of Theorem 1; all are numbers.
+"""
 
 from jaxprune.theory.boundary import (
     Boundary,

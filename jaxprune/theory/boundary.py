@@ -28,7 +28,7 @@ class Boundary(NamedTuple):
 
 
 class BoundaryDistances(NamedTuple):
-    """Four distances to the decision boundary, [N] for examples or [G] means for groups.
+    """Four distances to the decision boundary, [N] or [G] means.
 
     NaN for a group without examples. Tran et al. 2022 do not say which distance is theirs; the scale of their Figs 7,
     12 and 13 fits the margin.

@@ -175,7 +175,7 @@ def _attribution(
 def sparing_allocation(
     sizes: Array, levels: Array | Sequence[float], harm: Array, sparsity: float, resolution: int = 1000
 ) -> np.ndarray:
-    """A sparsity for each layer that is expected to hurt one group least.
+    """A sparsity for each layer that should hurt one group least.
 
     `harm[l, q]` is the group's excessive loss when layer l alone is pruned to `levels[q]`. The layers are taken to add
     up, and the sum of their harms is minimised exactly over all choices of one level for each layer that prune at least

@@ -156,7 +156,9 @@ def _cpu_kernel_transpose(x: Array, y: Array, g: Geometry, precision: Any) -> Ar
 
 
 def shifts(x: Array, g: Geometry) -> list[Array]:
-    """The part of the padded image under each pixel of the window, each [..., H', W', D].
+    """Slice the padded image under each pixel of the window.
+
+    Each slice is [..., H', W', D].
 
     The pixels of the window are in the order of the kernel, row by row.
     """
@@ -187,7 +189,7 @@ def _rows_of_patches(x: Array, kernel: Array, g: Geometry) -> Array:
 
 
 def patches(x: Array, g: Geometry) -> Array:
-    """The part of the padded image under every window, [..., H', W', height width D]."""
+    """The padded image under every window, [..., H', W', height width D]."""
     return jnp.concatenate(shifts(x, g), -1)
 
 

@@ -37,7 +37,10 @@ def section(results: Results) -> Section | None:
 
 
 def draw_fronts(comparison: Comparison) -> Drawing:
-    """A panel for each measure of unfairness, with a numbered point for each method."""
+    """Draw a panel for each measure of unfairness.
+
+    It has a numbered point for each method.
+    """
     methods = list(reported_trials(comparison))
     figure = Drawing((WIDTH, 4.4))
     panels = figure.subplots(1, len(_MEASURES), sharey=True)
@@ -79,7 +82,10 @@ def front(points: np.ndarray) -> np.ndarray:
 
 
 def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:
-    """Write the number of each point beside it, where those earlier in `order` have left room."""
+    """Write each point's number beside it, where there is room.
+
+    Numbers earlier in `order` go first.
+    """
     spans = np.ptp(points, axis=0)
     scaled = points / np.where(spans > 0, spans, 1)
     taken: list[np.ndarray] = []

@@ -45,7 +45,10 @@ def section(results: Results) -> Section | None:
 
 
 def largest_violations(comparison: Comparison) -> dict[str, Mapping[str, np.ndarray]]:
-    """Method -> split -> [R] the largest violation over the groups; an equality is violated on either side."""
+    """Method -> split -> [R] largest violation over the groups.
+
+    An equality is violated on either side.
+    """
     return {
         method: {
             split: np.max(values if comparison.is_inequality(method) else np.abs(values), -1)

@@ -60,6 +60,9 @@ def data(results: Results) -> tuple[Content, ...]:
 
 
 def _sizes(results: Results, split: str) -> Sequence[float] | Array:
-    """[G] people that the figures of a split are about; of a validation split cut in halves, those of one half."""
+    """[G] people that the figures of a split are about.
+
+    Of a validation split cut in halves, those of one half.
+    """
     audited = split in results.splits
     return results.audit(results.dense, split).metrics.size[0] if audited else results.group_sizes[split]

@@ -61,7 +61,10 @@ def tests_note(comparison: Comparison) -> str:
 
 
 def best_method(comparison: Comparison, measure: str) -> str:
-    """The affordable method that improves a measure most on the test split, and whether that is clear."""
+    """Return the affordable method that improves a measure most.
+
+    On the test split, and whether that is clear.
+    """
     name, more = _NAMES[measure], MEASURES[measure].more_is_better
     by = "By loss" if MEASURES[measure].by_loss else "By accuracy"
     plain = f"{level_text(comparison, comparison.baseline, measure)} with plain fine-tuning"
@@ -92,7 +95,7 @@ def _range(verdict: Verdict, measure: str) -> str:
 
 
 def _doubt(verdict: Verdict, measure: str) -> str:
-    """Why a change is not clear, and the smallest change that would be."""
+    """Say why a change is unclear, and the smallest clear one."""
     if not np.isfinite(verdict.adjusted_p):
         return f"This change is not clear ({verdict.tested})."
     visible = change_text(verdict.smallest_visible, measure).removeprefix("+")
@@ -110,7 +113,10 @@ def _cost(comparison: Comparison, method: str) -> str:
 
 
 def aim(comparison: Comparison) -> str:
-    """Which methods cut both the largest ψ and the accuracy spread by a third for at most a point of accuracy."""
+    """Which methods meet the aim: less unfairness at little cost.
+
+    Both the largest ψ and the accuracy spread cut by a third, for at most a point of accuracy.
+    """
     cuts = {method: [_cut(comparison, method, measure) for measure in _AIMED] for method in rivals(comparison)}
     cheap = affordable(comparison)
     reached = [
@@ -186,7 +192,7 @@ def _dense_spread(comparison: Comparison) -> np.ndarray:
 
 
 def affordable(comparison: Comparison) -> list[str]:
-    """The methods that cost at most a point of test accuracy in the mean."""
+    """Methods that cost at most a point of mean test accuracy."""
     return [m for m in rivals(comparison) if _verdict(comparison, m, "accuracy").change.mean >= -_COST]
 
 
@@ -195,7 +201,10 @@ def _verdict(comparison: Comparison, method: str, measure: str) -> Verdict:
 
 
 def _cut(comparison: Comparison, method: str, measure: str, split: str = "test") -> float:
-    """The share of the baseline's mean that a method removes; NaN where that is 0."""
+    """The share of the baseline's mean that a method removes.
+
+    NaN where that mean is 0.
+    """
     base = float(np.mean(values_of(comparison, comparison.baseline, measure, split)))
     return -float(np.mean(changes_of(comparison, method, measure, split))) / base if base > 0 else float("nan")
 

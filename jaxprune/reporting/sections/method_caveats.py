@@ -37,7 +37,10 @@ def _of_training(comparison: Comparison) -> Iterator[str]:
 
 
 def _of_chosen(comparison: Comparison) -> Iterator[str]:
-    """Chosen networks whose multipliers still rise in the last fifth of the training, or whose networks are broken."""
+    """Chosen networks with rising multipliers, and broken ones.
+
+    Multipliers rise if they do in the last fifth of the training.
+    """
     networks = reported_trials(comparison)
     for method, network in networks.items():
         if network.multipliers is not None and network.inequality is not None:
@@ -60,7 +63,7 @@ def _of_chosen(comparison: Comparison) -> Iterator[str]:
 
 
 def _works(comparison: Comparison, method: str) -> np.ndarray:
-    """[R] whether the networks of a method still work; empty where that was not judged."""
+    """[R] whether a method's networks still work; empty if not judged."""
     tests = comparison.results.tests(method, comparison.headline)
     return np.zeros(0) if tests is None else np.asarray(tests.working.works, float)
 

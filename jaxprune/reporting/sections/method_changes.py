@@ -1,4 +1,7 @@
-"""The change of every measure by every method, against plain fine-tuning, as a figure."""
+"""Changes of every measure by every method, as a figure.
+
+Against plain fine-tuning.
+"""
 
 from functools import partial
 

@@ -49,7 +49,7 @@ def _legend(comparison: Comparison) -> str:
 
 
 def _methods(comparison: Comparison, sparsity: float, split: str) -> Table:
-    """The dense networks and the chosen network of each method on one split."""
+    """The dense networks and each method's chosen network, one split."""
     dense = comparison.figures(comparison.results.dense, split)
     rows: list[tuple[str | Cell, ...]] = [("Dense, not pruned", "", *_means(dense))]
     for method in comparison.methods:
@@ -62,7 +62,7 @@ def _methods(comparison: Comparison, sparsity: float, split: str) -> Table:
 
 
 def _cell(comparison: Comparison, method: str, sparsity: float, split: str, measure: str) -> Cell:
-    """A mean with its interval, marked and explained by the difference from the baseline."""
+    """A mean with its interval, marked against the baseline."""
     values = comparison.figures(comparison.chosen[method, sparsity], split)[measure]
     mean = cell(comparison.results, values, measure)
     if method == comparison.baseline:

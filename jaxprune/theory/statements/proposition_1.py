@@ -1,4 +1,4 @@
-"""Proposition 1 of Tran et al. 2022, and stationary points to check it at."""
+"""Proposition 1 of Tran et al. 2022, checked at stationary points."""
 
 from functools import partial
 from typing import NamedTuple

@@ -33,7 +33,9 @@ class Assumption:
 )
 @dataclass(frozen=True)
 class Statement:
-    """`left <= right` or `left = right`, for every group or every pair of groups; a pytree.
+    """A pytree of `left <= right` or `left = right`.
+
+    For every group or every pair of groups.
 
     That a statement holds in the measured cases does not confirm it.
 
@@ -57,7 +59,10 @@ class Statement:
 
     @property
     def ratio(self) -> Array:
-        """[...] right over left: how loose a bound is; NaN where the left side is not above 0."""
+        """[...] right over left: how loose a bound is.
+
+        NaN where the left side is not above 0.
+        """
         positive = self.left > 0
         return jnp.where(positive, self.right / jnp.where(positive, self.left, 1), jnp.nan)
 

@@ -111,7 +111,10 @@ def _outputs_of(form: Form, classes: int) -> Outputs:
 
 
 def _terms(form: Form, p: Array, y: Array, jacobian: Array, bend: Extremes) -> dict[str, Array]:
-    """The two parts of the right side, and their factors, for every example, each [N]."""
+    """Both parts of the right side with factors, each [N].
+
+    For every example.
+    """
     error = jnp.abs(p - jax.nn.one_hot(y, p.shape[-1], dtype=p.dtype))
     size = bend.largest.value if form == "printed" else bend.spectral_norm
     boundary = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
