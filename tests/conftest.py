@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,10 @@ import pytest
 from jaxprune.compat import enable_x64
 from jaxprune.data import Dataset, from_arrays
 from jaxprune.types import Batch
+
+# A job in the background, or under nohup, ignores these, and so would the processes that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CACHE = Path(os.environ["JAXPRUNE_TESTS_CACHE"])
 DAYS_KEPT = 14

@@ -69,7 +69,8 @@ def test_a_run_ends(tmp_path, devices):
     assert {row["network"] for row in rows} == {"dense", "pruned", "none"}
 
 
-@pytest.mark.parametrize("devices", [pytest.param(n, marks=SLOW if n == 8 else LONG) for n in (1, 2, 4, 8)])
+@pytest.mark.long
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("command", ["theory", "compare"])
 def test_the_other_commands_end(tmp_path, devices, command):
     more = ("--retrain.methods", "equal_loss", "curvature") if command == "compare" else ()
