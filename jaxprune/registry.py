@@ -184,7 +184,12 @@ def fill(section: str, name: str, defaults: Mapping[str, Any], options: Mapping[
 
 
 @cache
+def _installed() -> metadata.EntryPoints:
+    """All entry points of installed packages; their files are read once, for all groups."""
+    return metadata.entry_points()
+
+
 def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
     """The entry points of a group, in a fixed order."""
-    points = metadata.entry_points(group=group) if group else ()
+    points = _installed().select(group=group) if group else ()
     return tuple(sorted(points, key=lambda point: (point.name, point.dist.name if point.dist is not None else "")))

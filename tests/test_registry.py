@@ -73,10 +73,10 @@ def installed(tmp_path, monkeypatch):
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
         lines = "".join(f"{name} = {target}\n" for name, target in points.items())
         (folder / "entry_points.txt").write_text(f"[jaxprune.shapes]\n{lines}")
-        registry._entry_points.cache_clear()
+        registry._installed.cache_clear()
 
     yield install
-    registry._entry_points.cache_clear()
+    registry._installed.cache_clear()
     sys.modules.pop("shapes_of_mine", None)
 
 

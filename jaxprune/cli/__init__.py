@@ -69,7 +69,7 @@ def _expand(arguments: list[str]) -> list[str]:
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise unknown("command", arguments[0], COMMANDS)
-    parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments)
+    parser = build_parser(_FUNCTIONS, everything="--help-all" in arguments, with_settings=arguments[:1])
     options, surplus = parser.parse_known_args(arguments)
     if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):
         options.name, *surplus = surplus  # after a flag with several values
@@ -126,7 +126,7 @@ def _complete(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _help(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    build_parser(_FUNCTIONS).print_help()
+    build_parser(_FUNCTIONS, with_settings=()).print_help()
     return 0
 
 

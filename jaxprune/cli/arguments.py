@@ -1,7 +1,7 @@
 """The commands, their arguments and their help."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,12 +92,15 @@ def refuse(surplus: Sequence[str], command: str, flags: Sequence[str]) -> None:
         raise UserError(f"command line: {surplus[0]!r} is one argument too many; {one}")
 
 
-def build_parser(functions: Mapping[str, Command], *, everything: bool = False) -> argparse.ArgumentParser:
+def build_parser(
+    functions: Mapping[str, Command], *, everything: bool = False, with_settings: Collection[str] = tuple(COMMANDS)
+) -> argparse.ArgumentParser:
     """The parser of every command.
 
     Args:
       functions: Command, such as "run" or "datasets show", -> what runs it.
       everything: Show all settings of a command in its help.
+      with_settings: First words of the commands that get their settings: adding them takes most of the time.
 
     Returns:
       A parser whose result has the chosen `function`, `command` and `parser`.
@@ -112,7 +115,9 @@ def build_parser(functions: Mapping[str, Command], *, everything: bool = False) 
     top.add_argument("--version", action="version", version=f"jaxprune {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        parser = _add(commands, name, name, summary, functions, everything)
+        parser = _add(commands, name, name, summary, functions)
+        if name in with_settings:
+            add_settings(parser, name, everything=everything)
         if name == "configs":
             parser.add_argument("name", nargs="?", help="the one to print; all are listed without it")
             parser.add_argument("--all", action="store_true", help="print every setting, with what it does")
@@ -125,7 +130,10 @@ def build_parser(functions: Mapping[str, Command], *, everything: bool = False) 
             parser.epilog = _DATASETS
             actions = parser.add_subparsers(title="commands", metavar="[show | prepare]")
             for action, what in DATASETS.items():
-                _add_dataset_options(_add(actions, action, f"{name} {action}", what, functions, everything), action)
+                inner = _add(actions, action, f"{name} {action}", what, functions)
+                if name in with_settings:
+                    add_settings(inner, f"{name} {action}", everything=everything)
+                _add_dataset_options(inner, action)
         else:
             _add_run_options(parser, name)
     return top
@@ -137,9 +145,8 @@ def _add(
     command: str,
     summary: str,
     functions: Mapping[str, Command],
-    everything: bool,
 ) -> argparse.ArgumentParser:
-    """Add the parser of one command, with the settings that it takes."""
+    """Add the parser of one command, without its settings."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -149,7 +156,6 @@ def _add(
     )
     parser.set_defaults(function=functions[command], command=command, parser=parser)
     parser.add_argument("--help-all", action="help", help="show every setting and exit")
-    add_settings(parser, command, everything=everything)
     return parser
 
 
