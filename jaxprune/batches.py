@@ -223,9 +223,9 @@ def _check_class_labels(y: Array) -> None:
 def _check_values(
     y: Array, group: Array, weight: Array, num_groups: int | None, num_classes: int | None, *, where: str = "batch."
 ) -> None:
-    """Raise for the first unusable value that is known.
+    """Raise for the first unusable value, after one transfer from the device.
 
-    One transfer from the device.
+    Values that are traced are not known.
     """
     if any(isinstance(leaf, Tracer) for leaf in (y, group, weight)):
         return

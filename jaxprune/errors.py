@@ -66,7 +66,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", list
 def _relatives(name: str, known: list[str]) -> list[str]:
     """Return the names that a mistyped dotted name may mean.
 
-    Those of its section, or the sections where there is none; for other names, all.
+    They are those of its section, or the sections if it has none; for a name without a dot, all names.
     """
     section, dot, _ = name.partition(".")
     if not dot or " " in name:

@@ -30,7 +30,7 @@ _ATTEMPTS = (".partial", ".before")  # the ends of the names of folders that are
 def safe_name(name: str) -> str:
     """Make a name safe for files: "race*sex" becomes "race-sex".
 
-    Other names stay apart from it.
+    Other names get a digest, so that they stay apart.
     """
     clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
     if re.fullmatch(r"[A-Za-z0-9_]+(\s*\*\s*[A-Za-z0-9_]+)*", name) and len(clean) <= _LONGEST:

@@ -118,7 +118,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 def seed_means(values: Array) -> np.ndarray:
     """[..., R, G] -> [..., G] means over seeds with finite numbers.
 
-    NaN where none has one.
+    The mean is NaN if no seed has one.
     """
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
@@ -155,7 +155,7 @@ def quantity_interval(source: Source, values: Array, quantity: str, axis: int = 
 def difference_interval(source: Source, mine: np.ndarray, other: np.ndarray, quantity: str) -> Interval:
     """Return a paired difference's mean over seeds and its interval.
 
-    As far as the quantity can differ.
+    The interval is cut at the largest difference that the quantity can have.
 
     Args:
       source: Whose settings tell the coverage.
@@ -223,7 +223,7 @@ def cell(source: Source, values: Array, quantity: str) -> Cell:
 def spread_text(interval: Interval, form: Quantity) -> str:
     """Format an interval: "±0.7", or its ends where not symmetric.
 
-    As "(95.1 to 100)" then; empty without one.
+    Its ends are written as "(95.1 to 100)"; the text is empty without an interval.
     """
     below, above = float(interval.mean - interval.low), float(interval.high - interval.mean)
     if not np.isfinite(below + above):

@@ -34,7 +34,7 @@ def make_mesh(num_replicas: int) -> Mesh | None:
 def measuring_mesh(num_replicas: int) -> Mesh | None:
     """Build a mesh of replicas over this host's devices, or None.
 
-    Over as many devices as divide R; None where that is one.
+    It has as many devices as divide R; one device needs no mesh.
 
     For functions of one replica each: every device has replicas of its own, and nothing is exchanged, so that loops
     end on each device when its own replicas are done.
@@ -145,7 +145,7 @@ def batch_sharding(mesh: Mesh | None) -> NamedSharding | None:
 def fetch(tree: PyTree) -> PyTree:
     """Fetch arrays as numpy arrays on every host.
 
-    Also those that lie on the devices of several hosts.
+    Arrays on the devices of several hosts are gathered.
     """
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):

@@ -11,7 +11,7 @@ from jaxprune.text import printable
 class PlainConsole(Console):
     """A terminal that interprets nothing in its text.
 
-    No markup, no names of emoji, no control sequences.
+    Markup and names of emoji are plain text, and control characters are escaped.
     """
 
     def __init__(self, width: int | None = None, **options: Any) -> None:

@@ -183,7 +183,7 @@ def fit(
 
 
 def placed_alike(arguments: PyTree) -> PyTree:
-    """Device arrays, all bound to the device that they lie on.
+    """Device arrays, all bound to their device if it is one.
 
     A state of which some leaves are bound (restored ones, say) and others are not comes out of the first epoch with all
     of them bound, and jit would compile the second epoch anew.

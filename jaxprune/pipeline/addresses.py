@@ -21,7 +21,7 @@ _OF_CONFIGURED = {"constraint", "dual", "scheme", "penalty", "buffer"}
 
 
 def grouping_settings(grouping: Grouping) -> Plain:
-    """Return the groups that a stage's address depends on."""
+    """The part of a stage's address that names the groups."""
     return {"name": grouping.name, "fingerprint": grouping.fingerprint()}
 
 
@@ -43,7 +43,7 @@ def stage_of(experiment: Experiment, node: Node) -> Stage:
 
 
 def _source(node: Compress) -> str:
-    """Prefix the stage names of what constrained dense networks give."""
+    """The prefix of a stage's name: "fair_" under constrained dense networks."""
     return "" if node.parent == DENSE else "fair_"
 
 
@@ -125,7 +125,7 @@ _OF_MEASURES = {
 def measure_stage(experiment: Experiment, plan: Plan, measure: str) -> Stage:
     """Return the stage of a further measure of the theory.
 
-    It depends on that measure's settings alone.
+    Its address depends on that measure's settings alone.
     """
     own = experiment.settings.theory.model_dump(mode="json", include=_OF_MEASURES.get(measure, set()))
     return Stage(f"theory-{measure}", own, (theory_stage(experiment, plan),))

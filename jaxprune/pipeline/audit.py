@@ -150,7 +150,7 @@ def _outcomes(
 ) -> SplitOutcomes:
     """Read the outcomes of every network on one split.
 
-    Of the validation split, only those of the people who choose.
+    On the validation split, only the people that the choice is made on are read.
     """
     y = np.asarray(experiment.dataset.split(split).y)
     rows = None
@@ -206,7 +206,7 @@ def _audits(
 def _violation(experiment: Experiment, entry: Entry, metrics: GroupMetrics, dense: GroupMetrics) -> np.ndarray | None:
     """[R, G] violation of a network's own constraint on a split.
 
-    None without a constraint.
+    It is None without a constraint.
     """
     if isinstance(entry.node, Compress):
         return None

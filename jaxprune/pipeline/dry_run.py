@@ -79,7 +79,7 @@ def _needed(stage: Stage, workspace: Workspace) -> Iterator[Stage]:
 def _estimate(stage: Stage, known: Mapping[str, Sequence[tuple[float, float]]]) -> float | None:
     """Estimate a stage's time from others of its kind.
 
-    In proportion to their work.
+    Times are scaled by the work of the stages.
     """
     work = _work(stage.settings, len(stage.parents))
     times = [seconds * work / other for other, seconds in known.get(_kind(stage.name), [])]

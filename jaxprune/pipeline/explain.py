@@ -28,7 +28,7 @@ from jaxprune.types import Array, Batch, Params, Stats
 def explain(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Any]:
     """Measure the theory at the dense networks, as plain values.
 
-    Gradients, curvature, boundary distance and Taylor terms.
+    It measures gradients, curvature, boundary distance and Taylor terms.
     """
     stage = theory_stage(experiment, plan)
 

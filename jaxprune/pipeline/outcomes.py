@@ -77,7 +77,7 @@ def write_outcomes(
 def read_outcomes(folder: Path, split: str, y: np.ndarray) -> Outcomes:
     """Read outcomes, leaves [R, N], as memory maps.
 
-    In the order of the split.
+    Examples are in the order of the split.
 
     Args:
       folder: The folder of the stage.

@@ -146,7 +146,7 @@ class Plan:
     def theory_nodes(self) -> list[Node]:
         """The nodes that the theory is about.
 
-        The plain dense networks, and those pruned from them at every sparsity.
+        They are the plain dense networks, and those pruned from them at every sparsity.
         """
         pruned = [entry.node for entry in self.entries if isinstance(entry.node, Compress)]
         return [self.entries[0].node, *pruned]
@@ -161,7 +161,7 @@ class Plan:
 def plan_run(settings: Settings) -> Plan:
     """Plan a run: dense, pruned, and retrained by `retrain.methods`.
 
-    By default, retrained as the paper's four models.
+    The default methods are the paper's four models.
     """
     names = settings.retrain.methods or tuple(PAPER_MODELS)
     return _plan(settings, "report", names if settings.retrain.epochs else ())
@@ -170,7 +170,7 @@ def plan_run(settings: Settings) -> Plan:
 def plan_comparison(settings: Settings) -> Plan:
     """Plan a comparison: `retrain.methods` against plain fine-tuning.
 
-    With the candidates of each method.
+    Every candidate of a method is trained.
     """
     names = settings.retrain.methods or COMPARED
     return _plan(settings, "comparison-report", tuple(dict.fromkeys((PLAIN, *names))))

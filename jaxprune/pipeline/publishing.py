@@ -1,6 +1,6 @@
 """Publish a report from its stage to the folder for readers.
 
-Never over a report by other groups.
+A report by other groups is never overwritten.
 """
 
 import json
@@ -23,7 +23,7 @@ KINDS: Mapping[str, str] = {"report": "", "comparison-report": "compare", "theor
 def place_of(root: Path, grouping: str, kind: str) -> Path:
     """Return the folder for a report by these groups.
 
-    A folder of its own where reports by other groups lie there.
+    It is a folder of its own if `root` holds reports by other groups.
     """
     lies_there = _grouping_at(root)
     if lies_there is not None and not same_grouping(lies_there, grouping):

@@ -1,6 +1,6 @@
 """Networks and examples that the theory is measured on.
 
-In the precision that the settings ask for.
+Both are in the precision that the settings ask for.
 """
 
 from collections.abc import Callable, Mapping
@@ -104,7 +104,7 @@ def replicas_at_once(experiment: Experiment) -> int:
 def memory_of_a_replica(experiment: Experiment) -> int:
     """The bytes that curvature may take in each replica.
 
-    Those on one device are measured together.
+    Replicas on one device are measured together.
     """
     return experiment.settings.theory.memory * 2**20 // replicas_at_once(experiment)
 

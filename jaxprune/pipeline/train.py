@@ -215,7 +215,7 @@ def _initial_state(experiment: Experiment, task: Training, start: Networks, inpu
 def _step(experiment: Experiment, store: Store, task: Training, start: Networks, inputs: MethodInputs) -> Step:
     """Return one step for all trainings of one program.
 
-    Compiled once for all masks and values.
+    It is compiled once for all masks and values.
     """
     method = task.method
 

@@ -26,7 +26,7 @@ class ValidationHalves(NamedTuple):
 def validation_halves(dataset: Dataset, methods: Sequence[str]) -> ValidationHalves:
     """Cut the validation split in two, to choose and to measure.
 
-    So nobody both chooses and moves multipliers.
+    No example then both chooses hyperparameters and moves multipliers.
 
     The halves have every label of every group in equal numbers, to within one example, and depend on the data alone.
     Without methods that measure there, both are the whole split.

@@ -28,7 +28,7 @@ class Piece:
     def seconds_left(self, now: float) -> float | None:
         """Estimate the time left from the mean time per part.
 
-        None before there is one.
+        The result is None until one part is done.
         """
         timed = self.done - self.earlier
         if timed <= 0 or self.done >= self.total:

@@ -29,7 +29,7 @@ def families() -> tuple[str, ...]:
 def missing_letters(texts: Iterable[str]) -> str:
     """Letters of some texts that no font for figures has.
 
-    Each once.
+    Each letter is listed once.
     """
     there = _letters(_FIRST)
     letters = [c for c in dict.fromkeys("".join(texts)) if ord(c) not in there and c not in _UNDRAWN]

@@ -46,7 +46,7 @@ class GroupHarm:
 
     @property
     def hurt(self) -> bool:
-        """Return whether a change says that the group is hurt."""
+        """Whether the group loses anything, to the precision that is written."""
         return self.change >= 5e-4
 
 
@@ -139,7 +139,7 @@ class Answer:
 def headline_sparsity(results: Results, name: str = "") -> float:
     """The largest sparsity up to which networks of every seed work.
 
-    The smallest of all where they never do.
+    If none work, it is the smallest sparsity.
 
     Networks that were not tested count as working.
 

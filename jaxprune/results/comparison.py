@@ -34,7 +34,7 @@ class Measure(NamedTuple):
     def resolution(self) -> float:
         """The difference up to which stored changes count as equal.
 
-        Of losses, in float32; of shares, in float64.
+        Losses are stored in float32, shares in float64.
         """
         return 1e-6 if self.by_loss else 1e-10
 
@@ -85,9 +85,9 @@ class Comparison:
 
     @cached_property
     def headline(self) -> float:
-        """The largest sparsity at which the baseline's networks still work.
+        """The largest sparsity up to which the baseline's networks work.
 
-        The answer is read off there.
+        The answer is given at this sparsity.
         """
         return headline_sparsity(self.results, self.baseline)
 
@@ -125,7 +125,7 @@ class Comparison:
     def difference(self, method: str, sparsity: float, split: str, measure: str) -> Difference:
         """A method against the baseline, in the measure's unit.
 
-        Points or nats, not adjusted for other comparisons.
+        The unit is points or nats; the difference is not adjusted for other comparisons.
         """
         change = self._change(method, sparsity, split, measure)
         p = paired_p_value(change.differences, change.resolution)

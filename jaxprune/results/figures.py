@@ -20,7 +20,7 @@ def figures(results: Results, network: Network, split: str) -> dict[str, np.ndar
 def figures_of(metrics: GroupMetrics, dense: GroupMetrics) -> dict[str, np.ndarray]:
     """Figures of a network against the dense one, by seed.
 
-    On one split.
+    All figures are on one split.
 
     Args:
       metrics: Of the network, leaves [R, G] and [R].
@@ -68,7 +68,7 @@ def counted(metrics: GroupMetrics) -> GroupMetrics:
 def _exact_share(share: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Round shares of float32 to ratios of whole numbers.
 
-    Where they are such ratios up to float32.
+    Only shares that are such ratios to float32 precision are rounded.
     """
     people = np.rint(share * size)
     whole = (size > 0) & (np.abs(share * size - people) <= 1e-3 + 2e-7 * size) & (np.rint(size) == size)

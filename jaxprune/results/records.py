@@ -206,17 +206,14 @@ class Results:
 
     @property
     def models(self) -> list[str]:
-        """The names of all compressed networks, in plan order.
-
-        Retrained or not.
-        """
+        """The names of all compressed networks, retrained or not."""
         return list(dict.fromkeys(network.name for network in self.networks if network.sparsity > 0))
 
     @property
     def baseline(self) -> str:
         """The plainly retrained network; empty without one.
 
-        The other retrained ones are compared with it.
+        The other retrained networks are compared with it.
         """
         plain = (n.name for n in self.networks if (n.role, n.method, n.dense) == ("retrained", "naive", "dense"))
         return next(plain, "")
@@ -254,7 +251,7 @@ class Results:
     def tests(self, name: str, sparsity: float, split: str | None = None) -> HarmTests | None:
         """The tests of a reported network, or None.
 
-        On the answered split unless another is named.
+        They are those of the answered split unless another is named.
         """
         network = self.reported.get((name, sparsity))
         audit = None if network is None else self.audits.get((network.key, split or self.answered_split))

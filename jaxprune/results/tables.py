@@ -155,7 +155,7 @@ def _summary(results: Results, network: Network, split: str) -> Row:
 def methods(results: Results) -> Iterator[Row]:
     """One row for each reported method, sparsity, split and measure.
 
-    The baseline has none.
+    The baseline has no row.
     """
     comparison = Comparison(results)
     for (name, sparsity), network in comparison.chosen.items():

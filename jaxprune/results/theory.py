@@ -14,7 +14,7 @@ from jaxprune.results.plain import to_arrays, to_plain
 class TheoryResults:
     """The theory's values by seed and group, dense and pruned.
 
-    Dense [R, G] and [R]; pruned, by sparsity, [S, R, G] and [S, R].
+    At the dense networks [R, G] or [R]; by sparsity [S, R, G] or [S, R].
 
     Attributes:
       split: The split it was measured on.

@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
     def smallest_visible(self) -> float:
         """The smallest mean change that these seeds could show.
 
-        NaN without a test.
+        It is NaN without a test.
         """
         return float(self.change.high - self.change.low) / 2 if np.isfinite(self.p) else float("nan")
 

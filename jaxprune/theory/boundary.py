@@ -175,7 +175,7 @@ def _distances(
 
 
 def _margin_and_closeness(logits: Array) -> tuple[Array, Array]:
-    """p₁ - p₂ and 1 - ‖p‖² of every example, each [B] from logits [B, C]."""
+    """p₁ - p₂ and 1 - ‖p‖² of every example, [B] each."""
     p = jax.nn.softmax(logits)
     first, second = jnp.moveaxis(jax.lax.top_k(p, 2)[0], -1, 0)
     return first - second, 1 - jnp.sum(p**2, -1)

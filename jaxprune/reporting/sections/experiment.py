@@ -62,7 +62,7 @@ def data(results: Results) -> tuple[Content, ...]:
 def _sizes(results: Results, split: str) -> Sequence[float] | Array:
     """[G] people that the figures of a split are about.
 
-    Of a validation split cut in halves, those of one half.
+    If the validation split is cut in half, one half is counted.
     """
     audited = split in results.splits
     return results.audit(results.dense, split).metrics.size[0] if audited else results.group_sizes[split]

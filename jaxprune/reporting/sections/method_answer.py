@@ -61,9 +61,9 @@ def tests_note(comparison: Comparison) -> str:
 
 
 def best_method(comparison: Comparison, measure: str) -> str:
-    """Return the affordable method that improves a measure most.
+    """Say which affordable method improves a measure most.
 
-    On the test split, and whether that is clear.
+    The sentence is about the test split, and says whether the improvement is clear.
     """
     name, more = _NAMES[measure], MEASURES[measure].more_is_better
     by = "By loss" if MEASURES[measure].by_loss else "By accuracy"
@@ -115,7 +115,7 @@ def _cost(comparison: Comparison, method: str) -> str:
 def aim(comparison: Comparison) -> str:
     """Which methods meet the aim: less unfairness at little cost.
 
-    Both the largest ψ and the accuracy spread cut by a third, for at most a point of accuracy.
+    The aim is to cut the largest ψ and the accuracy spread by a third for at most a point of accuracy.
     """
     cuts = {method: [_cut(comparison, method, measure) for measure in _AIMED] for method in rivals(comparison)}
     cheap = affordable(comparison)
@@ -203,7 +203,7 @@ def _verdict(comparison: Comparison, method: str, measure: str) -> Verdict:
 def _cut(comparison: Comparison, method: str, measure: str, split: str = "test") -> float:
     """The share of the baseline's mean that a method removes.
 
-    NaN where that mean is 0.
+    It is NaN where that mean is 0.
     """
     base = float(np.mean(values_of(comparison, comparison.baseline, measure, split)))
     return -float(np.mean(changes_of(comparison, method, measure, split))) / base if base > 0 else float("nan")

@@ -1,6 +1,6 @@
 """Changes of every measure by every method, as a figure.
 
-Against plain fine-tuning.
+Changes are against plain fine-tuning.
 """
 
 from functools import partial

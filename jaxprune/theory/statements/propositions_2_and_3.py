@@ -82,9 +82,9 @@ def proposition2(
 
 
 def proposition3(probabilities: Array) -> Proposition3:
-    """Proposition 3: f(1 - f) is largest at f = ½, and smallest at 0 and 1.
+    """Proposition 3: f(1 - f) is largest at f = ½.
 
-    With its form for any number of labels.
+    It is smallest at 0 and 1; also in the form for any number of labels.
 
     Args:
       probabilities: [N, C], rows summing to 1.

@@ -35,7 +35,7 @@ class Assumption:
 class Statement:
     """A pytree of `left <= right` or `left = right`.
 
-    For every group or every pair of groups.
+    There is one for every group, or every pair of groups.
 
     That a statement holds in the measured cases does not confirm it.
 
@@ -61,7 +61,7 @@ class Statement:
     def ratio(self) -> Array:
         """[...] right over left: how loose a bound is.
 
-        NaN where the left side is not above 0.
+        The ratio is NaN where the left side is not above 0.
         """
         positive = self.left > 0
         return jnp.where(positive, self.right / jnp.where(positive, self.left, 1), jnp.nan)

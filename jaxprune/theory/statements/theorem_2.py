@@ -111,10 +111,7 @@ def _outputs_of(form: Form, classes: int) -> Outputs:
 
 
 def _terms(form: Form, p: Array, y: Array, jacobian: Array, bend: Extremes) -> dict[str, Array]:
-    """Both parts of the right side with factors, each [N].
-
-    For every example.
-    """
+    """Both parts of the right side and their factors, each [N]."""
     error = jnp.abs(p - jax.nn.one_hot(y, p.shape[-1], dtype=p.dtype))
     size = bend.largest.value if form == "printed" else bend.spectral_norm
     boundary = softmax_curvature(p) if form == "multiclass" else p[:, 0] * p[:, 1]
