@@ -185,7 +185,7 @@ def fill(section: str, name: str, defaults: Mapping[str, Any], options: Mapping[
 
 @cache
 def _installed() -> metadata.EntryPoints:
-    """All entry points of installed packages; their files are read once, for all groups."""
+    """The entry points of all installed packages, read once for all groups."""
     return metadata.entry_points()
 
 

@@ -514,7 +514,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_hosts_train_as_one_and_each_reads_its_half():
     with socket.socket() as free:
         free.bind(("localhost", 0))

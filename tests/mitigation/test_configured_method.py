@@ -84,7 +84,7 @@ EVERY_DAY = [("equal_loss_signed", "nu_pi"), ("loss_gap", "restart"), ("equal_ex
 @pytest.mark.parametrize(
     ("constraint", "scheme", "penalty", "buffer", "dual"),
     [
-        pytest.param(*other, dual, marks=() if (other[0], dual) in EVERY_DAY else pytest.mark.long)
+        pytest.param(*other, dual, marks=() if (other[0], dual) in EVERY_DAY else pytest.mark.slow)
         for other in OTHERS
         for dual in DUALS
     ],

@@ -90,7 +90,7 @@ def found(on_eight_devices):
     return found
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_on_eight_devices_is_that_on_one(found, name):
     """Parameters, multipliers, buffers, what is held, and the whole log."""

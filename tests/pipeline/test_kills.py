@@ -18,7 +18,7 @@ def kills(folder: Path, copies: int, killed: int) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_runs_killed_anywhere_end_with_the_same_bits_and_nothing_left_over(tmp_path) -> None:
     found = kills(tmp_path, 10, 2)
     assert found["failed"] == {}

@@ -328,7 +328,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_eight_devices_find_what_one_finds():
     """Few steps: with larger ones eight pretended devices can starve the threads of a machine with two cores."""
     here = os.path.dirname(__file__)
