@@ -184,9 +184,9 @@ def fill(section: str, name: str, defaults: Mapping[str, Any], options: Mapping[
 
 
 @cache
-def _installed() -> metadata.EntryPoints:
+def _installed() -> Any:
     """The entry points of all installed packages, read once for all groups."""
-    return metadata.entry_points()
+    return metadata.entry_points()  # EntryPoints, or SelectableGroups before Python 3.12: both have `select`
 
 
 def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:

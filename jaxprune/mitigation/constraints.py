@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from jaxprune.losses import excessive_loss
 from jaxprune.mitigation.statistics import GroupStatistics
 from jaxprune.types import Array
 
@@ -207,7 +208,7 @@ def _absolute_gap(statistics: GroupStatistics, tolerance: Array | float) -> Arra
 
 
 def _excessive_loss_gap(statistics: GroupStatistics, tolerance: Array | float) -> Array:
-    overall = statistics.overall_loss - statistics.overall_dense_loss
+    overall = excessive_loss(statistics.overall_dense_loss, statistics.overall_loss)
     return statistics.excessive_loss - overall - tolerance
 
 

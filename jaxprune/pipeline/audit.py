@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxprune import auditing, pruning
 from jaxprune.auditing import GroupMetrics
+from jaxprune.components import PLAIN
 from jaxprune.data import Grouping
 from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.addresses import audit_stage, outcomes_stage, plan_groupings
@@ -233,7 +234,7 @@ def _choices(
         place = 0
         if len(networks) > 1:
             dense = audits[entries[0].network.key, "validation"].metrics
-            plain = (n for n in retrained if n.sparsity == sparsity and n.method == "naive" and n.dense == "dense")
+            plain = (n for n in retrained if n.sparsity == sparsity and n.method == PLAIN and n.dense == "dense")
             base = next(plain, None)
             measured = [figures_of(audits[n.key, "validation"].metrics, dense) for n in networks]
             baseline = dense if base is None else audits[base.key, "validation"].metrics

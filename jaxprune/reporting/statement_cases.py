@@ -39,6 +39,7 @@ class Checked:
       holds: Whether it does, but for rounding.
       assumed: Whether everything that it rests on is so.
       assumptions: What is assumed -> whether it is so.
+      kind: What a case is: "cases" of groups and sparsities, or single "examples".
     """
 
     title: str
@@ -48,6 +49,7 @@ class Checked:
     holds: np.ndarray
     assumed: np.ndarray
     assumptions: Mapping[str, np.ndarray]
+    kind: str = "cases"
 
     @property
     def known(self) -> np.ndarray:
@@ -123,13 +125,19 @@ def _of_dense(results: Results, measure: str, name: str) -> Checked:
         np.equal(cases(stored["holds"]), 1),
         np.equal(cases(stored["assumed"]), 1),
         {text: np.equal(cases(holds), 1) for text, holds in stored.get("assumptions", {}).items()},
+        kind="examples" if _is_of_examples(name) else "cases",
     )
+
+
+def _is_of_examples(name: str) -> bool:
+    """Whether the cases of a statement are single examples."""
+    return name.startswith("Proposition 3")
 
 
 def _labels(groups: list[str], name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     if not shape:
         return (name_some(groups, separator=" and "),)
-    if name.startswith("Proposition 3"):
+    if _is_of_examples(name):
         return tuple(f"example {i}" for i in range(shape[0]))
     if len(shape) == 2:
         return tuple(f"{a}, {b}" for a in groups for b in groups)

@@ -11,6 +11,7 @@ from jaxprune.quantities import Cell
 from jaxprune.reporting import predictors
 from jaxprune.reporting.reports import THEORY, THEORY_DETAILS, render_page, theory_details
 from jaxprune.reporting.sections import predictions
+from jaxprune.reporting.sections import statements as statement_sections
 from jaxprune.reporting.sections.boundary import curvature as output_curvature
 from jaxprune.reporting.sections.gradients import cosines as gradient_cosines
 from jaxprune.reporting.sections.gradients import members as member_gradients
@@ -96,6 +97,20 @@ def test_every_case_has_both_sides_their_ratio_its_assumptions_and_what_follows(
     assert value_of(first["left side"]) == pytest.approx(made.theory.observed[1, :, 3].mean(), rel=0.005)
     assert value_of(first["right side"]) == pytest.approx(made.theory.bound[1, :, 3].mean(), rel=0.005)
     assert ("Corollary 1, corrected", "50 % to 90 %, town 0") in rows
+
+
+def test_groups_that_are_named_as_examples_keep_their_cases() -> None:
+    made = replace(made_theory(), group_names=[f"example {i}" for i in range(4)])
+    cases = [row["case"] for row in rows_of(statement_cases(made).tables[0])]
+    assert len(cases) == 3 * 2 * 4 + 4 + 12 + 3 * 4
+    assert "example 1, example 2" in cases
+
+
+def test_many_cases_are_one_which_is_not_called_an_example(monkeypatch) -> None:
+    monkeypatch.setattr(statement_sections, "_MOST_CASES", 3)
+    cases = {(row["statement"], row["case"]) for row in rows_of(statement_cases(made_theory()).tables[0])}
+    assert ("Proposition 1", "the tightest of 12 cases") in cases
+    assert ("Theorem 2 as printed", "the tightest of 4 cases") in cases
 
 
 def test_masks_of_unknown_nesting_are_a_failed_assumption() -> None:

@@ -50,7 +50,7 @@ def cases(results: Results) -> Section:
     """Both sides and the assumptions of every statement in every case."""
     rows = []
     for statement in checked(results):
-        if len(statement.labels) > _MOST_CASES or statement.labels[0].startswith("example"):
+        if len(statement.labels) > _MOST_CASES or statement.kind == "examples":
             statement = _together(statement)
         for i, label in enumerate(statement.labels):
             if statement.known[i].any():
@@ -74,7 +74,7 @@ def _together(statement: Checked) -> Checked:
     nearest = (gap.argmin(0), np.arange(gap.shape[1]))
     return Checked(
         title=statement.title,
-        labels=(f"the tightest of {int(statement.known.any(1).sum())} examples",),
+        labels=(f"the tightest of {int(statement.known.any(1).sum())} {statement.kind}",),
         left=statement.left[nearest][None],
         right=statement.right[nearest][None],
         holds=np.all(statement.holds | ~statement.known, 0, keepdims=True),
