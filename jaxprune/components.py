@@ -27,13 +27,23 @@ CRITERIA = Registry(
     group="jaxprune.criteria",
 )
 
-_MASKS = "jaxprune.pruning.masks"
+_ALLOCATIONS = "jaxprune.pruning.allocations"
 ALLOCATIONS = Registry(
     "allocation",
     {
-        "global": Entry(f"{_MASKS}:global_masks", "one threshold for all layers"),
-        "layerwise": Entry(f"{_MASKS}:layerwise_masks", "the same share of every layer"),
+        "global": Entry(f"{_ALLOCATIONS}.uniform:together", "one threshold for all layers"),
+        "layerwise": Entry(f"{_ALLOCATIONS}.uniform:layerwise", "the same share of every layer"),
     },
+    group="jaxprune.allocations",
+)
+
+_STRUCTURES = "jaxprune.pruning.structures"
+STRUCTURES = Registry(
+    "structure",
+    {
+        "weights": Entry(f"{_STRUCTURES}.weights:weights", "single weights"),
+    },
+    group="jaxprune.structures",
 )
 
 _CONSTRAINTS = "jaxprune.mitigation.constraints"

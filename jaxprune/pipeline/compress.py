@@ -25,7 +25,7 @@ def compress(experiment: Experiment, source: Networks, criterion: str, sparsity:
       sparsity: The share of prunable weights to prune.
     """
     own = pruning.CRITERIA.make(criterion).allocation
-    allocation = own or pruning.ALLOCATIONS[experiment.settings.prune.allocation]
+    allocation = own or pruning.ALLOCATIONS.make(experiment.settings.prune.allocation)
 
     def masks_of(scores: Scores) -> Masks:
         return allocation(scores, sparsity, experiment.prunable)

@@ -1,15 +1,22 @@
-"""Pruning criteria as values: a score, and what it needs."""
+"""Pruning criteria as values: a score, what it needs, and a correction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jaxprune.errors import UserError
-from jaxprune.types import Masks, PyTree, Scores
+from jaxprune.pruning.allocation import Allocation
+from jaxprune.types import Params, Scores
 
-Allocation = Callable[[Scores, float, PyTree], Masks]  # (scores, sparsity, prunable) -> masks
-
-_EVIDENCE = {"batch": ("apply", "batch"), "groups": ("num_groups",), "key": ("key",)}
+# Need -> the arguments that answer it.
+EVIDENCE = {
+    "activations": ("apply", "batch"),
+    "batch": ("apply", "batch"),
+    "gradients": ("grads",),
+    "groups": ("num_groups",),
+    "key": ("key",),
+    "masks": ("masks",),
+}
 
 
 @dataclass(frozen=True)
@@ -17,15 +24,22 @@ class Criterion:
     """A pruning criterion.
 
     Attributes:
-      score: `(params, *, apply, batch, num_groups, key) -> Scores`, for one network; the lowest score is pruned first.
-        It takes what it needs by name, and ignores the rest.
-      needs: "batch" (`apply` and `batch`), "groups" (`num_groups`) and "key"; what is not needed may be None.
+      score: `(params, *, apply, batch, loss, num_groups, key, grads, masks) -> Scores`, for one network; the lowest
+        score is pruned first. It takes what it needs by name, and ignores the rest.
+      needs: What it reads beside the parameters: "batch" (`apply` and `batch`), "activations" (the inputs of the
+        layers, from the same two), "gradients" (`grads`, of the mean loss), "groups" (`num_groups`), "masks" (of what
+        is pruned already) and "key". What is not needed may be None.
       allocation: The only allocation that the criterion is defined for; None for any.
+      correct: `(params, masks, **evidence) -> params` adjusts the kept weights to the loss of the others; None for
+        none.
+      rounds: The number of rounds of scoring and pruning, each of which scores what the one before left.
     """
 
     score: Callable[..., Scores]
     needs: frozenset[str] = frozenset()
     allocation: Allocation | None = None
+    correct: Callable[..., Params] | None = None
+    rounds: int = 1
 
     def check(self, **evidence: Any) -> None:
         """Raise if the criterion needs an argument that is None or missing.
@@ -34,6 +48,6 @@ class Criterion:
           UserError: It names the argument.
         """
         for need in sorted(self.needs):
-            for name in _EVIDENCE[need]:
+            for name in EVIDENCE[need]:
                 if evidence.get(name) is None:
                     raise UserError(f"{name}: this criterion needs it ({', '.join(sorted(self.needs))}); give {name}=")

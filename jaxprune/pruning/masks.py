@@ -1,6 +1,6 @@
 """Masks from scores: exact to one weight, and deterministic on ties."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxprune.trees import leaf_path
 from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
 
-def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
+def global_masks(scores: Scores, sparsity: float | Array, prunable: PyTree = None, masks: Masks | None = None) -> Masks:
     """Prune the lowest scores of all layers together.
 
     Exactly `round(sparsity * N)` of the N prunable weights are pruned. Among equal scores at the threshold, those
@@ -21,14 +21,16 @@ def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Ma
 
     Args:
       scores: Float arrays; the lowest is pruned first.
-      sparsity: The share to prune, in [0, 1).
+      sparsity: The share to prune, in [0, 1); may be traced.
       prunable: Bools with the structure of `scores`, as from `prunable`; None for all of them.
+      masks: What is pruned already (False), which goes first and counts; None for nothing.
 
     Returns:
       Masks with the structure of `scores`, True = kept; all True for leaves that are not prunable.
 
     Raises:
-      UserError: The sparsity is outside [0, 1), or a score is NaN or infinite (checked outside of jit).
+      UserError: The sparsity is outside [0, 1) or below what is pruned already, or a score is NaN or infinite (checked
+        outside of jit).
 
     Example:
       >>> import jax.numpy as jnp
@@ -37,16 +39,18 @@ def global_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Ma
       >>> pruning.global_masks(pruning.magnitude().score(params), 0.5)["kernel"].tolist()
       [[False, True], [True, False]]
     """
-    return _masks(scores, sparsity, prunable, together=True)
+    return _masks(scores, sparsity, prunable, masks, together=True)
 
 
-def layerwise_masks(scores: Scores, sparsity: float, prunable: PyTree = None) -> Masks:
+def layerwise_masks(
+    scores: Scores, sparsity: float | Array, prunable: PyTree = None, masks: Masks | None = None
+) -> Masks:
     """Prune the lowest scores of each layer.
 
     Exactly `round(sparsity * size)` weights of every prunable leaf. Ties, arguments, result and errors as for
     `global_masks`.
     """
-    return _masks(scores, sparsity, prunable, together=False)
+    return _masks(scores, sparsity, prunable, masks, together=False)
 
 
 def apply_masks(params: Params, masks: Masks) -> Params:
@@ -54,34 +58,51 @@ def apply_masks(params: Params, masks: Masks) -> Params:
     return jax.tree.map(lambda p, m: jnp.where(m, p, jnp.zeros_like(p)), params, masks)
 
 
-def check_sparsity(sparsity: float, where: str = "sparsity") -> None:
-    """Raise a `UserError` unless 0 <= sparsity < 1."""
-    if not 0 <= sparsity < 1:
+def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
+    """Raise a `UserError` unless 0 <= sparsity < 1 (checked outside of jit)."""
+    if not isinstance(sparsity, Tracer) and not 0 <= sparsity < 1:
         raise UserError(f"{where}: {sparsity} is outside [0, 1); 0.9 prunes nine weights of ten")
 
 
-def _masks(scores: Scores, sparsity: float, prunable: PyTree, *, together: bool) -> Masks:
+def units_to_prune(sparsity: float | Array, size: int) -> Array:
+    """[] int32, the nearest whole number of units."""
+    return (
+        jnp.round(sparsity * size).astype(jnp.int32)
+        if isinstance(sparsity, Tracer)
+        else jnp.int32(round(float(sparsity) * size))
+    )
+
+
+def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Masks | None, *, together: bool) -> Masks:
     check_sparsity(sparsity)
     leaves, treedef = jax.tree.flatten(scores)
     chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
+    kept = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
     picked = [leaf for leaf, prune in zip(leaves, chosen, strict=True) if prune]
+    known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
     _check_finite(scores, chosen)
     if together:
-        pruned = round(sparsity * sum(leaf.size for leaf in picked))
-        kept = iter(_keep_all_but_lowest(picked, jnp.int32(pruned)))
+        pruned = units_to_prune(sparsity, sum(leaf.size for leaf in picked))
+        result = iter(keep_all_but_lowest(picked, pruned, known))
     else:
-        kept = (_keep_all_but_lowest([leaf], jnp.int32(round(sparsity * leaf.size)))[0] for leaf in picked)
-    masks = [next(kept) if prune else jnp.ones(leaf.shape, bool) for leaf, prune in zip(leaves, chosen, strict=True)]
-    return jax.tree.unflatten(treedef, masks)
+        counts = [units_to_prune(sparsity, leaf.size) for leaf in picked]
+        result = (keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(picked, counts, known, strict=True))
+    chosen_masks = [next(result) if prune else jnp.ones(s.shape, bool) for s, prune in zip(leaves, chosen, strict=True)]
+    return jax.tree.unflatten(treedef, chosen_masks)
 
 
 @jax.jit
-def _keep_all_but_lowest(scores: list[Array], pruned: Array) -> list[Array]:
-    """Masks that are False at exactly the `pruned` lowest scores."""
+def keep_all_but_lowest(scores: list[Array], pruned: Array, masks: Sequence[Array | None]) -> list[Array]:
+    """Masks that are False at exactly the `pruned` lowest scores.
+
+    What `masks` has pruned already counts as lower than every score.
+    """
     # One width for all: the bits of a float32 and of a float64 are not in one order. bfloat16 widens without loss.
     wide = any(leaf.dtype == jnp.float64 for leaf in scores)
     width, unsigned = (64, jnp.uint64) if wide else (32, jnp.uint32)
     keys = [_ordered_bits(leaf.astype(jnp.float64 if wide else jnp.float32), unsigned) for leaf in scores]
+    # No finite score has the key 0.
+    keys = [key if mask is None else jnp.where(mask, key, unsigned(0)) for key, mask in zip(keys, masks, strict=True)]
 
     def count(predicate: Callable[[Array], Array]) -> Array:
         return sum((jnp.sum(predicate(key), dtype=jnp.int32) for key in keys), start=jnp.int32(0))

@@ -1,28 +1,39 @@
 """One-shot pruning: scores, masks and pruned parameters in one call."""
 
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxprune.pruning.criterion import Allocation, Criterion
-from jaxprune.pruning.masks import apply_masks, global_masks
+from jaxprune.errors import UserError
+from jaxprune.losses import cross_entropy
+from jaxprune.pruning.allocation import Allocation
+from jaxprune.pruning.criterion import Criterion
+from jaxprune.pruning.masks import apply_masks, check_sparsity, global_masks
 from jaxprune.pruning.selection import prunable as select_prunable
-from jaxprune.types import Apply, Batch, Masks, Params, PyTree
+from jaxprune.pruning.structure import Structure
+from jaxprune.pruning.structures.weights import weights
+from jaxprune.types import Apply, Array, Batch, ExampleLoss, Masks, Params, PyTree
 
 
 def prune(
     params: Params,
-    sparsity: float,
+    sparsity: float | Array,
     *,
     criterion: Criterion,
-    allocation: Allocation = global_masks,
+    allocation: Allocation | None = None,
+    structure: Structure | None = None,
     prunable: PyTree = None,
+    masks: Masks | None = None,
     apply: Apply | None = None,
     batch: Batch | None = None,
+    loss: ExampleLoss = cross_entropy,
     num_groups: int | None = None,
     key: jax.Array | None = None,
+    grads: Params | None = None,
 ) -> tuple[Params, Masks]:
-    """Prune the weights of one network with the lowest scores.
+    """Prune the units of one network with the lowest scores.
 
     Example:
       >>> import jax.numpy as jnp
@@ -34,25 +45,77 @@ def prune(
 
     Args:
       params: The parameters.
-      sparsity: The share to prune, in [0, 1).
+      sparsity: The share to prune, in [0, 1); may be traced.
       criterion: The criterion, such as `magnitude()`.
-      allocation: `global_masks`, `layerwise_masks` or one of your own; a criterion that is defined for one allocation
-        alone uses that one.
+      allocation: `global_masks`, `layerwise_masks` or one of your own; None for that of the criterion or the structure,
+        or else `global_masks`.
+      structure: What is pruned together, such as `blocks()`; None for single weights.
       prunable: Bools with the structure of `params`; None for the rule of `pruning.prunable`.
+      masks: Masks of what is pruned already and stays so; it counts towards the sparsity. None for nothing.
       apply: `(params, x) -> logits [B, C]`, statistics frozen, for criteria that need a batch.
       batch: [N] examples to score on.
+      loss: Per-example loss, for criteria that differentiate it.
       num_groups: G.
       key: Decides random scores.
+      grads: The gradient of the mean loss, for criteria that need it.
 
     Returns:
-      The parameters with pruned weights set to 0, and the masks, True = kept.
+      The parameters with pruned weights set to 0, and the others corrected where the criterion does so; and the masks,
+      True = kept.
 
     Raises:
-      UserError: The criterion needs an argument that is missing, the sparsity is outside [0, 1), or a score is not
-        finite (checked outside of jit).
+      UserError: The criterion needs an argument that is missing, its allocation is another one, the sparsity is outside
+        [0, 1) or below what is pruned already, a layer does not fit the structure, or a score is not finite (the last
+        three are checked outside of jit).
     """
-    evidence: dict[str, Any] = {"apply": apply, "batch": batch, "num_groups": num_groups, "key": key}
-    criterion.check(**evidence)
     chosen = select_prunable(params) if prunable is None else prunable
-    masks = (criterion.allocation or allocation)(criterion.score(params, **evidence), sparsity, chosen)
-    return apply_masks(params, masks), masks
+    structure = weights() if structure is None else structure
+    check_sparsity(sparsity)
+    if not isinstance(sparsity, jax.core.Tracer):
+        structure.check(params, chosen, (float(sparsity),))
+    evidence: dict[str, Any] = {
+        "apply": apply, "batch": batch, "loss": loss, "num_groups": num_groups, "key": key, "grads": grads,
+    }  # fmt: skip
+    start = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params) if masks is None else masks
+    criterion.check(**evidence, masks=start)
+    select = partial(structure.masks, prunable=chosen, allocation=allocation_of(criterion, structure, allocation))
+
+    def of_round(masks: Masks, target: float | Array) -> Masks:
+        scores = criterion.score(apply_masks(params, masks), **evidence, masks=masks)
+        return select(scores, target, masks=masks)
+
+    if criterion.rounds > 1:
+        final = _in_rounds(of_round, start, sparsity, chosen, criterion.rounds)
+    else:
+        final = select(criterion.score(params, **evidence, masks=start), sparsity, masks=masks)
+    pruned = apply_masks(params, final)
+    if criterion.correct is not None:
+        pruned = criterion.correct(apply_masks(params, start), final, **evidence)
+    return pruned, final
+
+
+def allocation_of(criterion: Criterion, structure: Structure, allocation: Allocation | None) -> Allocation:
+    """Return the allocation asked for, or the only fit one.
+
+    Raises:
+      UserError: The criterion or the structure is defined for another one.
+    """
+    own = [part.allocation for part in (criterion, structure) if part.allocation is not None]
+    wanted = [*own, *([] if allocation is None else [allocation])]
+    if any(other is not wanted[0] for other in wanted):
+        raise UserError("allocation: the criterion or the structure is defined for another allocation; leave it out")
+    return wanted[0] if wanted else global_masks
+
+
+def _in_rounds(of_round: Any, start: Masks, sparsity: float | Array, prunable: PyTree, rounds: int) -> Masks:
+    """Prune in rounds that each keep the same share."""
+    leaves, treedef = jax.tree.flatten(start)
+    picked = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
+    density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in picked) / sum(leaf.size for leaf in picked)
+
+    def body(i: Array, masks: Masks) -> Masks:
+        # The last round is at the target itself, not at a power that is rounded.
+        target = 1 - density * ((1 - sparsity) / density) ** ((i + 1) / rounds)
+        return of_round(masks, jnp.where(i + 1 == rounds, jnp.float32(sparsity), jnp.float32(target)))
+
+    return jax.lax.fori_loop(0, rounds, body, start)

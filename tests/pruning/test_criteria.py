@@ -21,6 +21,7 @@ from jaxprune.pruning import (
     random,
     sparsity_of,
 )
+from jaxprune.pruning.criterion import EVIDENCE
 
 
 def linear(params, x):
@@ -140,8 +141,7 @@ def test_a_criterion_names_all_that_it_needs(name, people: Dataset):
     """Without the other arguments it gives the same scores, and without one of its own it is refused."""
     evidence = {"apply": linear, "batch": people.train, "num_groups": 3, "key": jax.random.key(0)}
     criterion = CRITERIA.make(name)
-    arguments = {"batch": ("apply", "batch"), "groups": ("num_groups",), "key": ("key",)}
-    own = {key: evidence[key] for need in criterion.needs for key in arguments[need]}
+    own = {key: evidence[key] for need in criterion.needs for key in EVIDENCE[need]}
     scores = criterion.score(weights(), **evidence)
     jax.tree.map(np.testing.assert_array_equal, criterion.score(weights(), **own), scores)
     for missing in own:

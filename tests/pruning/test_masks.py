@@ -78,7 +78,7 @@ def test_layerwise_masks_are_those_of_a_stable_sort_of_each_layer(values, sparsi
 @given(scored, SPARSITIES, SPARSITIES)
 @pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
 def test_a_higher_sparsity_prunes_all_that_a_lower_one_does(allocation, values, one, other):
-    scores, masks = tree_of(values), pruning.ALLOCATIONS[allocation]
+    scores, masks = tree_of(values), pruning.ALLOCATIONS.make(allocation)
     lower, higher = flat(masks(scores, min(one, other))), flat(masks(scores, max(one, other)))
     assert (higher <= lower).all()
 
@@ -125,7 +125,7 @@ def test_counts_are_exact_where_a_threshold_in_floats_is_not(allocation):
     scores = np.random.default_rng(0).permutation(np.arange(start, start + 1000, dtype=np.int32)).view(np.float32)
     scores[:2] = np.finfo(np.float32).max, np.finfo(np.float32).min
     for sparsity in (0.001, 0.3, 0.9990):
-        (mask,) = pruning.ALLOCATIONS[allocation]([jnp.asarray(scores)], sparsity)
+        (mask,) = pruning.ALLOCATIONS.make(allocation)([jnp.asarray(scores)], sparsity)
         np.testing.assert_array_equal(mask, by_sorting(scores, round(1000 * sparsity)))
 
 
@@ -138,7 +138,7 @@ def test_masks_are_the_same_under_jit_and_vmap(allocation):
     rng = np.random.default_rng(0)
     many = [tree_of(rng.integers(-3, 4, SIZE)) for _ in range(4)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *many)
-    masks = partial(pruning.ALLOCATIONS[allocation], sparsity=0.4)
+    masks = partial(pruning.ALLOCATIONS.make(allocation), sparsity=0.4)
     expected = [masks(scores) for scores in many]
     together = jax.jit(jax.vmap(masks))(stacked)
     jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.stack(b)), together, *expected)
@@ -150,10 +150,10 @@ def test_leaves_that_are_not_prunable_stay_whole_and_do_not_count(allocation):
     values[12:17] = -100  # the lowest of all
     scores, chosen = tree_of(values), {"a": True, "b": False, "c": True}
     scores["b"] = scores["b"].at[0].set(jnp.nan)  # of what is not pruned, nothing is asked
-    masks = pruning.ALLOCATIONS[allocation](scores, 0.5, chosen)
+    masks = pruning.ALLOCATIONS.make(allocation)(scores, 0.5, chosen)
     np.testing.assert_array_equal(masks["b"], np.ones(5, bool))
     rest = {name: scores[name] for name in "ac"}
-    expected = pruning.ALLOCATIONS[allocation](rest, 0.5)
+    expected = pruning.ALLOCATIONS.make(allocation)(rest, 0.5)
     np.testing.assert_array_equal(masks["a"], expected["a"])
     np.testing.assert_array_equal(masks["c"], expected["c"])
     assert sum(int(np.sum(~mask)) for mask in expected.values()) == 9  # half of 12 + 6
@@ -169,7 +169,7 @@ def test_an_empty_leaf_is_no_trouble():
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_sparsity_outside_of_the_unit_interval_is_an_error(allocation, sparsity):
     with pytest.raises(UserError, match=rf"sparsity: {sparsity} is outside \[0, 1\)"):
-        pruning.ALLOCATIONS[allocation]([jnp.ones(3)], sparsity)
+        pruning.ALLOCATIONS.make(allocation)([jnp.ones(3)], sparsity)
 
 
 @pytest.mark.parametrize("allocation", pruning.ALLOCATIONS)
@@ -177,7 +177,7 @@ def test_a_sparsity_outside_of_the_unit_interval_is_an_error(allocation, sparsit
 def test_scores_that_are_not_finite_are_an_error_that_names_the_layer(allocation, bad):
     scores = {"first": {"kernel": jnp.ones((2, 2))}, "second": {"kernel": jnp.ones((2, 2)).at[1, 0].set(bad)}}
     with pytest.raises(UserError, match="second/kernel") as error:
-        pruning.ALLOCATIONS[allocation](scores, 0.5)
+        pruning.ALLOCATIONS.make(allocation)(scores, 0.5)
     assert "\n" not in str(error.value)
 
 
@@ -205,10 +205,10 @@ def test_every_criterion_goes_with_every_allocation_and_compiles_once(criterion,
     scores = pruning.CRITERIA.make(criterion).score(params, **evidence)
     assert jax.tree.structure(scores) == jax.tree.structure(params)
     assert all(scores[name].shape == shape for name, shape in SHAPES.items())
-    pruning.ALLOCATIONS[allocation](scores, 0.25)
+    pruning.ALLOCATIONS.make(allocation)(scores, 0.25)
     sparsities = (0.0, 0.5, 0.9)
     with compiles(0):
-        found = [pruning.ALLOCATIONS[allocation](scores, sparsity) for sparsity in sparsities]
+        found = [pruning.ALLOCATIONS.make(allocation)(scores, sparsity) for sparsity in sparsities]
     for sparsity, masks in zip(sparsities, found, strict=True):
         pruned = round(sparsity * SIZE) if allocation == "global" else sum(round(sparsity * n) for n in (12, 5, 6))
         assert sum(int(np.sum(~mask)) for mask in masks.values()) == pruned

@@ -1,0 +1,1 @@
+"""Allocations of a sparsity over the layers, one file for each family."""

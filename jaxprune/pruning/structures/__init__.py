@@ -1,0 +1,1 @@
+"""Structures of pruning, one file for each."""
