@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
@@ -71,7 +72,7 @@ def prune(
     chosen = select_prunable(params) if prunable is None else prunable
     structure = weights() if structure is None else structure
     check_sparsity(sparsity)
-    if not isinstance(sparsity, jax.core.Tracer):
+    if not isinstance(sparsity, Tracer):
         structure.check(params, chosen, (float(sparsity),))
     evidence: dict[str, Any] = {
         "apply": apply, "batch": batch, "loss": loss, "num_groups": num_groups, "key": key, "grads": grads,
