@@ -1,12 +1,16 @@
 """Masks from scores: exact to one weight, and deterministic on ties."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
+from jaxprune.pruning.counting import count, units_to_prune
+from jaxprune.pruning.matching import matched, matched_masks
+from jaxprune.pruning.selection import prunable as select_prunable
+from jaxprune.pruning.thresholds import keep_all_but_lowest
 from jaxprune.trees import leaf_path
 from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
@@ -15,22 +19,21 @@ def global_masks(scores: Scores, sparsity: float | Array, prunable: PyTree = Non
     """Prune the lowest scores of all layers together.
 
     Exactly `round(sparsity * N)` of the N prunable weights are pruned. Among equal scores at the threshold, those
-    that come first (in the order of the leaves, then row-major) are pruned first. The threshold is found by bisection
-    on the bit pattern of the scores, which keeps their order: 32 counts in place of a sort, and only counts are
-    summed over devices.
+    that come first (in the order of the leaves, then row-major) are pruned first. The threshold is found by counting,
+    not by sorting, to the last bit. Only counts are summed over devices, and masks lie where the scores do.
 
     Args:
-      scores: Float arrays; the lowest is pruned first.
-      sparsity: The share to prune, in [0, 1); may be traced.
+      scores: Float arrays, less than 2^31 scores in all; the lowest is pruned first.
+      sparsity: The share to prune, in [0, 1); may be traced, and is then read as a float32 and clamped.
       prunable: Bools with the structure of `scores`, as from `prunable`; None for all of them.
-      masks: What is pruned already (False), which goes first and counts; None for nothing.
+      masks: What is pruned already (False), which stays so and counts; None for nothing.
 
     Returns:
       Masks with the structure of `scores`, True = kept; all True for leaves that are not prunable.
 
     Raises:
       UserError: The sparsity is outside [0, 1) or below what is pruned already, or a score is NaN or infinite (checked
-        outside of jit).
+        outside of jit; under it, what is pruned already is the least).
 
     Example:
       >>> import jax.numpy as jnp
@@ -54,8 +57,40 @@ def layerwise_masks(
 
 
 def apply_masks(params: Params, masks: Masks) -> Params:
-    """The parameters with pruned weights set to 0."""
-    return jax.tree.map(lambda p, m: jnp.where(m, p, jnp.zeros_like(p)), params, masks)
+    """The parameters with pruned weights set to 0.
+
+    Args:
+      params: The parameters.
+      masks: Bools with the leaves and shapes of `params`, True = kept; those in the state of an optimiser too.
+
+    Raises:
+      UserError: The masks do not fit; it names the first leaf that does not.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    pairs = zip(leaves, matched_masks(masks, params), strict=True)
+    return treedef.unflatten([jnp.where(mask, leaf, jnp.zeros_like(leaf)) for leaf, mask in pairs])
+
+
+def nonzero_masks(params: Params, prunable: PyTree = None) -> Masks:
+    """Find the masks of a network that is sparse already.
+
+    Args:
+      params: The parameters; exact zeros of either sign count as pruned.
+      prunable: Bools with the structure of `params`; None for the rule of `pruning.prunable`.
+
+    Returns:
+      Masks with the structure of `params`, True = kept; all True for leaves that are not prunable.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import pruning
+      >>> masks = pruning.nonzero_masks({"kernel": jnp.array([[0.5, 0.0]]), "bias": jnp.zeros(2)})
+      >>> masks["kernel"].tolist(), masks["bias"].tolist()
+      ([[True, False]], [True, True])
+    """
+    chosen = select_prunable(params) if prunable is None else prunable
+    # By the bits, not by params != 0, which is false of denormals where a processor flushes them.
+    return jax.tree.map(lambda p, prune: _not_zero(p) if prune else jnp.ones_like(p, bool), params, chosen)
 
 
 def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
@@ -64,79 +99,76 @@ def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
         raise UserError(f"{where}: {sparsity} is outside [0, 1); 0.9 prunes nine weights of ten")
 
 
-def units_to_prune(sparsity: float | Array, size: int) -> Array:
-    """[] int32, the nearest whole number of units."""
-    return (
-        jnp.round(sparsity * size).astype(jnp.int32)
-        if isinstance(sparsity, Tracer)
-        else jnp.int32(round(float(sparsity) * size))
+def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Masks | None, *, together: bool) -> Masks:
+    check_sparsity(sparsity)
+    paths, treedef = jax.tree_util.tree_flatten_with_path(scores)
+    chosen = [True] * len(paths) if prunable is None else matched(prunable, scores, "prunable: the flags")
+    kept = [None] * len(paths) if masks is None else matched_masks(masks, scores, none=True)
+    picked = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
+    known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
+    leaves = list(picked.values())
+    sizes = {path: leaf.size for path, leaf in picked.items()}
+    units = {"": sum(sizes.values())} if together else {f" of {path}": size for path, size in sizes.items()}
+    counts = [units_to_prune(sparsity, size) for size in units.values()]
+    if together:
+        found = keep_all_but_lowest(leaves, counts[0], known)
+    else:
+        found = [keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(leaves, counts, known, strict=True)]
+    _check(picked, known, sparsity, units, counts)
+    result = iter(found)
+    return treedef.unflatten(
+        [next(result) if prune else jnp.ones_like(s, bool) for (_, s), prune in zip(paths, chosen, strict=True)]
     )
 
 
-def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Masks | None, *, together: bool) -> Masks:
-    check_sparsity(sparsity)
-    leaves, treedef = jax.tree.flatten(scores)
-    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
-    kept = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
-    picked = [leaf for leaf, prune in zip(leaves, chosen, strict=True) if prune]
-    known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
-    _check_finite(scores, chosen)
-    if together:
-        pruned = units_to_prune(sparsity, sum(leaf.size for leaf in picked))
-        result = iter(keep_all_but_lowest(picked, pruned, known))
-    else:
-        counts = [units_to_prune(sparsity, leaf.size) for leaf in picked]
-        result = (keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(picked, counts, known, strict=True))
-    chosen_masks = [next(result) if prune else jnp.ones(s.shape, bool) for s, prune in zip(leaves, chosen, strict=True)]
-    return jax.tree.unflatten(treedef, chosen_masks)
+@jax.jit
+def _not_zero(array: Array) -> Array:
+    unsigned = jnp.dtype(f"uint{array.dtype.itemsize * 8}")
+    return jax.lax.bitcast_convert_type(array, unsigned) << 1 != 0
 
 
 @jax.jit
-def keep_all_but_lowest(scores: list[Array], pruned: Array, masks: Sequence[Array | None]) -> list[Array]:
-    """Masks that are False at exactly the `pruned` lowest scores.
+def _faults(scores: list[Array], masks: Sequence[Array | None]) -> tuple[Array, Array]:
+    """Count what is wrong in each leaf, and what is pruned.
 
-    What `masks` has pruned already counts as lower than every score.
+    Returns:
+      [L], [L] int32, scores that are not finite, and units that are pruned already.
     """
-    # One width for all: the bits of a float32 and of a float64 are not in one order. bfloat16 widens without loss.
-    wide = any(leaf.dtype == jnp.float64 for leaf in scores)
-    width, unsigned = (64, jnp.uint64) if wide else (32, jnp.uint32)
-    keys = [_ordered_bits(leaf.astype(jnp.float64 if wide else jnp.float32), unsigned) for leaf in scores]
-    # No finite score has the key 0.
-    keys = [key if mask is None else jnp.where(mask, key, unsigned(0)) for key, mask in zip(keys, masks, strict=True)]
-
-    def count(predicate: Callable[[Array], Array]) -> Array:
-        return sum((jnp.sum(predicate(key), dtype=jnp.int32) for key in keys), start=jnp.int32(0))
-
-    def raise_bit(i: Array, threshold: Array) -> Array:
-        higher = threshold | (unsigned(1) << (width - 1 - i).astype(unsigned))
-        return jnp.where(count(lambda key: key < higher) < pruned, higher, threshold)
-
-    # The largest t with fewer than `pruned` keys below it is the pruned-th smallest key.
-    threshold = jax.lax.fori_loop(0, width, raise_bit, unsigned(0))
-    ties = pruned - count(lambda key: key < threshold)
-    masks = []
-    for key in keys:
-        equal = (key == threshold).reshape(-1)
-        rank = jnp.cumsum(equal, dtype=jnp.int32)  # 1 for the first of the ties in this leaf
-        drop = equal & (rank <= ties)
-        ties = ties - jnp.minimum(ties, rank[-1] if rank.size else 0)
-        masks.append(((key.reshape(-1) >= threshold) & ~drop).reshape(key.shape))
-    return masks
+    faulty = [count(~jnp.isfinite(leaf))[0] for leaf in scores]
+    already = [jnp.int32(0) if mask is None else count(~mask)[0] for mask in masks]
+    return jnp.stack(faulty), jnp.stack(already)
 
 
-def _ordered_bits(scores: Array, unsigned: type) -> Array:
-    """Unsigned integers in the order of the floats; -0.0 equals 0.0."""
-    bits = jax.lax.bitcast_convert_type(scores, unsigned)
-    # By the bits, not by scores == 0, which is true of denormals as well where a processor flushes them.
-    bits = jnp.where(bits << 1 == 0, unsigned(0), bits)
-    top = unsigned(1) << unsigned(scores.dtype.itemsize * 8 - 1)
-    return jnp.where(bits & top != 0, ~bits, bits | top)
-
-
-def _check_finite(scores: Scores, chosen: list[bool]) -> None:
-    for (path, leaf), prune in zip(jax.tree_util.tree_leaves_with_path(scores), chosen, strict=True):
-        if prune and not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
+def _check(
+    scores: dict[str, Array],
+    masks: Sequence[Array | None],
+    sparsity: float | Array,
+    units: dict[str, int],
+    counts: list[Array],
+) -> None:
+    """Raise for bad scores or a bad target, outside of jit."""
+    if not scores:
+        return
+    found = (*_faults(list(scores.values()), masks), *counts)
+    if any(isinstance(number, Tracer) for number in found):
+        return
+    faulty, already, *wanted = jax.device_get(found)
+    for path, bad in zip(scores, faulty, strict=True):
+        if bad:
             raise UserError(
-                f"the scores of {leaf_path(path)} hold NaN or infinite values; "
+                f"the scores of {path} hold NaN or infinite values; "
                 "the parameters may have diverged: train with a lower learning rate"
             )
+    pruned = already if len(units) == len(scores) else [already.sum()]
+    for (where, size), done, aim in zip(units.items(), pruned, wanted, strict=True):
+        if aim < done:
+            least = _share_of(int(done), size)
+            raise UserError(
+                f"sparsity: {sparsity} is below the {least}{where} that are pruned already; give at least {least}"
+            )
+
+
+def _share_of(done: int, size: int) -> float:
+    """The shortest decimal below 1 of which `size` has at least `done`."""
+    shares = (min(round(done / size, digits), 1 - 10.0**-digits) for digits in range(2, 16))
+    return next((share for share in shares if round(share * size) >= done), done / size)
