@@ -42,12 +42,13 @@ class Criterion:
     rounds: int = 1
 
     def check(self, **evidence: Any) -> None:
-        """Raise if the criterion needs an argument that is None or missing.
+        """Raise if the criterion needs arguments that are None or missing.
 
         Raises:
-          UserError: It names the argument.
+          UserError: It names all that are missing.
         """
-        for need in sorted(self.needs):
-            for name in EVIDENCE[need]:
-                if evidence.get(name) is None:
-                    raise UserError(f"{name}: this criterion needs it ({', '.join(sorted(self.needs))}); give {name}=")
+        named = dict.fromkeys(name for need in sorted(self.needs) for name in EVIDENCE[need])
+        if missing := [name for name in named if evidence.get(name) is None]:
+            them = "it" if len(missing) == 1 else "them"
+            give = " and ".join(f"{name}=" for name in missing)
+            raise UserError(f"{', '.join(missing)}: this criterion needs {them}; give {give}")

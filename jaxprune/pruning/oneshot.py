@@ -11,7 +11,10 @@ from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.criterion import Criterion
+from jaxprune.pruning.gradients import mean_gradient
+from jaxprune.pruning.kinds import check_kinds
 from jaxprune.pruning.masks import apply_masks, check_sparsity, global_masks
+from jaxprune.pruning.matching import matched, matched_masks
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.structure import Structure
 from jaxprune.pruning.structures.weights import weights
@@ -58,22 +61,33 @@ def prune(
       loss: Per-example loss, for criteria that differentiate it.
       num_groups: G.
       key: Decides random scores.
-      grads: The gradient of the mean loss, for criteria that need it.
+      grads: The gradient of the mean loss, for criteria that need it; None to compute it from `apply` and `batch`.
 
     Returns:
       The parameters with pruned weights set to 0, and the others corrected where the criterion does so; and the masks,
       True = kept.
 
     Raises:
-      UserError: The criterion needs an argument that is missing, its allocation is another one, the sparsity is outside
-        [0, 1) or below what is pruned already, a layer does not fit the structure, or a score is not finite (the last
-        three are checked outside of jit).
+      UserError: A part is not of its kind, masks do not fit, the criterion needs an argument that is missing, its
+        allocation is another one, the sparsity is outside [0, 1) or below what is pruned already, a layer does not fit
+        the structure, or a score is not finite (the last three are checked outside of jit).
     """
-    chosen = select_prunable(params) if prunable is None else prunable
+    check_kinds(criterion, allocation, structure)
+    treedef = jax.tree.structure(params)
+    chosen = (
+        select_prunable(params)
+        if prunable is None
+        else treedef.unflatten(matched(prunable, params, "prunable: the flags"))
+    )
     structure = weights() if structure is None else structure
     check_sparsity(sparsity)
     if not isinstance(sparsity, Tracer):
         structure.check(params, chosen, (float(sparsity),))
+    # What is pruned already is 0 for everything that looks at the network.
+    masks = None if masks is None else treedef.unflatten(matched_masks(masks, params))
+    left = params if masks is None else apply_masks(params, masks)
+    if "gradients" in criterion.needs and grads is None and apply is not None and batch is not None:
+        grads = mean_gradient(apply, left, batch, loss=loss)
     evidence: dict[str, Any] = {
         "apply": apply, "batch": batch, "loss": loss, "num_groups": num_groups, "key": key, "grads": grads,
     }  # fmt: skip
@@ -88,10 +102,10 @@ def prune(
     if criterion.rounds > 1:
         final = _in_rounds(of_round, start, sparsity, chosen, criterion.rounds)
     else:
-        final = select(criterion.score(params, **evidence, masks=start), sparsity, masks=masks)
+        final = select(criterion.score(left, **evidence, masks=start), sparsity, masks=masks)
     pruned = apply_masks(params, final)
     if criterion.correct is not None:
-        pruned = criterion.correct(apply_masks(params, start), final, **evidence)
+        pruned = criterion.correct(left, final, **evidence)
     return pruned, final
 
 
@@ -114,9 +128,12 @@ def _in_rounds(of_round: Any, start: Masks, sparsity: float | Array, prunable: P
     picked = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
     density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in picked) / sum(leaf.size for leaf in picked)
 
-    def body(i: Array, masks: Masks) -> Masks:
-        # The last round is at the target itself, not at a power that is rounded.
-        target = 1 - density * ((1 - sparsity) / density) ** ((i + 1) / rounds)
-        return of_round(masks, jnp.where(i + 1 == rounds, jnp.float32(sparsity), jnp.float32(target)))
+    # A power that is rounded up must not prune more than the sparsity does: the float32 below it never does.
+    most = jnp.nextafter(jnp.float32(sparsity), jnp.float32(0))
 
-    return jax.lax.fori_loop(0, rounds, body, start)
+    def body(i: Array, masks: Masks) -> Masks:
+        target = 1 - density * ((1 - sparsity) / density) ** ((i + 1) / rounds)
+        return of_round(masks, jnp.minimum(jnp.float32(target), most))
+
+    # Outside of the loop the sparsity need not be a float32, whose count may be another one.
+    return of_round(jax.lax.fori_loop(0, rounds - 1, body, start), sparsity)

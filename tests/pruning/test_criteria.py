@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiles
 
 from jaxprune.data import Dataset
 from jaxprune.errors import UserError
@@ -31,6 +32,19 @@ def linear(params, x):
 def weights(seed=0):
     rng = np.random.default_rng(seed)
     return {"kernel": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32), "bias": jnp.zeros(3)}
+
+
+def evidence_of(people: Dataset) -> dict:
+    """All that a criterion can need."""
+    return {
+        "apply": linear,
+        "batch": people.train,
+        "loss": cross_entropy,
+        "num_groups": 3,
+        "key": jax.random.key(0),
+        "grads": jax.tree.map(lambda p: p**2 - 0.1, weights(9)),
+        "masks": jax.tree.map(lambda p: jnp.ones(p.shape, bool), weights()),
+    }
 
 
 def test_importance_is_the_sum_over_batches_of_the_squared_product(people: Dataset):
@@ -83,6 +97,18 @@ def test_fairgrape_keeps_the_exact_number_and_what_is_not_prunable(at_a_time):
     assert int(masks["c"].sum()) == 33 - round(0.7 * 33)
 
 
+def test_fairgrape_hurries_in_large_layers_alone(people: Dataset, monkeypatch):
+    """The kernel of 12 is picked four at a time, and the bias of 3 one by one."""
+    monkeypatch.setattr("jaxprune.pruning.criteria.fairgrape._TURNS", 3)
+    params = weights() | {"bias": jnp.array([1.0, -2.0, 0.5])}
+    found = CRITERIA.make("fairgrape").score(params, apply=linear, batch=people.train, num_groups=3)
+    importance = group_importance(linear, params, people.train, num_groups=3)
+    slow, fast = (fairgrape_scores(importance, at_a_time=turn) for turn in (1, 4))
+    np.testing.assert_array_equal(found["kernel"], fast["kernel"])
+    np.testing.assert_array_equal(found["bias"], slow["bias"])
+    assert (fast["bias"] != slow["bias"]).any()
+
+
 def test_fairgrape_keeps_what_serves_each_group():
     """Two groups that need disjoint weights: each keeps its share, where a plain sum would keep the large one's."""
     importance = np.zeros((2, 20), np.float32)
@@ -122,7 +148,9 @@ def test_fairprune_scores_by_the_formula():
 def test_every_criterion_prunes_the_exact_share_of_each_replica(name, people: Dataset):
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), weights(0), weights(1))
     chosen = prunable(weights())
-    evidence = {"apply": linear, "batch": people.train, "num_groups": 3, "key": jax.random.key(0)}
+    evidence = evidence_of(people)
+    evidence.pop("grads")  # it is computed where it is needed
+    evidence.pop("masks")
 
     def masks(params):
         return prune(params, 0.75, criterion=CRITERIA.make(name), prunable=chosen, **evidence)[1]
@@ -139,14 +167,41 @@ def test_every_criterion_prunes_the_exact_share_of_each_replica(name, people: Da
 @pytest.mark.parametrize("name", CRITERIA)
 def test_a_criterion_names_all_that_it_needs(name, people: Dataset):
     """Without the other arguments it gives the same scores, and without one of its own it is refused."""
-    evidence = {"apply": linear, "batch": people.train, "num_groups": 3, "key": jax.random.key(0)}
+    evidence = evidence_of(people)
     criterion = CRITERIA.make(name)
     own = {key: evidence[key] for need in criterion.needs for key in EVIDENCE[need]}
     scores = criterion.score(weights(), **evidence)
     jax.tree.map(np.testing.assert_array_equal, criterion.score(weights(), **own), scores)
     for missing in own:
-        with pytest.raises(UserError, match=f"^{missing}: "):
+        if missing == "masks":  # `prune` makes them
+            continue
+        with pytest.raises(UserError, match=f"^{missing}: ") as error:
             prune(weights(), 0.5, criterion=criterion, **(own | {missing: None}))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_compiles_nothing_for_other_weights(name, people: Dataset):
+    criterion, evidence = CRITERIA.make(name), evidence_of(people)
+    criterion.score(weights(0), **evidence)
+    with compiles(0):
+        CRITERIA.make(name).score(weights(1), **evidence)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_what_is_pruned_already_stays_pruned_and_is_0_to_the_criterion(name, people: Dataset):
+    """Whatever the pruned weights hold, the masks are the same."""
+    evidence = evidence_of(people)
+    evidence.pop("grads")
+    masks = {"kernel": jnp.arange(12).reshape(4, 3) % 4 != 1, "bias": jnp.ones(3, bool)}
+    other = {**weights(), "kernel": jnp.where(masks["kernel"], weights()["kernel"], 7.0)}
+    one, another = (
+        prune(params, 0.5, criterion=CRITERIA.make(name), **(evidence | {"masks": masks}))
+        for params in (weights(), other)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, another)
+    assert int((~one[1]["kernel"]).sum()) == 6
+    assert not one[1]["kernel"][~masks["kernel"]].any()
 
 
 def test_prune_returns_parameters_that_are_0_where_the_masks_are_false(people: Dataset):

@@ -1,5 +1,6 @@
 """Criteria from the diagonal of the Gauss-Newton matrix."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxprune.batches import check_batch, check_classification
 from jaxprune.examples import chunked
 from jaxprune.groups import group_count
+from jaxprune.networks import as_pytree
 from jaxprune.pruning.criterion import Criterion
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
 
@@ -19,7 +21,7 @@ def curvature() -> Criterion:
 
     h is the Gauss-Newton diagonal; every example counts by its weight in the batch.
     """
-    return Criterion(_score, frozenset({"batch", "groups"}))
+    return Criterion(_score, frozenset({"batch"}))
 
 
 def worst_group_curvature() -> Criterion:
@@ -31,7 +33,7 @@ def worst_group_curvature() -> Criterion:
     return Criterion(_score_by_worst_group, frozenset({"batch", "groups"}))
 
 
-def _score(params: Params, *, apply: Apply, batch: Batch, num_groups: int, **_: Any) -> Scores:
+def _score(params: Params, *, apply: Apply, batch: Batch, num_groups: int | None = None, **_: Any) -> Scores:
     batch = check_batch(batch, num_groups=num_groups)
     everybody = batch._replace(group=jnp.zeros_like(jnp.asarray(batch.group)))
     return worst_group_scores(params, group_curvature(apply, params, everybody, num_groups=1))
@@ -82,7 +84,11 @@ def checked_group_curvature(
     apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int = 16
 ) -> PyTree:
     """`group_curvature` of checked examples."""
+    return _group_curvature(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=chunk_size)
 
+
+@partial(jax.jit, static_argnames=("num_groups", "chunk_size"))
+def _group_curvature(apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int) -> PyTree:
     def add(sums: PyTree, chunk: Batch) -> tuple[PyTree, None]:
         def log_probability(params: Params, x: Array, c: Array) -> Array:
             return jax.nn.log_softmax(apply(params, x[None])[0])[c]

@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 
 from jaxprune.batches import check_classification
 from jaxprune.examples import chunked
 from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
+from jaxprune.networks import as_pytree
 from jaxprune.pruning.criterion import Criterion
 from jaxprune.pruning.masks import layerwise_masks
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
@@ -24,8 +26,7 @@ def fairgrape() -> Criterion:
 
 def _score(params: Params, *, apply: Apply, batch: Batch, num_groups: int, **_: Any) -> Scores:
     importance = group_importance(apply, params, batch, num_groups=num_groups)
-    largest = max(leaf[0].size for leaf in jax.tree.leaves(importance))
-    return fairgrape_scores(importance, at_a_time=max(1, largest // _TURNS))
+    return jax.tree.map(lambda leaf: fairgrape_scores(leaf, at_a_time=max(1, leaf[0].size // _TURNS)), importance)
 
 
 def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int = 256) -> PyTree:
@@ -48,7 +49,11 @@ def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: 
       UserError: As `auditing.evaluate` does.
     """
     batch = check_classification(apply, params, batch, num_groups=num_groups, size=chunk_size)
+    return _group_importance(as_pytree(apply), params, batch, num_groups=num_groups, chunk_size=chunk_size)
 
+
+@partial(jax.jit, static_argnames=("num_groups", "chunk_size"))
+def _group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: int, chunk_size: int) -> PyTree:
     def group_losses(params: Params, chunk: Batch) -> Array:
         return group_mean(cross_entropy(apply(params, chunk.x), chunk.y), chunk.group, num_groups, chunk.weight)[0]
 
@@ -85,21 +90,31 @@ def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
 
 
 _State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # positions [n], sums [G], places [G], count []
+_AHEAD = 8  # blocks of a group's order that one pass looks through
 
 
 @partial(jax.jit, static_argnums=1)
 def _greedy(importance: Array, at_a_time: int) -> Array:
     """The position [n] of each weight in the order, from importance [G, n].
 
-    Each pass of the loop is one turn of one group.
+    Replicas go one after another: in a loop over all of them at once every turn would copy the positions of all.
+    """
+    return sequential_vmap(partial(_order_of_picks, step=min(at_a_time, importance.shape[1])))(importance)
+
+
+def _order_of_picks(importance: Array, *, step: int) -> Array:
+    """`_greedy` of one replica.
+
+    Each pass of the loop is one turn of one group. A group's order is cut into blocks of `step` weights. In its turn it
+    picks what is left of its next block, and passes over blocks of which nothing is left.
     """
     num_groups, n = importance.shape
-    step = min(at_a_time, n)
     total = jnp.sum(importance)
     target = jnp.sum(importance, 1) / jnp.where(total > 0, total, 1)
-    # Each group's weights, best first; past the end comes an index that no weight has.
+    # Each group's weights, best first; past the end comes index n, which no weight has.
     order = jnp.argsort(-importance, axis=1, stable=True).astype(jnp.int32)
-    order = jnp.pad(order, ((0, 0), (0, step)), constant_values=n)
+    order = jnp.pad(order, ((0, 0), (0, _AHEAD * step)), constant_values=n)
+    by_weight = jnp.pad(importance.T, ((0, 1), (0, 0)))  # [n + 1, G]: a weight's worth to all groups is one row
 
     def unfinished(state: _State) -> jax.Array:
         return state[3] < n
@@ -111,18 +126,26 @@ def _greedy(importance: Array, at_a_time: int) -> Array:
         # A group that has gone through all weights cannot pick.
         lack = jnp.where(position < n, target - share, -jnp.inf)
         g = jnp.argmax(lack)
-        at = jax.lax.dynamic_slice(order, (g, position[g]), (1, step))[0]
-        # Others may have picked some of these weights before: an unpicked weight has position n.
-        fresh = (picked[jnp.minimum(at, n - 1)] == n) & (at < n)
+        at = jax.lax.dynamic_slice(order, (g, position[g]), (1, _AHEAD * step))[0]
+        # Others may have picked some of these weights before: an unpicked weight has position n. Index n is picked.
+        fresh = (picked[at] == n).reshape(_AHEAD, step)
+        block = jnp.argmax(jnp.any(fresh, 1))  # the first with a weight that is left, or else 0, of no weights
+        passed = jnp.where(jnp.any(fresh), block + 1, _AHEAD) * step
+        at, fresh = jax.lax.dynamic_slice(at, (block * step,), (step,)), fresh[block]
         place = count + jnp.cumsum(fresh, dtype=jnp.int32) - 1
-        picked = picked.at[jnp.where(fresh, at, n)].set(place, mode="drop")
-        worth = jnp.sum(jnp.where(fresh, importance[:, jnp.minimum(at, n - 1)], 0), 1)
-        return picked, sums + worth, position.at[g].add(step), count + jnp.sum(fresh, dtype=jnp.int32)
+        if step == 1:  # a slice is updated in place, and a scatter is a loop of its own
+            value = jnp.where(fresh, place, jax.lax.dynamic_slice(picked, (at[0],), (1,)))
+            picked = jax.lax.dynamic_update_slice(picked, value, (at[0],))
+        else:
+            picked = picked.at[jnp.where(fresh, at, n + 1)].set(place, mode="drop")
+        worth = jnp.sum(jnp.where(fresh[:, None], by_weight[at], 0), 0)
+        position = jnp.where(jnp.arange(num_groups) == g, position + passed, position)
+        return picked, sums + worth, position, count + jnp.sum(fresh, dtype=jnp.int32)
 
     start = (
-        jnp.full(n, n, jnp.int32),
+        jnp.full(n + 1, n, jnp.int32).at[n].set(-1),
         jnp.zeros(num_groups, importance.dtype),
         jnp.zeros(num_groups, jnp.int32),
         jnp.int32(0),
     )
-    return jax.lax.while_loop(unfinished, turn, start)[0]
+    return jax.lax.while_loop(unfinished, turn, start)[0][:n]
