@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxprune.types import Array, PyTree
 
@@ -35,12 +36,36 @@ def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTr
         axes = jax.tree.map(lambda m: 0 if m else None, mapped[2])
 
         def some(start: PyTree, at: Any) -> PyTree:
+            due, at = at
+
             def pick(new: Array, old: Array) -> Array:
                 return jnp.where(due.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
             return jax.tree.map(pick, jax.vmap(improve, (0, axes))(start, at), start)
 
-        result = jax.lax.cond(jnp.any(due), some, lambda start, _: start, start, at)
-        return result, jax.tree.map(lambda _: True, start)
+        # Again with this rule, so that the condition outlives a second vmap around the first.
+        return where_due(some)(jnp.any(due), start, (due, at)), jax.tree.map(lambda _: True, start)
 
     return improved
+
+
+def only_when(due: Array, compute: Callable[[], PyTree], otherwise: PyTree) -> PyTree:
+    """`compute() if due else otherwise`, computed only where it is due for some replica.
+
+    `where_due` for a function that closes over traced values.
+
+    Args:
+      due: [] bool.
+      compute: Gives the structure of `otherwise`, shapes and types included.
+      otherwise: Arrays.
+
+    Returns:
+      The structure of `otherwise`.
+    """
+    program = jax.make_jaxpr(compute)()  # what was closed over is now among its constants, and can be mapped
+
+    def improve(start: PyTree, constants: list[Array]) -> PyTree:
+        leaves = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))()
+        return jax.tree.unflatten(jax.tree.structure(start), leaves)
+
+    return where_due(improve)(due, otherwise, list(program.consts))

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune.trees import leaf_path
-from jaxprune.types import Masks
+from jaxprune.errors import UserError
+from jaxprune.pruning.matching import matched_masks
+from jaxprune.types import Masks, Params
 
 
 class KeepMaskedState(NamedTuple):
@@ -27,14 +28,15 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
     the state (they are saved and sharded with it, and one compiled step serves any masks); `update` reads them there.
 
     Args:
-      masks: Bools with the structure of the parameters, True = kept. May be None where only `update` is used, with
-        states that were made with masks.
+      masks: Bools with the structure of the parameters, True = kept; None in place of a leaf keeps all of it. May be
+        None where only `update` is used, with states that were made with masks.
 
     Returns:
       The transformation. `update` needs `params`.
 
     Raises:
-      ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
+      UserError: From `init`, where the masks do not fit the parameters.
+      ValueError: From `update`, without `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,23 +50,60 @@ def keep_masked(masks: Masks) -> optax.GradientTransformation:
     """
 
     def init(params: optax.Params) -> KeepMaskedState:
-        if jax.tree.structure(masks) != jax.tree.structure(params):
-            raise ValueError(
-                "keep_masked: the masks do not have the structure of the parameters; prune these parameters"
-            )
-        for (path, mask), leaf in zip(jax.tree_util.tree_leaves_with_path(masks), jax.tree.leaves(params), strict=True):
-            if jnp.shape(mask) != jnp.shape(leaf):
-                raise ValueError(
-                    f"keep_masked: the mask of {leaf_path(path)} has shape {jnp.shape(mask)}, the parameter "
-                    f"{jnp.shape(leaf)}; prune these parameters"
-                )
-        return KeepMaskedState(jax.tree.map(lambda m: jnp.array(m, bool), masks))
+        return KeepMaskedState(copy_masks(masks, params, "keep_masked"))
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, KeepMaskedState]:
-        if params is None:
-            raise ValueError("keep_masked needs the parameters: call update(updates, state, params)")
-        return jax.tree.map(lambda m, u, p: jnp.where(m, u, -p), state.masks, updates, params), state
+        return mask_updates(updates, state.masks, needed(params, "keep_masked")), state
 
     return optax.GradientTransformation(init, update)
+
+
+def mask_updates(updates: optax.Updates, masks: Masks, params: Params) -> optax.Updates:
+    """Updates after which pruned weights are exactly 0: minus their value.
+
+    Args:
+      updates: What an optimiser gives.
+      masks: Bools, True = kept; a leaf may be None, which keeps all of it.
+      params: The parameters before the update.
+
+    Returns:
+      The updates.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    triples = zip(treedef.flatten_up_to(masks), treedef.flatten_up_to(updates), leaves, strict=True)
+    return jax.tree.unflatten(treedef, [u if m is None else jnp.where(m, u, -p) for m, u, p in triples])
+
+
+def copy_masks(masks: Masks, params: Params, where: str) -> Masks:
+    """A copy of the masks, once they are known to fit.
+
+    Args:
+      masks: Bools with the structure of `params`; a leaf may be None.
+      params: The parameters.
+      where: The transformation, for the message.
+
+    Raises:
+      UserError: They do not fit; it names the first leaf that does not.
+    """
+    if masks is None:
+        raise UserError(f"{where}: the masks do not have the structure of the parameters: they are None; give some")
+    try:
+        matched = matched_masks(masks, params, none=True)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return jax.tree.unflatten(
+        jax.tree.structure(params), [None if mask is None else jnp.array(mask, bool) for mask in matched]
+    )
+
+
+def needed(params: Params | None, where: str) -> Params:
+    """The parameters that were given to `update`.
+
+    Raises:
+      ValueError: None were given.
+    """
+    if params is None:
+        raise ValueError(f"{where} needs the parameters: call update(updates, state, params)")
+    return params
