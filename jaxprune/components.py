@@ -23,16 +23,54 @@ CRITERIA = Registry(
             f"{_CRITERIA}.fairprune:fairprune", "protects the group with the largest loss", {"beta": 1 / 3}
         ),
         "fairgrape": Entry(f"{_CRITERIA}.fairgrape:fairgrape", "keeps each group's share of the importance"),
+        "wanda": Entry(f"{_CRITERIA}.wanda:wanda", "|w| times the size of its input", {"per_output": True}),
+        "worst_group_wanda": Entry(
+            f"{_CRITERIA}.wanda:worst_group_wanda",
+            "the same by the group whose input is the largest",
+            {"per_output": True},
+        ),
+        "sparsegpt": Entry(
+            f"{_CRITERIA}.sparsegpt:sparsegpt", "error of each layer; corrects the kept weights", {"damping": 1e-2}
+        ),
+        "woodfisher": Entry(
+            f"{_CRITERIA}.woodfisher:woodfisher",
+            "optimal brain surgeon in blocks; corrects the kept weights",
+            {"damping": 1e-3, "block": 50, "examples_per_gradient": 1},
+        ),
+        "taylor": Entry(f"{_CRITERIA}.taylor:taylor", "|w g|, first-order change of the loss"),
+        "worst_group_taylor": Entry(f"{_CRITERIA}.taylor:worst_group_taylor", "|w g| of the group that needs w most"),
+        "snip": Entry(f"{_CRITERIA}.snip:snip", "share of the sensitivity |w g|, for untrained networks"),
+        "grasp": Entry(
+            f"{_CRITERIA}.grasp:grasp", "preserves the gradient's norm, for untrained networks", {"temperature": 200.0}
+        ),
+        "synflow": Entry(f"{_CRITERIA}.synflow:synflow", "share of the flow of ones, without data", {"rounds": 100}),
+        "fisher": Entry(f"{_CRITERIA}.fisher:fisher", "w² by the mean square of the examples' gradients"),
+        "obd": Entry(f"{_CRITERIA}.obd:obd", "w² by the diagonal of the Hessian", {"probes": 64, "exact_up_to": 1000}),
+        "movement": Entry(
+            f"{_CRITERIA}.movement:movement",
+            "keeps weights that training moves away from 0",
+            {"epochs": 1, "learning_rate": 0.01, "batch_size": 128},
+        ),
+        "lamp": Entry(f"{_CRITERIA}.lamp:lamp", "magnitude, scaled by what its layer keeps"),
     },
     group="jaxprune.criteria",
 )
+
+# Group-aware criterion -> the same one that does not know the groups, its control.
+WITHOUT_GROUPS: Mapping[str, str] = {
+    "worst_group_curvature": "curvature",
+    "worst_group_taylor": "taylor",
+    "worst_group_wanda": "wanda",
+}
 
 _ALLOCATIONS = "jaxprune.pruning.allocations"
 ALLOCATIONS = Registry(
     "allocation",
     {
-        "global": Entry(f"{_ALLOCATIONS}.uniform:together", "one threshold for all layers"),
+        "global": Entry(f"{_ALLOCATIONS}.uniform:together", "one threshold for all layers", {"normalise": False}),
         "layerwise": Entry(f"{_ALLOCATIONS}.uniform:layerwise", "the same share of every layer"),
+        "erk": Entry(f"{_ALLOCATIONS}.erk:erk", "large layers more", {"scale": 1.0, "kernel_dims": True}),
+        "levels": Entry(f"{_ALLOCATIONS}.levels:levels", "given for some layers", {"levels": ()}),
     },
     group="jaxprune.allocations",
 )
@@ -42,9 +80,38 @@ STRUCTURES = Registry(
     "structure",
     {
         "weights": Entry(f"{_STRUCTURES}.weights:weights", "single weights"),
+        "n_m": Entry(f"{_STRUCTURES}.n_m:n_m", "N of M along the reduction axis", {"m": 4, "axis": None}),
+        "blocks": Entry(f"{_STRUCTURES}.blocks:blocks", "tiles of kernels", {"height": 4, "width": 4, "pool": "mean"}),
     },
     group="jaxprune.structures",
 )
+
+SPARED = "spared"  # the allocation by levels that are measured
+ONE_SHOT = "one_shot"
+_SCHEDULES = "jaxprune.pipeline.pruning_schedules"
+_GRADUAL = {"epochs": 5, "begin": 0.0, "end": 0.75, "every": 20}
+_REGROWTH = {"fraction": 0.3, "end": 0.75, "every": 100}
+# When the weights are pruned: options alone, for the plan decides what is trained and pruned in which order.
+PRUNING_SCHEDULES = Registry(
+    "schedule",
+    {
+        ONE_SHOT: Entry(f"{_SCHEDULES}:one_shot", "all at once after the dense training"),
+        "iterative": Entry(f"{_SCHEDULES}:iterative", "in rounds, with retraining between them", {"rounds": 3}),
+        "gradual": Entry(f"{_SCHEDULES}:gradual", "while the dense network is trained on", _GRADUAL | {"power": 3.0}),
+        "straight_through": Entry(
+            f"{_SCHEDULES}:straight_through",
+            "gradual, and pruned weights still learn and may come back",
+            _GRADUAL | {"power": 3.0},
+        ),
+        "before_training": Entry(f"{_SCHEDULES}:before_training", "fresh networks, which are then trained"),
+        "static": Entry(f"{_SCHEDULES}:static", "at random before the training, which starts afresh"),
+        "set": Entry(f"{_SCHEDULES}:sparse_evolution", "sparse from the start, regrown at random", _REGROWTH),
+        "rigl": Entry(f"{_SCHEDULES}:rigl", "sparse from the start, regrown by gradient", _REGROWTH),
+    },
+)
+
+RANDOM_START = ("static", "set", "rigl")  # these begin with random masks
+AFRESH = ("before_training", *RANDOM_START)  # these train sparse networks from the start
 
 _CONSTRAINTS = "jaxprune.mitigation.constraints"
 _TOLERANCE = {"tolerance": 0.0}

@@ -1,5 +1,6 @@
 """The example package of docs/extending.md, installed and run through the command line."""
 
+import importlib
 import json
 import os
 import re
@@ -8,7 +9,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from jaxprune import pruning
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "docs" / "example_package"
@@ -56,14 +62,14 @@ SMALL = (
 
 def test_a_run_with_parts_of_the_package(jaxprune, tmp_path):
     done = jaxprune(
-        "run", *SMALL, "--prune.criterion", "lamp", "--mitigation.constraint", "loss_ratio",
+        "run", *SMALL, "--prune.criterion", "relative", "--mitigation.constraint", "loss_ratio",
         "--mitigation.tolerance", "0.1", "--retrain.methods", "none", "fair_after", "--theory.max_iterations", "2",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     settings = results["settings"]
-    assert settings["prune"]["criterion"] == "lamp"
+    assert settings["prune"]["criterion"] == "relative"
     assert settings["model"]["name"] == "quadratic"
     assert results["group_names"] == ["here", "there"]
 
@@ -78,12 +84,34 @@ def test_a_comparison_with_the_method_of_the_package(jaxprune, tmp_path):
 
 def test_help_and_errors_list_the_parts_of_the_package(jaxprune):
     text = " ".join(jaxprune("run", "--help").stdout.split())
-    for part in ("lamp (from the package jaxprune-example)", "loss_ratio (from", "quadratic (from"):
+    for part in ("relative (from the package jaxprune-example)", "loss_ratio (from", "quadratic (from"):
         assert part in text
-    wrong = jaxprune("run", "--prune.criterion", "lampe")
+    wrong = jaxprune("run", "--prune.criterion", "relativ")
     assert wrong.returncode == 2
-    assert "unknown criterion 'lampe'; did you mean 'lamp'" in wrong.stderr
+    assert "unknown criterion 'relativ'; did you mean 'relative'" in wrong.stderr
     assert "rings" in jaxprune("datasets").stdout
+
+
+def test_the_allocation_and_the_structure_of_the_package(monkeypatch):
+    monkeypatch.syspath_prepend(str(PACKAGE))
+    example = importlib.import_module("jaxprune_example")
+    kernels = {
+        "a": jax.random.normal(jax.random.key(0), (6, 4)),
+        "b": 100 * jax.random.normal(jax.random.key(1), (4, 9)),
+    }
+    params = kernels | {"bias": jnp.ones(5)}
+
+    def masks_of(sparsity, **axes):
+        return pruning.prune(params, sparsity, criterion=example.relative(), **axes)[1]
+
+    ranked = masks_of(0.5, allocation=example.by_rank())
+    assert [int(ranked[name].sum()) for name in ("a", "b", "bias")] == [12, 18, 5]
+    first = masks_of(0.3, structure=example.inputs())
+    assert all(set(np.unique(first[name].sum(1)).tolist()) <= {0, first[name].shape[1]} for name in kernels)
+    assert sum(int(first[name].any(1).sum()) for name in kernels) == 7
+    further = masks_of(0.6, structure=example.inputs(), masks=first)
+    assert sum(int(further[name].any(1).sum()) for name in kernels) == 4
+    assert not any(bool((further[name] & ~first[name]).any()) for name in kernels)
 
 
 def test_the_page_shows_the_code_of_the_package():

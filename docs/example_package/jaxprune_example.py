@@ -1,4 +1,4 @@
-"""A criterion, a constraint, a method, a data set and a network for jaxprune."""
+"""A criterion, an allocation, a structure, a constraint, a method, a data set and a network for jaxprune."""
 
 import jax
 import jax.numpy as jnp
@@ -8,25 +8,42 @@ from flax import nnx
 from jaxprune.data import RawData
 from jaxprune.losses import cross_entropy
 from jaxprune.mitigation import Constraint, FineTuning, Method, Objective
-from jaxprune.pruning import Criterion
+from jaxprune.pruning import Allocation, Criterion, Structure, global_masks
 
 
-def lamp() -> Criterion:
-    """LAMP (Lee et al. 2021): w², divided by the sum of all w² of the layer that are not smaller."""
-    return Criterion(lamp_scores)
+def relative() -> Criterion:
+    """|w|, divided by the mean |w| of its layer."""
+    return Criterion(relative_scores)
 
 
-def lamp_scores(params, **_):
+def relative_scores(params, **_):
     """Scores with the structure of the parameters."""
+    return jax.tree.map(lambda w: jnp.abs(w) / jnp.maximum(jnp.mean(jnp.abs(w)), 1e-30), params)
 
-    def layer(weights):
-        squares = weights.reshape(-1) ** 2
-        order = jnp.argsort(squares)
-        larger = jnp.cumsum(squares[order][::-1])[::-1]
-        scores = jnp.zeros_like(squares).at[order].set(squares[order] / jnp.where(larger > 0, larger, 1))
-        return scores.reshape(weights.shape)
 
-    return jax.tree.map(layer, params)
+def by_rank() -> Allocation:
+    """One threshold for the ranks of the scores in their layers, from 0 to 1."""
+    return masks_by_rank
+
+
+def masks_by_rank(scores, sparsity, prunable=None, masks=None):
+    """Masks with the structure of the scores."""
+    ranks = jax.tree.map(lambda s: jnp.argsort(jnp.argsort(s, None)).reshape(s.shape) / s.size, scores)
+    return global_masks(ranks, sparsity, prunable, masks)
+
+
+def inputs() -> Structure:
+    """All weights that an input of a layer has live or die together."""
+    return Structure(masks_by_input)
+
+
+def masks_by_input(scores, sparsity, prunable, masks, allocation):
+    """Masks of whole inputs: the last axis of a kernel [..., in, out] has one score."""
+    units = jax.tree.map(lambda s: jnp.sum(s, -1), scores)
+    gone = None if masks is None else jax.tree.map(lambda m: jnp.any(m, -1), masks)
+    kept = allocation(units, sparsity, prunable, gone)
+    whole = jax.tree.map(lambda k, s: jnp.broadcast_to(k[..., None], s.shape), kept, scores)
+    return whole if masks is None else jax.tree.map(jnp.logical_and, whole, masks)
 
 
 def loss_ratio(num_groups: int, *, tolerance: float = 0.0) -> Constraint:

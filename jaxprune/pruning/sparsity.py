@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jaxprune.pruning.selection import flags
 from jaxprune.trees import leaf_path
 from jaxprune.types import Masks, PyTree
 
@@ -30,11 +31,10 @@ class LayerSparsity:
 
 def layer_sparsities(masks: Masks, prunable: PyTree = None) -> list[LayerSparsity]:
     """The sparsity of each prunable leaf of one network."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(masks)
-    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
+    leaves = jax.tree_util.tree_leaves_with_path(masks)
     return [
         LayerSparsity(leaf_path(path), int(np.size(leaf)), int(np.sum(np.asarray(leaf))))
-        for (path, leaf), wanted in zip(leaves, chosen, strict=True)
+        for (path, leaf), wanted in zip(leaves, flags(masks, prunable), strict=True)
         if wanted
     ]
 

@@ -1,0 +1,82 @@
+"""Trees of the same leaves, matched by structure or path."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.errors import UserError
+from jaxprune.trees import leaf_path, named_leaves
+from jaxprune.types import Masks, Params, PyTree
+
+
+def matched(tree: PyTree, like: PyTree, what: str, *, none: bool = False) -> list[Any]:
+    """The leaves of a tree, in the order of those of another.
+
+    The nodes may be of other classes, as those of the state of an `nnx.Optimizer` are: leaves are then matched by their
+    paths, and the "/value" at the end of those of an `nnx.State` counts for nothing.
+
+    Args:
+      tree: The tree.
+      like: The tree whose leaves decide the order.
+      what: What the leaves are, for messages, such as "the masks".
+      none: Whether a leaf of `tree` may be None.
+
+    Returns:
+      A leaf, or None, for each leaf of `like`.
+
+    Raises:
+      UserError: The trees differ; it names the first leaf that only one of them has.
+    """
+    try:
+        found = jax.tree.structure(like).flatten_up_to(tree)
+    except (ValueError, TypeError):
+        found = None  # other nodes
+    if found is not None and _are_leaves(found, none=none):
+        return found
+    given = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
+    wanted = [path.removesuffix("/value") for path, _ in named_leaves(like)]
+    for path in wanted:
+        if path not in given or (given[path] is None and not none):
+            raise _unlike(what, f"there is none for {path}")
+    if extra := [path for path, leaf in given.items() if leaf is not None and path not in {*wanted}]:
+        raise _unlike(what, f"there is no parameter {extra[0]}")
+    return [given[path] for path in wanted]
+
+
+def matched_masks(masks: Masks, params: Params, *, none: bool = False) -> list[Any]:
+    """The masks of the parameters, in the order of their leaves.
+
+    Args:
+      masks: The masks, as for `matched`.
+      params: The parameters.
+      none: Whether a mask may be None.
+
+    Raises:
+      UserError: The structures or the shapes differ; it names the first leaf where they do.
+    """
+    found = matched(masks, params, "the masks", none=none)
+    for (path, leaf), mask in zip(named_leaves(params), found, strict=True):
+        if mask is not None and jnp.shape(mask) != jnp.shape(leaf):
+            raise UserError(
+                f"the mask of {path} has shape {jnp.shape(mask)}, the parameter {jnp.shape(leaf)}; "
+                "prune these parameters"
+            )
+    return found
+
+
+def _are_leaves(found: list[Any], *, none: bool) -> bool:
+    there = [leaf for leaf in found if leaf is not None]
+    return (none or len(there) == len(found)) and jax.tree_util.all_leaves(there)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return leaf_path(path).removesuffix("/value")
+
+
+def _unlike(what: str, why: str) -> UserError:
+    return UserError(f"{what} do not have the structure of the parameters: {why}; make them of these parameters")
