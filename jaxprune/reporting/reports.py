@@ -8,12 +8,18 @@ from typing import Any
 from jaxprune.numbers import listing, percent, plural
 from jaxprune.reporting.page import Section, Table, render
 from jaxprune.reporting.printable_names import shown
+from jaxprune.reporting.pruning_name import pruning_name
 from jaxprune.reporting.sections import (
     accuracy_against_fairness,
     answer,
     bound,
     boundary,
     constraints_met,
+    criteria_answer,
+    criteria_caveats,
+    criteria_front,
+    criteria_protocol,
+    criteria_table,
     dense_network,
     experiment,
     gradients,
@@ -28,16 +34,19 @@ from jaxprune.reporting.sections import (
     paper_figures,
     predictions,
     protocol,
+    reestimated,
     reproduce,
     spectra,
     statements,
     why,
 )
 from jaxprune.reporting.sections.caveats import overflow_warnings
-from jaxprune.reporting.short_tables import short_comparison, short_summary
+from jaxprune.reporting.short_tables import short_comparison, short_criteria, short_summary
 from jaxprune.reporting.theory_values import theory_of
+from jaxprune.reporting.training_words import retraining_epochs
 from jaxprune.results import Results
 from jaxprune.results.comparison import compared
+from jaxprune.results.criteria import criteria_of
 
 MakeSection = Callable[[Results], Section | None]
 
@@ -108,6 +117,7 @@ RUN: tuple[MakeSection, ...] = (
     answer.section,
     experiment.section,
     groups.section,
+    reestimated.section,
     mitigation.section,
     method_details,
     why.section,
@@ -123,6 +133,13 @@ COMPARE: tuple[MakeSection, ...] = (
     method_table.section,
     constraints_met.section,
     multipliers.section,
+)
+CRITERIA: tuple[MakeSection, ...] = (
+    criteria_answer.section,
+    criteria_caveats.section,
+    criteria_front.section,
+    criteria_table.section,
+    criteria_protocol.section,
 )
 
 
@@ -162,8 +179,7 @@ def sections_of(results: Results, sections: Sequence[MakeSection]) -> list[Secti
 
 
 def _pruning(results: Results) -> str:
-    pruning = results.settings["prune"]
-    return f"{pruning['allocation']} {pruning['criterion']} pruning"
+    return pruning_name(results)
 
 
 def _pruning_and_split(results: Results) -> str:
@@ -172,9 +188,14 @@ def _pruning_and_split(results: Results) -> str:
 
 
 def _methods(results: Results) -> str:
-    epochs = plural(results.settings["retrain"]["epochs"], "epoch")
+    epochs = plural(retraining_epochs(results), "epoch")
     sparsities = listing([percent(sparsity) for sparsity in results.sparsities])
     return f"{len(results.methods)} ways of retraining for {epochs} at {sparsities}"
+
+
+def _criteria(results: Results) -> str:
+    sparsities = listing([percent(sparsity) for sparsity in results.sparsities])
+    return f"{plural(len(criteria_of(results)), 'criterion', 'criteria')}, {pruning_name(results)} at {sparsities}"
 
 
 def _whom(results: Results) -> list[str]:
@@ -212,6 +233,16 @@ PAGES: Mapping[str, Page] = {
         about=_methods,
         answer=lambda results: method_answer.claims(compared(results)),
         short=short_comparison,
+    ),
+    "criteria-report": Page(
+        CRITERIA,
+        "compare",
+        "jaxprune: {name}, criteria compared",
+        "Which weights should go? {name}, by {group}",
+        about=_criteria,
+        answer=criteria_answer.claims,
+        conclusion=criteria_answer.claims,
+        short=short_criteria,
     ),
 }
 

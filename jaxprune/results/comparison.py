@@ -1,4 +1,4 @@
-"""Ways of retraining against the baseline, seed by seed: differences and verdicts."""
+"""Networks against a baseline, seed by seed: differences and verdicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,23 +65,25 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The retrained networks of a job, compared with the first of them.
+    """Networks of a job, compared with the first of them.
 
     Attributes:
       results: Of the job.
+      names: Of the networks, the baseline first; empty for all that are retrained.
     """
 
     results: Results
+    names: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
         """The name of the method that the others are compared with."""
-        return self.results.baseline
+        return self.names[0] if self.names else self.results.baseline
 
     @property
     def methods(self) -> list[str]:
         """The names of all methods, the baseline first."""
-        return self.results.methods
+        return list(self.names) or self.results.methods
 
     @cached_property
     def headline(self) -> float:
@@ -94,7 +96,7 @@ class Comparison:
     @property
     def chosen(self) -> dict[tuple[str, float], Network]:
         """(method, sparsity) -> reported network; none where all diverged."""
-        return {key: network for key, network in self.results.reported.items() if network.role == "retrained"}
+        return {key: network for key, network in self.results.reported.items() if self._has(network)}
 
     @property
     def held_out(self) -> list[str]:
@@ -111,8 +113,8 @@ class Comparison:
 
     @property
     def trials(self) -> list[Network]:
-        """Every retrained network, candidates included."""
-        return [network for network in self.results.networks if network.role == "retrained"]
+        """Every network that is compared, candidates included."""
+        return [network for network in self.results.networks if self._has(network)]
 
     def figures(self, network: Network, split: str) -> dict[str, np.ndarray]:
         """Measure -> [R]."""
@@ -155,16 +157,24 @@ class Comparison:
         """The size of the family of fairness claims at one sparsity."""
         return len(FAIRNESS) * (len(self.methods) - 1)
 
+    def _has(self, network: Network) -> bool:
+        return network.name in self.names if self.names else network.role == "retrained"
+
     def _change(self, method: str, sparsity: float, split: str, measure: str) -> Change:
-        how = MEASURES[measure]
-        mine, base = (
-            how.scale * self.figures(self.results.network(name, sparsity), split)[measure]
-            for name in (method, self.baseline)
-        )
-        return Change(mine - base, more_is_better=how.more_is_better, resolution=how.scale * how.resolution)
+        return change_between(self.results, method, self.baseline, sparsity, split, measure)
 
 
-@lru_cache(maxsize=4)  # every section of a page asks for it
-def compared(results: Results) -> Comparison:
-    """The comparison of the retrained networks of a job."""
-    return Comparison(results)
+def change_between(results: Results, name: str, other: str, sparsity: float, split: str, measure: str) -> Change:
+    """The differences of one reported network from another, by seed.
+
+    They are in points or nats.
+    """
+    how = MEASURES[measure]
+    mine, base = (how.scale * figures(results, results.network(one, sparsity), split)[measure] for one in (name, other))
+    return Change(mine - base, more_is_better=how.more_is_better, resolution=how.scale * how.resolution)
+
+
+@lru_cache(maxsize=16)  # every section of a page asks for it
+def compared(results: Results, names: tuple[str, ...] = ()) -> Comparison:
+    """The comparison of networks of a job, by default of the retrained."""
+    return Comparison(results, names)

@@ -20,7 +20,8 @@ class Network:
     """A node of the plan, with one network for each seed.
 
     Attributes:
-      name: "dense", "pruned" or a way of retraining, such as "fair_both" or "ceag".
+      name: "dense", "pruned" or a way of retraining, such as "fair_both" or "ceag". Where criteria are compared, one of
+        them, such as "random", and with the way of retraining "random+naive".
       title: Its name for readers.
       role: Whether it is dense, compressed, or compressed and retrained.
       sparsity: The share of weights pruned that was asked for; 0 for a dense network.

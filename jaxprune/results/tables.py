@@ -11,7 +11,8 @@ import numpy as np
 from jaxprune.files import write_atomically
 from jaxprune.quantities import quantity_interval
 from jaxprune.results.answer import LEVEL
-from jaxprune.results.comparison import MEASURES, Comparison
+from jaxprune.results.comparison import MEASURES
+from jaxprune.results.criteria import comparisons_of
 from jaxprune.results.figures import figures
 from jaxprune.results.records import Network, Results, audited
 from jaxprune.text import inert_cell
@@ -19,7 +20,8 @@ from jaxprune.text import inert_cell
 Row = dict[str, Any]
 
 _NETWORK = {
-    "network": "its name: dense, pruned, or the way of retraining",
+    "network": "its name: dense, pruned, the criterion where several are compared, or the way of retraining; with + "
+    "between both",
     "role": "dense, compressed or retrained",
     "sparsity": "share of weights pruned that was asked for; 0 for a dense network",
     "values": "hyperparameters, as dual_rate=0.01 tolerance=0",
@@ -65,8 +67,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
     "methods": {
         **{name: text for name, text in _NETWORK.items() if name not in ("role", "chosen")},
-        "measure": "figure that the method is compared by, a column of summary.csv",
-        "baseline": "method that it is compared with",
+        "measure": "figure that it is compared by, a column of summary.csv",
+        "baseline": "network that it is compared with",
         "change": "mean over seeds of the difference from the baseline, in the unit of the measure",
         "low": "lower end of its interval; on the answered split, of the simultaneous one",
         "high": "upper end of its interval",
@@ -155,10 +157,10 @@ def _summary(results: Results, network: Network, split: str) -> Row:
 def methods(results: Results) -> Iterator[Row]:
     """One row for each reported method, sparsity, split and measure.
 
-    The baseline has no row.
+    The baseline has no row. Compared criteria are methods too.
     """
-    comparison = Comparison(results)
-    for (name, sparsity), network in comparison.chosen.items():
+    compared = ((c, key, network) for c in comparisons_of(results) for key, network in c.chosen.items())
+    for comparison, (name, sparsity), network in compared:
         if name == comparison.baseline or (comparison.baseline, sparsity) not in comparison.chosen:
             continue
         for split in results.splits:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from made_results import SETTINGS
 
 from jaxprune.auditing import GroupMetrics, SamplingError, Working, impact
 from jaxprune.results import SPLITS, Audit, Comparison, Network, Results
@@ -66,9 +67,15 @@ def compared_results(trials, *, naive=NAIVE, seeds=4, **choice) -> Results:
     settings = {
         "name": "made", "data": {"name": "made", "group": "town", "label": "y"}, "model": {"name": "mlp"},
         "audit": {"confidence": 0.95}, "retrain": {"epochs": 2},
-        "prune": {"criterion": "magnitude", "allocation": "global"},
+        "prune": SETTINGS["prune"] | {"sparsities": [0.9]},
         "choice": {"max_cost": 0.01, "measure": "max_excess_accuracy_gap"} | choice,
     }  # fmt: skip
+    return results_of(measured, settings, seeds)
+
+
+def results_of(measured, settings, seeds=4) -> Results:
+    """The results of trials, of which the first is the dense network."""
+    dense = measured[0]
     return Results(
         settings=settings,
         provenance="made up",

@@ -1,7 +1,8 @@
 """Small experiments and stores for tests of the pipeline."""
 
 from jaxprune import config
-from jaxprune.pipeline.build import Experiment, resolve
+from jaxprune.pipeline.build import resolve
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.store import NoProgress, Store
 

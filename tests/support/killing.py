@@ -1,6 +1,6 @@
 """Kill runs at changes of the file system, and run them again.
 
-Usage: `python tests/support/killing.py FOLDER COPIES KILLS`.
+Usage: `python tests/support/killing.py FOLDER COPIES KILLS [SETTINGS]`, with settings in JSON beside those below.
 
 A process that has imported everything forks one child for each run, which saves its imports. A hook of the interpreter
 counts renames, removals, new folders and files opened to be written.
@@ -151,6 +151,8 @@ def spread(changes: int, count: int) -> list[int]:
 
 def main() -> None:
     folder, kills, killed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    more = json.loads(sys.argv[4]) if sys.argv[4:] else {}
+    SETTINGS.update({name: tuple(value) if isinstance(value, list) else value for name, value in more.items()})
     folder.mkdir(parents=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

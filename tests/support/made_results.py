@@ -22,17 +22,21 @@ from jaxprune.results.harm_tests import HarmTests
 
 PEOPLE = 100  # of each group
 ENVIRONMENT = {"jaxprune": "0", "time": "2026-01-01T00:00:00", "packages": {"jax": "0"}}
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {  # of pruning, all that pages read
     "name": "made",
     "seeds": 5,
     "data": {"name": "made", "group": "town", "label": "y"},
     "model": {"name": "mlp", "hidden": [4], "channels": None},
     "train": {"epochs": 1, "optimizer": "adam"},
-    "prune": {"criterion": "magnitude", "allocation": "global", "sparsities": [0.5, 0.9]},
+    "prune": {
+        "criterion": "magnitude", "criteria": [], "structure": "weights", "structure_options": [],
+        "allocation": "global", "schedule": "one_shot", "schedule_options": [], "sparsities": [0.5, 0.9],
+        "reestimate": False, "examples": 1024,
+    },
     "retrain": {"epochs": 2},
     "mitigation": {"constraint": "equal_loss"},
     "audit": {"confidence": 0.95},
-}
+}  # fmt: skip
 
 
 def outcomes_of(rise: np.ndarray, deviation: float, seed: int) -> tuple[Outcomes, np.ndarray, np.ndarray]:
@@ -63,11 +67,12 @@ def harm_tests(rise: np.ndarray, deviation: float) -> HarmTests:
 
 
 def made_results(
-    harm=(0.1, 0.5), fair=None, seeds=5, noise=0.01, people=0.01, sparsities=(0.5, 0.9), theory=True
+    harm=(0.1, 0.5), fair=None, seeds=5, noise=0.01, people=0.01, sparsities=(0.5, 0.9), theory=True, reestimated=None
 ) -> Results:
     """Groups whose loss rises by `harm` at 90 % (half of it below), with noise over seeds; accuracies fall likewise.
 
-    `fair` is the harm of the network "fair_after"; "none" is as the pruned network.
+    `fair` is the harm of the network "fair_after"; "none" is as the pruned network. `reestimated` is the harm with
+    re-estimated statistics; None for no such networks.
     """
     rng = np.random.default_rng(0)
     harm, groups = np.array(harm), len(harm)
@@ -92,6 +97,9 @@ def made_results(
             network("fair_after", "Fair after pruning", "retrained", s,
                     scale * (harm if fair is None else np.array(fair)), **constrained),
         ]  # fmt: skip
+        if reestimated is not None:
+            title = "Pruned, not retrained, statistics re-estimated"
+            networks.append(network("pruned_reestimated", title, "compressed", s, scale * np.array(reestimated)))
     return Results(
         settings=SETTINGS | {"seeds": seeds},
         provenance="made by hand",

@@ -1,5 +1,6 @@
 """Accuracy against unfairness of every method, and their Pareto front."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -55,7 +56,7 @@ def draw_fronts(comparison: Comparison) -> Drawing:
         axes.scatter(*points.T, c=colours, s=30, zorder=3, edgecolor="#444444", lw=0.4, clip_on=False)
         naive = methods.index(comparison.baseline)
         axes.scatter(*points[naive], marker="D", color="black", s=34, zorder=4, clip_on=False)
-        _number(axes, points, [naive, *order, *range(len(methods))])
+        number_points(axes, points, [naive, *order, *range(len(methods))])
         axes.set_xlabel(f"{MEASURES[measure].title}, test split (← fairer)")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         keep_in_range(axes, "x", measure, scale=100)
@@ -81,10 +82,19 @@ def front(points: np.ndarray) -> np.ndarray:
     return ~(no_worse & better).any(1)
 
 
-def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:
+def number_points(
+    axes: Axes, points: np.ndarray, order: Sequence[int], texts: Sequence[str] | None = None, size: float = 8
+) -> None:
     """Write each point's number beside it, where there is room.
 
     Numbers earlier in `order` go first.
+
+    Args:
+      axes: Where.
+      points: [K, 2].
+      order: Their order.
+      texts: What is written; None for their places, from 0.
+      size: Of the numbers, in typographic points.
     """
     spans = np.ptp(points, axis=0)
     scaled = points / np.where(spans > 0, spans, 1)
@@ -92,7 +102,9 @@ def _number(axes: Axes, points: np.ndarray, order: list[int]) -> None:
     for i in dict.fromkeys(order):
         for (x, y), place in _PLACES:
             if all(np.abs(scaled[i] + place - other).max() > 0.05 for other in taken):
-                look = {"fontsize": 8, "ha": "left" if x > 0 else "right"}
-                axes.annotate(str(i), points[i], xytext=(x, y), textcoords="offset points", **look)
+                look = {"fontsize": size, "ha": "left" if x > 0 else "right"}
+                axes.annotate(
+                    str(i) if texts is None else texts[i], points[i], xytext=(x, y), textcoords="offset points", **look
+                )
                 taken.append(scaled[i] + place)
                 break

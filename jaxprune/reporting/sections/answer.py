@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxprune.auditing import MINIMUM_SEEDS
-from jaxprune.numbers import count, listing, p_number, percent, plural, share_pruned
+from jaxprune.numbers import count, listing, p_number, percent, plural
 from jaxprune.quantities import QUANTITIES, Cell, amount, few_seeds
 from jaxprune.reporting.group_display import ends_drawn
 from jaxprune.reporting.page import Content, Figure, Folded, Paragraph, Section, Table
@@ -37,9 +37,9 @@ def section(results: Results) -> Section:
     split, sparsity = headline(results)
     over = "over people" if few_seeds(len(results.seeds)) else "over people and seeds"
     caption = (
-        f"{share_pruned(sparsity)}, not retrained, {split} split: how much more each group is hurt than everybody "
-        f"else. Lines are 95 % intervals that hold for all groups and measures at once, {over}; orange where p is "
-        f"below 0.05 after adjusting for all of them.{ends_drawn(results, _MOST_GROUPS)}"
+        f"{results.title(results.pruned)} at {percent(sparsity)}, {split} split: how much more each group is hurt "
+        f"than everybody else. Lines are 95 % intervals that hold for all groups and measures at once, {over}; orange "
+        f"where p is below 0.05 after adjusting for all of them.{ends_drawn(results, _MOST_GROUPS)}"
     )
     details = (breaks(results), after_retraining(results), what_helps(results))
     few = few_seeds(len(results.seeds))
@@ -131,19 +131,23 @@ def breaks(results: Results) -> list[str]:
         return [f"The pruned networks work at every sparsity up to {percent(results.sparsities[-1])}."]
     seeds, at = len(results.seeds), percent(answer.breaks.sparsity)
     which = "every seed" if answer.breaks.seeds == seeds else f"{answer.breaks.seeds} of {plural(seeds, 'seed')}"
+    if answer.breaks.dense:
+        return [
+            f"The dense networks of {which} do no better than the commonest label, so that nothing can be said of "
+            "whether pruned ones work: train longer (train.epochs)."
+        ]
     sentences = []
     if not answer.works:
         sentences.append(
             f"Already at {at} the networks of some seed do not work: this answer is about partly broken networks."
         )
-    sentences.append(f"At {at} and without retraining, the networks of {which} no longer work: {_reason(answer)}.")
+    title = results.title(results.pruned)
+    sentences.append(f"At {at}, the networks “{title}” of {which} no longer work: {_reason(answer)}.")
     return sentences
 
 
 def _reason(answer: Answer) -> str:
     assert answer.breaks is not None
-    if answer.breaks.dense:
-        return "the dense networks themselves do no better than the commonest label"
     lost = answer.breaks.lost
     if lost:
         first = listing([*lost[:2], plural(len(lost) - 2, "more group")] if len(lost) > 2 else lost)

@@ -4,7 +4,9 @@ import numpy as np
 
 from jaxprune.numbers import listing, percent
 from jaxprune.reporting.page import Bullets, Section
+from jaxprune.reporting.pruning_words import further_training
 from jaxprune.reporting.roles import in_order
+from jaxprune.reporting.sections.dense_caveats import dense_learned, of_dense
 from jaxprune.reporting.theory_values import not_converged, overflowed, present
 from jaxprune.results import Results
 from jaxprune.text import name_some
@@ -19,6 +21,8 @@ def section(results: Results) -> Section | None:
 def audit_caveats(results: Results) -> list[str]:
     """Small groups, layers cut to nothing, and networks that no longer work."""
     notes = [warning[0].upper() + warning[1:] + "." for warning in results.warnings]
+    notes += [*of_dense(results), *further_training(results)]
+    learned = dense_learned(results)
     broken: dict[str, list[str]] = {}
     for network in in_order(results):
         at = percent(network.sparsity)
@@ -28,7 +32,7 @@ def audit_caveats(results: Results) -> list[str]:
                 "the same for everyone, so equal group figures mean nothing."
             )
         tests = results.tests(network.name, network.sparsity)
-        seeds = 0 if tests is None else int(np.sum(np.asarray(tests.working.works, float) == 0))
+        seeds = 0 if tests is None else int(np.sum((np.asarray(tests.working.works, float) == 0) & learned))
         if seeds:
             some = "" if seeds == len(results.seeds) else f" ({seeds} of {len(results.seeds)} seeds)"
             broken.setdefault(network.title, []).append(f"{at}{some}")

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxprune.components import CONFIGURED
 from jaxprune.numbers import count, listing, percent, plural
 from jaxprune.reporting.group_display import order_of_groups
 from jaxprune.reporting.page import Content, Paragraph, Section, Table
-from jaxprune.results import Results
+from jaxprune.reporting.pruning_words import pruning_sentences
+from jaxprune.reporting.training_words import began_from, retraining_epochs, rewound
+from jaxprune.results import Network, Results
 from jaxprune.types import Array
+
+_SAME = 5e-4  # shares up to which a sparsity counts as reached
 
 
 def section(results: Results) -> Section:
@@ -18,10 +24,10 @@ def section(results: Results) -> Section:
         "What was run",
         (
             f"{plural(len(results.seeds), 'network')} ({_network(settings['model'])}), one for each seed, were trained "
-            f"for {plural(settings['train']['epochs'], 'epoch')} with {settings['train']['optimizer']}. The "
-            f"{settings['prune']['allocation']} {settings['prune']['criterion']} criterion pruned "
-            f"{listing([percent(share) for share in settings['prune']['sparsities']])} of the kernel weights of each. "
-            f"{_retraining(results)}Harm is always measured against the plain dense network of the same seed.",
+            f"for {plural(settings['train']['epochs'], 'epoch')} with {settings['train']['optimizer']}. "
+            f"{began_from(results)}{pruning_sentences(results)} {rewound(results)}{_retraining(results)}"
+            "Harm is always measured against the plain dense network of the same seed.",
+            reached(results),
             *data(results),
         ),
         anchor="run",
@@ -36,18 +42,38 @@ def _network(model: dict[str, Any]) -> str:
     return text
 
 
+def reached(results: Results) -> str | None:
+    """The sparsities that were reached, where not those asked for.
+
+    Whole blocks or N:M groups may not add up to a sparsity.
+    """
+    differ = []
+    for sparsity in results.sparsities:
+        shares = [_reached(network) for network in results.networks if network.sparsity == sparsity and network.layers]
+        if any(abs(share - sparsity) > _SAME for share in shares):
+            least, most = (percent(share) for share in (min(shares), max(shares)))
+            differ.append(f"{least if least == most else f'{least} to {most}'} for {percent(sparsity)}")
+    return f"Shares of the weights that were reached: {listing(differ)}." if differ else None
+
+
+def _reached(network: Network) -> float:
+    """The share of prunable weights that is pruned, mean over seeds."""
+    kept = sum(float(np.mean(layer["kept"])) for layer in network.layers)
+    return 1 - kept / sum(layer["size"] for layer in network.layers)
+
+
 def _retraining(results: Results) -> str:
     settings = results.settings
     if not results.methods:
         return ""
     fair = any(network.method == CONFIGURED and not network.values for network in results.networks)
-    constrained = (
-        f"The fair models put the Lagrangian constraint “{settings['mitigation']['constraint']}” on the dense "
-        "training, on the retraining, or on both. "
-    )
+    dense = any(network.role == "dense" and network.method == CONFIGURED for network in results.networks)
+    where = "the dense training, on the retraining, or on both" if dense else "the retraining"
+    constraint = settings["mitigation"]["constraint"]
+    constrained = f"The fair models put the Lagrangian constraint “{constraint}” on {where}. "
     return (
         "Each pruned network was measured as it is, and retrained for "
-        f"{plural(settings['retrain']['epochs'], 'epoch')} with its masks fixed. {constrained if fair else ''}"
+        f"{plural(retraining_epochs(results), 'epoch')} with its masks fixed. {constrained if fair else ''}"
     )
 
 

@@ -144,7 +144,7 @@ def _draw_harm(results: Results) -> Drawing:
                 draw_band(axes, x, found.at(g), colours[g])
             axes.plot(x, found.mean[:, g], color=colours[g], marker="o", ms=3.5, lw=1.8 if colours[g] != GREY else 1.1)
         axes.axhline(0, color="#666666", lw=0.8)
-        axes.set_title("pruned, not retrained" if network == results.pruned else "then retrained (a scale of its own)")
+        axes.set_title(results.title(network) if network == results.pruned else "retrained (a scale of its own)")
         sparsity_axis(axes, results.sparsities, dense=True)
         ends.append(found.mean[-1])
     panels[0].set_ylabel(f"excessive loss R(a), {split} split (nats)")
@@ -170,7 +170,7 @@ def _draw_accuracy(results: Results) -> Drawing:
         for mean, s, shade in zip(means, results.sparsities, shades, strict=True):
             axes.scatter(mean, rows, color=shade, label=share_pruned(s), **look)
         axes.scatter(dense, rows, color="#0072B2", marker="D", s=34, zorder=4, label="dense", clip_on=False)
-        axes.set_title("pruned, not retrained" if network == results.pruned else "then retrained, no mitigation")
+        axes.set_title(results.title(network) if network == results.pruned else "retrained, no mitigation")
         axes.set_xlabel(f"accuracy, {split} split")
         percent_axis(axes.xaxis)
     keep_in_range(panels[0], "x", "accuracy")

@@ -7,6 +7,8 @@ import numpy as np
 from jaxprune.numbers import count, percent, significant
 from jaxprune.reporting.methods import candidate_text, reported_trials
 from jaxprune.reporting.page import Bullets, Section
+from jaxprune.reporting.pruning_words import further_training
+from jaxprune.reporting.sections.dense_caveats import dense_learned, of_dense
 from jaxprune.results import Network, Results
 from jaxprune.results.comparison import Comparison, compared
 from jaxprune.text import name_some
@@ -18,11 +20,12 @@ _HUGE = 100.0  # a multiplier beside which the loss, whose weight is 1, has no e
 def section(results: Results) -> Section | None:
     """Troubled trainings, broken networks and small groups."""
     comparison = compared(results)
-    notes = (*_of_training(comparison), *_of_chosen(comparison), *_of_groups(comparison))
+    further = (*of_dense(results), *further_training(results))
+    notes = (*of_training(comparison), *further, *_of_chosen(comparison), *of_groups(comparison))
     return Section("Read with care", (Bullets(notes),)) if notes else None
 
 
-def _of_training(comparison: Comparison) -> Iterator[str]:
+def of_training(comparison: Comparison) -> Iterator[str]:
     """Trials that diverged, and those whose constraint outweighed the loss."""
     for network in comparison.trials:
         if network.trouble:
@@ -55,7 +58,7 @@ def _of_chosen(comparison: Comparison) -> Iterator[str]:
         for method in networks
         if not (works := _works(comparison, method)).all()
     ]
-    if broken:
+    if broken and dense_learned(comparison.results).any():
         yield (
             f"Networks that no longer work at {percent(comparison.headline)}: {', '.join(broken)}. Their figures show "
             "only which label they give to everyone."
@@ -68,7 +71,8 @@ def _works(comparison: Comparison, method: str) -> np.ndarray:
     return np.zeros(0) if tests is None else np.asarray(tests.working.works, float)
 
 
-def _of_groups(comparison: Comparison) -> Iterator[str]:
+def of_groups(comparison: Comparison) -> Iterator[str]:
+    """Groups with few people."""
     sizes = zip(comparison.results.group_names, comparison.results.group_sizes["test"], strict=True)
     if small := [f"{name} ({count(size)})" for name, size in sizes if size < _FEW]:
         yield (

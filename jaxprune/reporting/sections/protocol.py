@@ -3,7 +3,9 @@
 from jaxprune.numbers import plural, points
 from jaxprune.reporting.methods import titles_of
 from jaxprune.reporting.page import Section, Table
+from jaxprune.reporting.pruning_words import pruning_sentences
 from jaxprune.reporting.sections.experiment import data
+from jaxprune.reporting.training_words import began_from, retraining_epochs, rewound
 from jaxprune.results import Results
 from jaxprune.results.comparison import MEASURES, Comparison, compared
 
@@ -34,16 +36,19 @@ def section(results: Results) -> Section:
 
 
 def _trained_and_chosen(comparison: Comparison) -> str:
-    choice = comparison.results.settings["choice"]
+    results = comparison.results
+    choice = results.settings["choice"]
+    own = "or the criterion of a method that has one"
     measure = choice["measure"]
     kind = "loss" if MEASURES[measure].by_loss else "accuracy"
     return (
-        f"For each of {plural(len(comparison.results.seeds), 'seed')}, one dense network was trained plainly, pruned "
-        "(by its own criterion where a method has one), and retrained by every method, with the same order of examples "
-        "and the same number of epochs. Of the candidates for the hyperparameters of a method, one was chosen on the "
-        f"validation split alone: of those that cost at most {points(choice['max_cost'])} of accuracy against naive, "
-        f"the one that is best by {kind}: {MEASURES[measure].title.partition(',')[0]}, the same for all seeds. The "
-        "test split was not used for any choice."
+        f"For each of {plural(len(results.seeds), 'seed')}, one dense network was trained plainly. "
+        f"{began_from(results)}{pruning_sentences(results, own=own)} {rewound(results)}Every method retrained the "
+        f"pruned networks for {plural(retraining_epochs(results), 'epoch')}, with the same order of examples. Of the "
+        "candidates for the hyperparameters of a method, one was chosen on the validation split alone: of those that "
+        f"cost at most {points(choice['max_cost'])} of accuracy against naive, the one that is best by {kind}: "
+        f"{MEASURES[measure].title.partition(',')[0]}, the same for all seeds. The test split was not used for any "
+        "choice."
     )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
+from jaxprune.components import ONE_SHOT
 from jaxprune.numbers import count, fixed, percent
 from jaxprune.quantities import few_seeds
 from jaxprune.reporting.group_charts import measure_bars
@@ -29,7 +30,7 @@ _THEOREM = (
 def section(results: Results) -> Section:
     """The theory's explanation of the harm, with figures and tables."""
     if results.theory is None:
-        return Section("Why these groups?", (Paragraph(_THEOREM, "soft"),), anchor="theory")
+        return Section("Why these groups?", (_not_measured(results), Paragraph(_THEOREM, "soft")), anchor="theory")
     return Section(
         "Why these groups?",
         (
@@ -42,6 +43,17 @@ def section(results: Results) -> Section:
             Paragraph(_THEOREM, "soft"),
         ),
         anchor="theory",
+    )
+
+
+def _not_measured(results: Results) -> str | None:
+    """Why a schedule leaves the theory out; None for another reason."""
+    schedule = results.settings["prune"]["schedule"]
+    if schedule == ONE_SHOT:
+        return None
+    return (
+        f"The theory is about dense networks that are pruned at once, and prune.schedule is {schedule}: it was not "
+        "measured."
     )
 
 

@@ -1,0 +1,51 @@
+"""Caveats of a comparison of criteria."""
+
+from collections.abc import Iterator
+
+from jaxprune.numbers import listing, percent, plural
+from jaxprune.reporting.criteria import quoted, reported, where, working
+from jaxprune.reporting.page import Bullets, Section
+from jaxprune.reporting.pruning_words import further_training
+from jaxprune.reporting.sections.dense_caveats import dense_learned, of_dense
+from jaxprune.reporting.sections.method_caveats import of_groups, of_training
+from jaxprune.results import Results
+from jaxprune.results.comparison import compared
+from jaxprune.results.criteria import criteria_of, stages_of
+
+
+def section(results: Results) -> Section | None:
+    """Troubled trainings, broken networks, empty layers, small groups."""
+    comparison = compared(results)
+    further = (*of_dense(results), *further_training(results))
+    notes = (*of_training(comparison), *further, *_broken(results), *_emptied(results), *of_groups(comparison))
+    return Section("Read with care", (Bullets(notes),)) if notes else None
+
+
+def _broken(results: Results) -> Iterator[str]:
+    """Criteria whose networks no longer work, at each stage."""
+    if not dense_learned(results).any():
+        return
+    for stage in stages_of(results):
+        there = reported(results, stage, stage.comparison(results).headline)
+        if broken := [criterion for criterion in there if criterion not in working(results, stage)]:
+            yield (
+                f"Networks that no longer work in some seed ({where(results, stage)}): {quoted(broken)}. Their figures "
+                "show which label they give to everyone, so a small ψ or ξ of theirs means nothing."
+            )
+
+
+def _emptied(results: Results) -> Iterator[str]:
+    """Criteria that prune a layer entirely."""
+    for criterion in criteria_of(results):
+        emptied = {
+            network.sparsity: network.empty_layers
+            for network in results.networks
+            if network.name == criterion and network.empty_layers
+        }
+        if emptied:
+            layers = sorted({path for paths in emptied.values() for path in paths})
+            more = f" and {plural(len(layers) - 3, 'more layer')}" if len(layers) > 3 else ""
+            yield (
+                f"{quoted([criterion])} prunes {', '.join(layers[:3])}{more} entirely in some seed, at "
+                f"{listing([percent(sparsity) for sparsity in emptied])}."
+            )

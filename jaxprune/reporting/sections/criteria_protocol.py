@@ -1,0 +1,67 @@
+"""What compared criteria score, on what, and the data."""
+
+from jaxprune.numbers import count, listing, plural
+from jaxprune.reporting.criteria import baseline_of, title_of
+from jaxprune.reporting.page import Section, Table
+from jaxprune.reporting.pruning_words import pruning_sentences
+from jaxprune.reporting.sections.experiment import data, reached
+from jaxprune.reporting.training_words import began_from, retraining_epochs, rewound
+from jaxprune.results import Results
+from jaxprune.results.criteria import REESTIMATED, criteria_of, knows_groups, stages_of
+
+
+def section(results: Results) -> Section:
+    """The networks, the scoring, the measures, the criteria, and the data."""
+    return Section(
+        "Protocol",
+        (
+            _networks(results),
+            _scored(results),
+            reached(results),
+            "ψ is the drop of a group’s accuracy from the dense network beyond the overall drop, in points: it counts "
+            "decisions. R is the change of a group’s loss, in nats, and ξ is its spread over the groups.",
+            "Intervals for all comparisons at once are Bonferroni’s, slightly wider than Holm’s test requires.",
+            Table(
+                headings=("criterion", "what it scores", "knows the groups"),
+                rows=tuple(
+                    (title_of(name), results_about(results, name), "yes" if knows_groups(name) else "no")
+                    for name in criteria_of(results)
+                ),
+                words=(0, 1, 2),
+            ),
+            *data(results),
+        ),
+        anchor="protocol",
+    )
+
+
+def results_about(results: Results, criterion: str) -> str:
+    """The line that describes a criterion."""
+    return next((network.about for network in results.networks if network.name == criterion), "")
+
+
+def _networks(results: Results) -> str:
+    stages = stages_of(results)
+    retrained = [stage.words for stage in stages if stage.retrained]
+    measured = ["as it is"] if any(not stage.retrained for stage in stages) else []
+    if any(stage.name == REESTIMATED for stage in stages):
+        measured.append("with the statistics of its BatchNorm layers re-estimated on the training split")
+    if retrained:
+        epochs = plural(retraining_epochs(results), "epoch")
+        measured.append(f"{listing(retrained)} for {epochs} with its masks fixed and the same order of examples")
+    base = baseline_of(results)
+    return (
+        f"For each of {plural(len(results.seeds), 'seed')}, one dense network was trained, the same for every "
+        f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned "
+        f"network was measured {listing(measured)}. {base[:1].upper()}{base[1:]} is the baseline because the settings "
+        "name it first."
+    )
+
+
+def _scored(results: Results) -> str:
+    examples = results.settings["prune"]["examples"]
+    return (
+        f"Criteria that look at data score weights on at most {count(examples)} examples of each group of the training "
+        "split, the same ones for every criterion. The criteria see neither the validation nor the test split, and "
+        "nothing was chosen on them."
+    )

@@ -1,0 +1,99 @@
+"""Group-aware criteria against the same criteria without groups."""
+
+import numpy as np
+
+from jaxprune.numbers import listing, p_number
+from jaxprune.quantities import Cell
+from jaxprune.reporting.criteria import RANKED, baseline_of, title_of, verdict_of, where, working
+from jaxprune.reporting.methods import change_text
+from jaxprune.reporting.page import Folded, Table, rules
+from jaxprune.results import Results
+from jaxprune.results.comparison import MEASURES
+from jaxprune.results.criteria import Stage, against_controls, criteria_of, knows_groups, stages_of
+from jaxprune.results.verdicts import Outcome, Verdict
+
+# What knowing the groups did, by accuracy and the measures of fairness -> the clear changes.
+_KINDS = {
+    "clearly better by some measure and worse by none": {Outcome.BETTER},
+    "better by one and worse by another": {Outcome.BETTER, Outcome.WORSE},
+    "clearly worse by some and better by none": {Outcome.WORSE},
+    "not clearly different": set(),
+}
+_Row = dict[str, Verdict]  # measure -> verdict
+
+
+def section(results: Results) -> Folded | None:
+    """The difference that the groups make to every criterion."""
+    rows = []
+    for stage in stages_of(results):
+        for (criterion, other), verdicts in _compared(results, stage).items():
+            cells = [_cell(verdicts[measure], measure) for measure in RANKED]
+            rows.append((where(results, stage), title_of(criterion), title_of(other), *cells))
+    if not rows:
+        return None
+    table = Table(
+        ("networks", "criterion", "against", *(MEASURES[measure].title for measure in RANKED)),
+        tuple(rows),
+        f"{results.answered_split.capitalize()} split: mean paired difference of each criterion that reads the groups "
+        f"from the same one without groups, or from {baseline_of(results)} where there is no such one; p after Holm’s "
+        "correction in brackets. Blue: clearly better; orange: clearly worse.",
+        words=(0, 1, 2),
+        ruled=rules(rows),
+    )
+    return Folded("What knowing the groups changes", (table,))
+
+
+def claims(results: Results) -> list[str]:
+    """Say whether group-aware criteria are clearly better, at each stage."""
+    if not any(knows_groups(criterion) for criterion in criteria_of(results)):
+        return []
+    found = []
+    for stage in stages_of(results):
+        compared = {
+            pair: row for pair, row in _compared(results, stage).items() if {*pair} <= {*working(results, stage)}
+        }
+        if compared:
+            words = where(results, stage)
+            found.append(f"{words[:1].upper()}{words[1:]}, {_in_words(compared)}")
+    if not found:
+        return []
+    return [f"Does it help a criterion to know the groups? {' '.join(found)}"]
+
+
+def _compared(results: Results, stage: Stage) -> dict[tuple[str, str], _Row]:
+    """(criterion, what it is compared with) -> measure -> verdict.
+
+    A group-aware criterion without a control is compared with the baseline.
+    """
+    rows: dict[tuple[str, str], _Row] = {}
+    for (criterion, control, measure), verdict in against_controls(results, stage).items():
+        rows.setdefault((criterion, control), {})[measure] = verdict
+    paired, base = {criterion for criterion, _ in rows}, next(iter(stage.networks))
+    for criterion in stage.networks:
+        if criterion not in paired and knows_groups(criterion):
+            against = {measure: verdict_of(results, stage, criterion, measure) for measure in RANKED}
+            row = {measure: verdict for measure, verdict in against.items() if verdict is not None}
+            if row:
+                rows[criterion, base] = row
+    return rows
+
+
+def _in_words(compared: dict[tuple[str, str], _Row]) -> str:
+    """The pairs, by what knowing the groups did."""
+    kinds: dict[str, list[str]] = {}
+    for (criterion, other), row in compared.items():
+        outcomes = {verdict.outcome for verdict in row.values()}
+        kind = next(words for words, clear in _KINDS.items() if clear == outcomes - {Outcome.CHANCE})
+        kinds.setdefault(kind, []).append(f"“{title_of(criterion)}” (against “{title_of(other)}”)")
+    return "; ".join(f"{kind}: {listing(kinds[kind])}" for kind in _KINDS if kind in kinds) + "."
+
+
+def _cell(verdict: Verdict, measure: str) -> Cell:
+    """A mean difference with its adjusted p, marked where it is clear."""
+    low, mean, high = (
+        change_text(end, measure) for end in (verdict.change.low, verdict.change.mean, verdict.change.high)
+    )
+    known = np.isfinite(verdict.change.low)
+    p = f"({p_number(verdict.adjusted_p)})" if np.isfinite(verdict.adjusted_p) else ""
+    interval = f"{low} to {high} for all comparisons at once; " if known else ""
+    return Cell(mean, p, mark=verdict.outcome.value, note=f"{interval}{verdict.tested}")
