@@ -11,12 +11,13 @@ from jaxprune import config
 # The settings that people change most, which a short help shows.
 COMMON = (
     "seeds", "data.name", "data.label", "data.group", "model.name", "model.hidden", "model.weights", "train.epochs",
-    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.allocation",
-    "prune.sparsities", "retrain.epochs", "retrain.learning_rate", "retrain.methods", "mitigation.constraint",
-    "audit.groups", "theory.examples",
+    "train.batch_size", "train.optimizer", "train.learning_rate", "prune.criterion", "prune.structure",
+    "prune.allocation", "prune.schedule", "prune.sparsities", "retrain.epochs", "retrain.learning_rate",
+    "retrain.methods", "mitigation.constraint", "audit.groups", "theory.examples",
 )  # fmt: skip
 
 _PLAIN = re.compile(r"[+-]?[0-9a-zA-Z.+-]{1,400}", re.ASCII)
+_DESCRIBED = 2  # own names that the short help describes, at most
 _NETWORKS = ("", "data", "model", "train", "mitigation")
 # Command -> the sections ("" for none) and single settings that decide what it does.
 TAKES: Mapping[str, tuple[str, ...]] = {
@@ -70,7 +71,7 @@ def add_settings(parser: argparse.ArgumentParser, command: str, *, everything: b
             dest=f"set:{path}",
             nargs="*" if many else None,
             metavar=_metavar(field.annotation),
-            help=_help(path, field) if path in in_help else argparse.SUPPRESS,
+            help=_help(path, field, everything=everything) if path in in_help else argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )
 
@@ -103,9 +104,10 @@ def _overrides(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
             yield path, tuple(_number(text, kind) for text in value) if many else _number(value, kind)
 
 
-def _help(path: str, field: Any) -> str:
+def _help(path: str, field: Any, *, everything: bool) -> str:
     names = config.names_of(path)
-    listed = ", ".join(f"{name} ({about})" if about else name for name, about in names.items())
+    described = names if everything or len(names) <= _DESCRIBED else config.added_names(path)
+    listed = ", ".join(f"{name} ({about})" if about and name in described else name for name, about in names.items())
     description = f"{field.description}: {listed}" if listed else str(field.description)
     shown = field.get_default()
     shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown

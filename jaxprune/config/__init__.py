@@ -1,7 +1,7 @@
 """The settings of a run, from TOML and overrides, and back."""
 
 from jaxprune.config.loading import find, load, shipped, to_toml, validate
-from jaxprune.config.rules import check_names, names_of
+from jaxprune.config.rules import added_names, check_names, names_of
 from jaxprune.config.sections import (
     SECTIONS,
     Audit,
@@ -29,6 +29,7 @@ __all__ = [
     "Settings",
     "Theory",
     "Train",
+    "added_names",
     "check_names",
     "find",
     "load",

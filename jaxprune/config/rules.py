@@ -10,12 +10,18 @@ from jaxprune.components import (
     DUALS,
     METHODS,
     NETWORKS,
+    ONE_SHOT,
     OPTIMISERS,
     PAPER_MODELS,
+    PRUNING_SCHEDULES,
+    RANDOM_START,
     SCHEDULES,
     SCHEMES,
+    SPARED,
+    STRUCTURES,
 )
-from jaxprune.config.sections import Settings
+from jaxprune.config.options import check_options
+from jaxprune.config.sections import Prune, Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.registry import Registry
 
@@ -25,14 +31,21 @@ REGISTRIES: Mapping[str, Registry] = {
     "train.optimizer": OPTIMISERS,
     "train.schedule": SCHEDULES,
     "prune.criterion": CRITERIA,
+    "prune.criteria": CRITERIA,
+    "prune.structure": STRUCTURES,
     "prune.allocation": ALLOCATIONS,
+    "prune.schedule": PRUNING_SCHEDULES,
     "mitigation.constraint": CONSTRAINTS,
     "mitigation.dual": DUALS,
     "mitigation.scheme": SCHEMES,
     "retrain.methods": METHODS,
 }
 # Names outside of the registries.
-_FURTHER = {"retrain.methods": dict.fromkeys(PAPER_MODELS, "") | {CONFIGURED: "the Lagrangian of [mitigation]"}}
+_FURTHER = {
+    "prune.allocation": {SPARED: "levels that spare the group hurt most"},
+    "retrain.methods": dict.fromkeys(PAPER_MODELS, "") | {CONFIGURED: "the Lagrangian of [mitigation]"},
+}
+_MAY_BE_EMPTY = {"prune.allocation"}
 
 
 def names_of(path: str) -> dict[str, str]:
@@ -44,6 +57,11 @@ def names_of(path: str) -> dict[str, str]:
       UserError: Two installed packages add one name.
     """
     return _FURTHER.get(path, {}) | REGISTRIES[path].describe() if path in REGISTRIES else {}
+
+
+def added_names(path: str) -> frozenset[str]:
+    """The names that other packages add to those that a setting takes."""
+    return REGISTRIES[path].added() if path in REGISTRIES else frozenset()
 
 
 def check_settings(settings: Settings) -> None:
@@ -61,6 +79,12 @@ def check_settings(settings: Settings) -> None:
         raise UserError("data.upsample_group and data.upsample_times go together; give both or neither")
     if settings.model.new_head and not settings.model.weights:
         raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
+    if settings.model.keep_zeros and not settings.model.weights:
+        raise UserError("model.keep_zeros: it is about the file of model.weights; give that too, or leave it out")
+    check_options(settings.prune)
+    _check_rewinding(settings)
+    _check_schedule(settings)
+    _check_sparse_from_the_start(settings)
     _check_repeats(settings)
 
 
@@ -75,13 +99,72 @@ def check_names(settings: Settings) -> None:
         value = getattr(getattr(settings, section), field)
         known = names_of(path)
         for name in value if isinstance(value, tuple) else (value,):
-            if name not in known:
+            if name not in known and (name or path not in _MAY_BE_EMPTY):
                 raise unknown(registry.kind, name, known, where=path)
+
+
+def _check_sparse_from_the_start(settings: Settings) -> None:
+    prune = settings.prune
+    if prune.schedule not in RANDOM_START:
+        return
+    for name in ("criterion", "structure"):
+        default = Prune.model_fields[name].default
+        if getattr(prune, name) != default:
+            raise UserError(
+                f"prune.{name}: {prune.schedule} begins with random masks of single weights, and drops the smallest; "
+                f"leave {getattr(prune, name)} out"
+            )
+    if prune.criteria:
+        raise UserError(f"prune.criteria: {prune.schedule} has a criterion of its own; leave one of the two out")
+    if settings.model.keep_zeros:
+        raise UserError(f"model.keep_zeros: {prune.schedule} draws its masks at random; leave one of the two out")
+
+
+def _check_schedule(settings: Settings) -> None:
+    """Raise for schedules that cannot be had with the other axes."""
+    prune, retrain = settings.prune, settings.retrain
+    gradually = prune.schedule in ("gradual", "straight_through")
+    if prune.allocation in ("levels", SPARED) and (gradually or prune.schedule == "iterative"):
+        raise UserError(
+            f"prune.allocation: {prune.allocation} is for one sparsity, and {prune.schedule} goes through several; "
+            "take another allocation, or leave prune.schedule out"
+        )
+    if prune.structure == "n_m" and prune.schedule == "iterative":
+        raise UserError(
+            "prune.structure: n_m has few sparsities, and iterative goes through others; take another schedule, such "
+            "as gradual"
+        )
+    if settings.model.keep_zeros and prune.schedule in ("iterative", "straight_through", "before_training"):
+        raise UserError(
+            f"model.keep_zeros: {prune.schedule} does not hold the zeros of model.weights; leave one of the two out"
+        )
+    if prune.criteria and prune.criterion != Prune.model_fields["criterion"].default:
+        raise UserError("prune.criterion: prune.criteria names several; leave one of the two out")
+    if not retrain.epochs and (retrain.rewind >= 0 or prune.schedule == "iterative"):
+        what = "retrain.rewind" if retrain.rewind >= 0 else "prune.schedule"
+        raise UserError(f"{what}: there is no retraining, since retrain.epochs is 0; leave it out, or give epochs")
+
+
+def _check_rewinding(settings: Settings) -> None:
+    epoch, train = settings.retrain.rewind, settings.train
+    if epoch >= train.epochs:
+        raise UserError(
+            f"retrain.rewind: epoch {epoch} is not before the end of the dense training; train.epochs is {train.epochs}"
+        )
+    if settings.retrain.rewind_learning_rate and epoch < 0:
+        raise UserError("retrain.rewind_learning_rate: give the epoch in retrain.rewind as well, or leave it out")
+    if epoch >= 0 and settings.prune.schedule not in (ONE_SHOT, "iterative"):
+        raise UserError(
+            f"retrain.rewind: the networks of {settings.prune.schedule} are trained in another way; leave one of the "
+            "two out"
+        )
 
 
 def _check_repeats(settings: Settings) -> None:
     for setting, values in (
         ("prune.sparsities", settings.prune.sparsities),
+        ("prune.criteria", settings.prune.criteria),
+        ("prune.keep_dense", settings.prune.keep_dense),
         ("retrain.methods", settings.retrain.methods),
         ("choice.dual_rates", settings.choice.dual_rates),
         ("choice.tolerances", settings.choice.tolerances),

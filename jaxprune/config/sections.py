@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(gt=0, le=1_000_000)]
 Split = Literal["train", "validation", "test"]
+Options = tuple[str, ...]  # each as name=value
 Measure = Literal[
     "cosines", "spectra", "density", "examples", "distances", "outputs", "attribution", "pruned", "sparing"
 ]
@@ -89,6 +90,10 @@ class Model(_Section):
     weights: str = Field(
         default="", description="a .pt or .safetensors file to begin from, in place of random weights; empty for none"
     )
+    keep_zeros: bool = Field(
+        default=False,
+        description="hold kernel weights that are 0 in the file of model.weights at 0: it is pruned already",
+    )
     new_head: bool = Field(
         default=False, description="leave out the last layer of the file of model.weights, which is for other classes"
     )
@@ -111,10 +116,28 @@ class Train(_Section):
 
 
 class Prune(_Section):
-    """Criterion, allocation and sparsities."""
+    """What is pruned first, together, where, when, and how much."""
 
     criterion: str = Field(default="magnitude", description="score of a weight; the lowest is pruned first")
-    allocation: str = Field(default="global", description="how the sparsity is shared out over the layers")
+    criterion_options: Options = Field(
+        default=(),
+        description="options of the criterion, as damping=1e-3, or of one of several, as fisher.damping=1e-3",
+    )
+    examples: int = Field(
+        default=1024, ge=1, description="training examples of each group that criteria look at, at most"
+    )
+    criteria: tuple[str, ...] = Field(
+        default=(), description="criteria that compare tries beside each other, the first one as the baseline"
+    )
+    structure: str = Field(default="weights", description="what is pruned together")
+    structure_options: Options = Field(default=(), description="options of the structure, as m=4")
+    allocation: str = Field(
+        default="",
+        description="shares of the layers; empty for the usual one, as global",
+    )
+    allocation_options: Options = Field(default=(), description="options of the allocation, as normalise=true")
+    schedule: str = Field(default="one_shot", description="when it is pruned")
+    schedule_options: Options = Field(default=(), description="options of the schedule, as rounds=3")
     sparsities: tuple[Sparsity, ...] = Field(
         default=(0.3, 0.5, 0.7, 0.9, 0.95), min_length=1, description="shares to prune, in [0, 1)"
     )
@@ -122,6 +145,12 @@ class Prune(_Section):
         default=(), description="patterns of the parameters to prune; empty for all kernels"
     )
     exclude: tuple[str, ...] = Field(default=(), description="patterns of the parameters to keep whole")
+    keep_dense: tuple[Literal["first", "last"], ...] = Field(
+        default=(), description="layers to keep whole, by their order in the network"
+    )
+    reestimate: bool = Field(
+        default=False, description="measure BatchNorm's statistics anew after pruning, and the effect on each group"
+    )
 
 
 class Retrain(_Section):
@@ -131,6 +160,14 @@ class Retrain(_Section):
         default=5, ge=0, description="passes over the training split; 0 leaves the pruned network as it is"
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="step size, at the peak of the schedule")
+    rewind: int = Field(
+        default=-1,
+        ge=-1,
+        description="epoch of the dense training whose weights the pruned network goes back to; -1 for none",
+    )
+    rewind_learning_rate: bool = Field(
+        default=False, description="repeat the learning rates of the dense training from that epoch on"
+    )
     methods: tuple[str, ...] = Field(
         default=(),
         description="ways of retraining; empty for the paper's four models in run, and for sixteen methods in compare",

@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxprune import pruning
-from jaxprune.components import CONFIGURED
+from jaxprune.components import CONFIGURED, CRITERIA, PLAIN, SPARED
+from jaxprune.config.options import Part
 from jaxprune.data import Grouping
-from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.convolution_form import form_of
+from jaxprune.pipeline.experiment import READS_BATCH, Experiment
 from jaxprune.pipeline.methods import method_of
-from jaxprune.pipeline.plan import DENSE, Compress, Entry, Node, Plan, Retrain, Train
+from jaxprune.pipeline.nodes import (
+    Compress,
+    Node,
+    Reestimate,
+    Retrain,
+    Train,
+    TrainSparse,
+    criterion_of,
+    dense_source,
+)
+from jaxprune.pipeline.plan import Entry, Plan
 from jaxprune.pipeline.stage import Stage
 
 Plain = dict[str, Any]
@@ -29,25 +39,43 @@ def stage_of(experiment: Experiment, node: Node) -> Stage:
     """The stage that makes the networks of a node."""
     parents = tuple(stage_of(experiment, parent) for parent in node.parents)
     if isinstance(node, Train):
+        name = "dense" if node.method == PLAIN else "fair_dense"
+        until = {} if node.until is None else {"until": node.until}
         return Stage(
-            "dense" if node == DENSE else "fair_dense",
-            _of_training(experiment, node) | _of_method(experiment, node),
+            name if node.until is None else f"{name}-until-{node.until}",
+            _of_training(experiment) | _of_method(experiment, node) | until,
             parents,
         )
+    if isinstance(node, Reestimate):
+        # Of the whole training split, in batches of that size.
+        settings = {"batch_size": experiment.settings.train.batch_size}
+        return Stage(f"{_source(node)}reestimated-{criterion_of(node)}-{node.sparsity:g}", settings, parents)
     if isinstance(node, Compress):
-        name = f"{_source(node)}pruned-{node.criterion}-{node.sparsity:g}"
+        name = f"{_source(node)}pruned-{criterion_of(node)}-{node.sparsity:g}"
         return Stage(name, _of_compression(experiment, node), parents)
-    own = {"retrain": experiment.settings.retrain.model_dump(mode="json", include={"epochs", "learning_rate"})}
+    if isinstance(node, TrainSparse):
+        settings = _of_compression(experiment, node) | {"schedule": node.schedule, "options": dict(node.options)}
+        rate = experiment.settings.retrain.learning_rate  # the epochs are among the options
+        settings |= {"learning_rate": rate} if node.parents else _of_training(experiment)
+        return Stage(f"{_source(node)}{node.schedule}-{criterion_of(node)}-{node.sparsity:g}", settings, parents)
+    repeated = {"repeats_rates": True, "train": experiment.settings.train.model_dump(mode="json")}
+    own = repeated if node.repeats_rates else _of_retraining(experiment)
     settings = own | _of_method(experiment, node)
-    return Stage(f"{_source(node.parent)}{node.method}-{node.parent.sparsity:g}", settings, parents)
+    criterion, prune = criterion_of(node), experiment.settings.prune
+    named = f"-{criterion}" if prune.criteria or criterion != prune.criterion else ""
+    return Stage(f"{_source(node)}{node.method}{named}-{node.sparsity:g}", settings, parents)
 
 
-def _source(node: Compress) -> str:
+def _source(node: Node) -> str:
     """The prefix of a stage's name: "fair_" under constrained dense networks."""
-    return "" if node.parent == DENSE else "fair_"
+    return "" if dense_source(node).method == PLAIN else "fair_"
 
 
-def _of_training(experiment: Experiment, node: Train) -> Plain:
+def _of_retraining(experiment: Experiment) -> Plain:
+    return {"retrain": experiment.settings.retrain.model_dump(mode="json", include={"epochs", "learning_rate"})}
+
+
+def _of_training(experiment: Experiment) -> Plain:
     """The settings of the data, the network and the training."""
     s = experiment.settings
     return {
@@ -60,12 +88,22 @@ def _of_training(experiment: Experiment, node: Train) -> Plain:
     }
 
 
-def _of_compression(experiment: Experiment, node: Compress) -> Plain:
-    settings = experiment.settings.prune.model_dump(mode="json", exclude={"sparsities", "criterion"})
-    settings |= {"criterion": node.criterion, "sparsity": node.sparsity}
-    if "groups" in pruning.CRITERIA.make(node.criterion).needs:
-        settings["grouping"] = grouping_settings(experiment.dataset.primary)
+def _of_compression(experiment: Experiment, node: Compress | TrainSparse) -> Plain:
+    """The settings of a pruning, and what its criterion needs."""
+    prune = experiment.settings.prune
+    settings = prune.model_dump(mode="json", include={"include", "exclude", "keep_dense"})
+    settings |= {"sparsity": node.sparsity}
+    settings |= {axis: _of_part(getattr(node, axis)) for axis in ("criterion", "structure", "allocation")}
+    needs = CRITERIA.make(node.criterion.name, **dict(node.criterion.options)).needs
+    settings["needs"] = sorted(needs)
+    if needs & READS_BATCH or node.allocation.name == SPARED:
+        # The examples of a batch are drawn by group.
+        settings |= {"examples": prune.examples, "grouping": grouping_settings(experiment.dataset.primary)}
     return settings
+
+
+def _of_part(part: Part) -> Plain:
+    return {"name": part.name, "options": dict(part.options)}
 
 
 def _of_method(experiment: Experiment, node: Train | Retrain) -> Plain:
@@ -83,6 +121,12 @@ def _of_method(experiment: Experiment, node: Train | Retrain) -> Plain:
     if method.needs_groups or halved:  # the halves of the validation split have equal groups
         settings |= {"grouping": grouping_settings(experiment.dataset.primary)}
     return settings
+
+
+def spared_levels_stage(experiment: Experiment, node: Compress | TrainSparse) -> Stage:
+    """The stage of layer sparsities that spare the group hurt most."""
+    dense = stage_of(experiment, dense_source(node))
+    return Stage(f"levels-{node.criterion.name}-{node.sparsity:g}", _of_compression(experiment, node), (dense,))
 
 
 def outcomes_stage(experiment: Experiment, entry: Entry, splits: Sequence[str]) -> Stage:

@@ -15,12 +15,13 @@ from jaxprune.components import PLAIN
 from jaxprune.data import Grouping
 from jaxprune.errors import TrainingDiverged
 from jaxprune.pipeline.addresses import audit_stage, outcomes_stage, plan_groupings
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.harm_tests import SplitOutcomes, harm_tests
 from jaxprune.pipeline.methods import method_of
 from jaxprune.pipeline.networks import networks_of
+from jaxprune.pipeline.nodes import Node, Pruned, phase_of
 from jaxprune.pipeline.outcomes import read_outcomes, write_outcomes
-from jaxprune.pipeline.plan import Compress, Entry, Node, Plan, phase_of
+from jaxprune.pipeline.plan import Entry, Plan
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
 from jaxprune.pipeline.validation import validation_halves
@@ -209,7 +210,7 @@ def _violation(experiment: Experiment, entry: Entry, metrics: GroupMetrics, dens
 
     It is None without a constraint.
     """
-    if isinstance(entry.node, Compress):
+    if isinstance(entry.node, Pruned):
         return None
     make = method_of(experiment.settings, entry.node.method).constraint
     if make is None:

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import jax
 
 from jaxprune import models
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.stage import Stage
 from jaxprune.pipeline.store import Store
 

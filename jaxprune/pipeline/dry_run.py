@@ -10,8 +10,9 @@ from typing import Any
 from jaxprune.config import Settings
 from jaxprune.files import SEAL
 from jaxprune.pipeline.addresses import audit_stage, plan_groupings, report_stage, stage_of
-from jaxprune.pipeline.build import Experiment
-from jaxprune.pipeline.plan import Compress, Plan, Retrain, Train
+from jaxprune.pipeline.experiment import Experiment
+from jaxprune.pipeline.nodes import Pruned, Retrain, Train
+from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.run import build, comparison_plan, run_plan
 from jaxprune.pipeline.stage import Stage, Workspace
 
@@ -61,7 +62,7 @@ def dry_run(settings: Settings, out: Path, *, until: str = "report") -> list[Pla
 def _final_stages(experiment: Experiment, plan: Plan, until: str) -> list[Stage]:
     """The stages that a job ends with; all others are their ancestors."""
     if until in ("train", "prune"):
-        kinds = (Train,) if until == "train" else (Compress, Retrain)
+        kinds = Train if until == "train" else Pruned | Retrain
         return [stage_of(experiment, entry.node) for entry in plan.entries if isinstance(entry.node, kinds)]
     if until == "audit":
         return [audit_stage(experiment, plan, plan_groupings(experiment, plan))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxprune import theory
 from jaxprune.pipeline.addresses import theory_stage
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import networks_of
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.store import Store

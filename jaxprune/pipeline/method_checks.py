@@ -4,9 +4,10 @@ from jaxprune import mitigation
 from jaxprune.components import PAPER_MODELS
 from jaxprune.data.batching import select
 from jaxprune.errors import UserError
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.methods import method_of
-from jaxprune.pipeline.plan import Compress, Plan
+from jaxprune.pipeline.nodes import Pruned
+from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.validation import validation_halves
 
 
@@ -17,7 +18,7 @@ def check_methods(experiment: Experiment, plan: Plan) -> None:
       UserError: A group is too small for a method, or images are changed at random that a method looks up.
     """
     settings, dataset = experiment.settings, experiment.dataset
-    trained = [entry for entry in plan.entries if not isinstance(entry.node, Compress)]
+    trained = [entry for entry in plan.entries if not isinstance(entry.node, Pruned)]
     methods = {entry.network.name: method_of(settings, entry.network.method) for entry in trained}
     imitating = [name for name, method in methods.items() if method.needs_dense]
     if imitating and (settings.train.flip or settings.train.crop):

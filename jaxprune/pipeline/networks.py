@@ -1,20 +1,36 @@
 """The networks of a node: from this process, from disk, or made."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxprune import checkpoints
-from jaxprune.components import CONFIGURED, PLAIN
+from jaxprune import checkpoints, pruning
+from jaxprune.components import CONFIGURED, PLAIN, SPARED
 from jaxprune.numbers import percent
 from jaxprune.pipeline.addresses import stage_of
-from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.checkpoint_writer import read_logs, save_logs
-from jaxprune.pipeline.compress import compress
+from jaxprune.pipeline.compress import check_reachable, compress
 from jaxprune.pipeline.convolution_form import say_other_form
+from jaxprune.pipeline.experiment import Experiment, Span
 from jaxprune.pipeline.methods import method_of
-from jaxprune.pipeline.plan import DENSE, Compress, Node, Plan, Retrain, Train, phase_of
+from jaxprune.pipeline.nodes import (
+    DENSE,
+    Compress,
+    Node,
+    Reestimate,
+    Retrain,
+    Train,
+    TrainSparse,
+    criterion_of,
+    dense_source,
+)
+from jaxprune.pipeline.plan import Plan
+from jaxprune.pipeline.reestimate import reestimate
+from jaxprune.pipeline.spared_levels import spared_levels
+from jaxprune.pipeline.sparse_training import span_of, sparsifier_of
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks, Training, train
 from jaxprune.pipeline.validation import validation_halves
@@ -37,7 +53,8 @@ def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
                 say_other_form(store, stage)
             with store.workspace.writing(stage) as folder:
                 networks = _make(experiment, store, node, folder)
-                tree = {"params": networks.params, "stats": networks.stats, "masks": networks.masks}
+                bits = jax.vmap(pruning.pack_masks)(networks.masks).bits
+                tree = {"params": networks.params, "stats": networks.stats, "mask_bits": bits}
                 checkpoints.save(folder / "network", tree)
                 if networks.logs:
                     save_logs(folder, networks.logs)
@@ -47,7 +64,7 @@ def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
     return read_or_make() if isinstance(node, Retrain) else store.remember(stage.address, read_or_make)
 
 
-def make_all(experiment: Experiment, store: Store, plan: Plan, kinds: tuple[type, ...]) -> dict[str, Path]:
+def make_all(experiment: Experiment, store: Store, plan: Plan, kinds: Any) -> dict[str, Path]:
     """Make the networks of a plan's entries of some kinds of nodes.
 
     Returns:
@@ -62,48 +79,98 @@ def make_all(experiment: Experiment, store: Store, plan: Plan, kinds: tuple[type
 
 
 def _make(experiment: Experiment, store: Store, node: Node, folder: Path) -> Networks:
+    if isinstance(node, Reestimate):
+        return reestimate(experiment, store, networks_of(experiment, store, node.parent))
+    levels = None
+    if isinstance(node, Compress | TrainSparse) and node.allocation.name == SPARED:
+        levels = spared_levels(experiment, store, node, networks_of(experiment, store, dense_source(node)))
     if isinstance(node, Compress):
-        return compress(experiment, networks_of(experiment, store, node.parent), node.criterion, node.sparsity)
-    if isinstance(node, Train):
+        return compress(experiment, store, node, networks_of(experiment, store, node.parent), levels)
+    start = _start(experiment, store, node)
+    if isinstance(node, TrainSparse):
+        check_reachable(experiment, start.masks, node.sparsity)
+    return train(experiment, store, folder, _training(experiment, store, node, start, levels), start)
+
+
+def _start(experiment: Experiment, store: Store, node: Train | TrainSparse | Retrain) -> Networks:
+    """The networks that a training begins with, and their masks."""
+    if isinstance(node, Retrain) and node.rewound is not None:
+        early, pruned = (networks_of(experiment, store, one) for one in (node.rewound, node.parent))
+        return Networks(pruning.apply_masks(early.params, pruned.masks), early.stats, pruned.masks)
+    if isinstance(node, Train) or node.parent is None:
         params, stats = experiment.initialise()
-        start = Networks(params, stats, experiment.all_kept(params))
-    else:
-        start = networks_of(experiment, store, node.parent)
-    return train(experiment, store, folder, _training(experiment, store, node), start)
+        zeros = experiment.settings.model.keep_zeros
+        return Networks(params, stats, experiment.zeros_of(params) if zeros else experiment.all_kept(params))
+    return networks_of(experiment, store, node.parent)
 
 
-def _training(experiment: Experiment, store: Store, node: Train | Retrain) -> Training:
+def _training(
+    experiment: Experiment,
+    store: Store,
+    node: Train | TrainSparse | Retrain,
+    start: Networks,
+    levels: Mapping[str, float] | None,
+) -> Training:
     """The way in which the networks of a node are trained."""
+    if isinstance(node, TrainSparse):
+        return Training(
+            method=method_of(experiment.settings, PLAIN),
+            values={},
+            halves=store.remember(("halves", False), lambda: validation_halves(experiment.dataset, [])),
+            reference=None,
+            label=f"training sparse networks, {node.schedule.replace('_', ' ')}, {percent(node.sparsity)} pruned",
+            remedy=_remedy(experiment, node),
+            span=span_of(experiment, node),
+            sparsifier=sparsifier_of(experiment, node, levels),
+        )
     method = method_of(experiment.settings, node.method)
     halved = isinstance(node, Retrain) and node.halved
     held_out = [node.method] if halved else []
     return Training(
-        phase=phase_of(node),
         method=method,
         values=dict(node.values),
         halves=store.remember(("halves", halved), lambda: validation_halves(experiment.dataset, held_out)),
         reference=None if node.reference is None else networks_of(experiment, store, node.reference),
-        label=_label(node, method.title),
+        label=_label(node, method.title, experiment.settings.prune.criteria),
         remedy=_remedy(experiment, node),
+        span=_span(experiment, node),
     )
 
 
-def _label(node: Train | Retrain, title: str) -> str:
-    """Name a training on the display."""
+def _span(experiment: Experiment, node: Train | Retrain) -> Span:
+    """The epochs of a training, and its learning rates."""
     if isinstance(node, Train):
+        return experiment.span("dense", until=node.until)
+    if node.rewound is not None and node.repeats_rates:
+        return experiment.span("dense", first=node.rewound.until or 0)
+    return experiment.span("retrain")
+
+
+def _label(node: Train | Retrain, title: str, criteria: Sequence[str]) -> str:
+    """Name a training on the display.
+
+    Args:
+      node: What is trained.
+      title: Of its method.
+      criteria: Several that are compared, for which the criterion is named as well.
+    """
+    if isinstance(node, Train):
+        if node.until is not None:
+            return f"training dense networks up to epoch {node.until}"
         return "training dense networks" if node.method == PLAIN else "training fair dense networks"
-    source = "" if node.parent.parent == DENSE else "fair networks "
+    source = "" if dense_source(node).method == PLAIN else "fair networks "
     values = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in node.values)
-    what = f"retraining {source}, {percent(node.parent.sparsity)} pruned".replace(" ,", ",")
+    by = f" by {criterion_of(node)}" if criteria else ""
+    what = f"retraining {source}, {percent(node.sparsity)} pruned{by}".replace(" ,", ",")
     return f"{what}: {title}{f' ({values})' if values else ''}"
 
 
-def _remedy(experiment: Experiment, node: Train | Retrain) -> str:
+def _remedy(experiment: Experiment, node: Train | TrainSparse | Retrain) -> str:
     """Say how to mend a training that diverges."""
-    section = "train" if isinstance(node, Train) else "retrain"
+    section = "train" if isinstance(node, Train) or not node.parents else "retrain"
     lower = f"lower {section}.learning_rate (now {getattr(experiment.settings, section).learning_rate:g})"
-    dual = dict(node.values).get("dual_rate")
-    if dual is None:
+    dual = None if isinstance(node, TrainSparse) else dict(node.values).get("dual_rate")
+    if isinstance(node, TrainSparse) or dual is None:
         return lower
     if node.method == CONFIGURED:
         return f"{lower} or mitigation.dual_rate (now {dual:g})"
@@ -113,7 +180,9 @@ def _remedy(experiment: Experiment, node: Train | Retrain) -> str:
 def _read(experiment: Experiment, folder: Path) -> Networks:
     params, stats = jax.eval_shape(experiment.initialise)
     masks = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, bool), params)
-    like: Any = {"params": params, "stats": stats, "masks": masks}
+    packed = jax.eval_shape(jax.vmap(pruning.pack_masks), masks)
+    like: Any = {"params": params, "stats": stats, "mask_bits": packed.bits}
     tree = checkpoints.restore(folder / "network", like, remedy=f"delete {folder} and run again")
     logs = read_logs(folder) if (folder / "logs.npz").exists() else {}
-    return Networks(tree["params"], tree["stats"], tree["masks"], logs)
+    masks = pruning.unpack_masks(replace(packed, bits=tree["mask_bits"]))
+    return Networks(tree["params"], tree["stats"], masks, logs)

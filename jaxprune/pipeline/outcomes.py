@@ -11,7 +11,7 @@ import numpy as np
 from jaxprune.auditing import Outcomes
 from jaxprune.errors import TrainingDiverged
 from jaxprune.files import naming, opened
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.types import Params, Stats
 
 

@@ -3,9 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from jaxprune.components import CONFIGURED, PAPER_MODELS, PLAIN, PaperModel
+from jaxprune.components import (
+    AFRESH,
+    CONFIGURED,
+    CRITERIA,
+    PAPER_MODELS,
+    PLAIN,
+    PRUNING_SCHEDULES,
+    RANDOM_START,
+    PaperModel,
+)
 from jaxprune.config import Settings
+from jaxprune.config.options import Part, allocation_of, criterion_of, schedule_of, structure_of
+from jaxprune.errors import UserError
 from jaxprune.pipeline.methods import candidates, method_of
+from jaxprune.pipeline.nodes import DENSE, Compress, Node, Pruned, Reestimate, Retrain, Train, dense_source
+from jaxprune.pipeline.parts import usual_allocation
+from jaxprune.pipeline.pruning_schedules import is_plain, plain_retraining
 from jaxprune.results.records import SPLITS, Network
 
 COMPARED = (
@@ -14,80 +28,13 @@ COMPARED = (
     "distilled", "distilled_ceag",
 )  # fmt: skip
 
-Values = tuple[tuple[str, float], ...]  # hyperparameters, by name
 
-
-@dataclass(frozen=True)
-class Train:
-    """Dense networks, one for each seed.
-
-    Attributes:
-      method: How they are trained, a name in `mitigation.METHODS` or "configured".
-      values: Its hyperparameters.
-      reference: The plain dense networks, where the method compares with them.
-    """
-
-    method: str = PLAIN
-    values: Values = ()
-    reference: "Train | None" = None
-
-    @property
-    def parents(self) -> tuple["Node", ...]:
-        """The nodes that it is made from."""
-        return () if self.reference is None else (self.reference,)
-
-
-@dataclass(frozen=True)
-class Compress:
-    """Dense networks pruned, not retrained.
-
-    Attributes:
-      parent: The dense networks.
-      criterion: What is pruned first.
-      sparsity: The share of weights pruned.
-    """
-
-    parent: Train
-    criterion: str
-    sparsity: float
-
-    @property
-    def parents(self) -> tuple["Node", ...]:
-        """The nodes that it is made from."""
-        return (self.parent,)
-
-
-@dataclass(frozen=True)
-class Retrain:
-    """Pruned networks trained on with their masks held.
-
-    Attributes:
-      parent: The pruned networks.
-      method: How they are trained.
-      values: Its hyperparameters.
-      reference: The plain dense networks, where the method compares with them.
-      halved: Whether it reads one half of the validation split, the other half of which decides something else.
-    """
-
-    parent: Compress
-    method: str
-    values: Values = ()
-    reference: Train | None = None
-    halved: bool = False
-
-    @property
-    def parents(self) -> tuple["Node", ...]:
-        """The nodes that it is made from."""
-        return (self.parent,) if self.reference is None else (self.parent, self.reference)
-
-
-Node = Train | Compress | Retrain
-DENSE = Train()
-
-
-def phase_of(node: Node) -> str:
-    """Return a node's last training phase: "dense" or "retrain"."""
-    return "retrain" if isinstance(node, Retrain) else "dense"
+# Schedules that score while they train, or not at all.
+_NO_OWN_CRITERION = ("gradual", "straight_through", *RANDOM_START)
+# Schedule -> the title of what it makes, where that is trained as well.
+_PRUNED = {"iterative": "Pruned in rounds"}
+_PRUNED |= dict.fromkeys(("gradual", "straight_through"), "Pruned while trained on")
+_PRUNED |= dict.fromkeys(AFRESH, "Trained sparse")
 
 
 @dataclass(frozen=True)
@@ -110,7 +57,7 @@ class Plan:
     """The networks of a job.
 
     Attributes:
-      report: The kind of its report: "report", "comparison-report" or "theory-page".
+      report: The kind of its report: "report", "comparison-report", "criteria-report" or "theory-page".
       entries: What is measured, in order: the plain dense networks first.
       splits: The splits that they are measured on.
       held_out: The methods that measure their violation on the validation split, which is then cut in two.
@@ -148,7 +95,7 @@ class Plan:
 
         They are the plain dense networks, and those pruned from them at every sparsity.
         """
-        pruned = [entry.node for entry in self.entries if isinstance(entry.node, Compress)]
+        pruned = [entry.node for entry in self.entries if is_plain(entry.node)]
         return [self.entries[0].node, *pruned]
 
     @property
@@ -163,17 +110,41 @@ def plan_run(settings: Settings) -> Plan:
 
     The default methods are the paper's four models.
     """
-    names = settings.retrain.methods or tuple(PAPER_MODELS)
+    names = settings.retrain.methods or tuple(name for name in PAPER_MODELS if not _needs_fair_dense(settings, name))
     return _plan(settings, "report", names if settings.retrain.epochs else ())
 
 
-def plan_comparison(settings: Settings) -> Plan:
-    """Plan a comparison: `retrain.methods` against plain fine-tuning.
+def _check_criterion_of(settings: Settings, name: str) -> None:
+    """Raise for a method whose own criterion has no place."""
+    prune = settings.prune
+    if name in PAPER_MODELS or not method_of(settings, name).criterion:
+        return
+    if prune.criteria:
+        raise UserError(
+            f"retrain.methods: {name} has a criterion of its own, and prune.criteria compares several; leave it out"
+        )
+    if prune.schedule in _NO_OWN_CRITERION:
+        raise UserError(
+            f"retrain.methods: {name} has a criterion of its own, which {prune.schedule} cannot score by; leave it out"
+        )
 
-    Every candidate of a method is trained.
+
+def _needs_fair_dense(settings: Settings, name: str) -> bool:
+    """Return whether a model prunes constrained networks, and the schedule none."""
+    return settings.prune.schedule in AFRESH and _dense_method(name) != PLAIN
+
+
+def plan_comparison(settings: Settings) -> Plan:
+    """Plan a comparison of methods, or of the criteria of `prune.criteria`.
+
+    Methods are compared with plain fine-tuning, and criteria with the first of them. Every candidate of a method is
+    trained.
     """
-    names = settings.retrain.methods or COMPARED
-    return _plan(settings, "comparison-report", tuple(dict.fromkeys((PLAIN, *names))))
+    several, schedule = settings.prune.criteria, settings.prune.schedule
+    usual = [name for name in COMPARED if schedule not in _NO_OWN_CRITERION or not method_of(settings, name).criterion]
+    names = settings.retrain.methods or (() if several else usual)
+    kind = "criteria-report" if several else "comparison-report"
+    return _plan(settings, kind, tuple(dict.fromkeys((PLAIN, *names))))
 
 
 def plan_theory(settings: Settings) -> Plan:
@@ -182,8 +153,15 @@ def plan_theory(settings: Settings) -> Plan:
 
 
 def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
-    comparison = report == "comparison-report"
+    comparison = report in ("comparison-report", "criteria-report")
     held_out = tuple(name for name in names if name not in PAPER_MODELS and method_of(settings, name).held_out)
+    for name in names:
+        _check_criterion_of(settings, name)
+        if _needs_fair_dense(settings, name):
+            raise UserError(
+                f"retrain.methods: {name} prunes dense networks that were trained with a constraint, and the training "
+                f"of prune.schedule = {settings.prune.schedule} starts afresh; leave one of the two out"
+            )
     entries = [Entry(DENSE, Network("dense", "Dense", "dense"))]
     if any(_dense_method(name) != PLAIN for name in names):
         fair = _train(settings, CONFIGURED)
@@ -192,30 +170,83 @@ def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
     for sparsity in settings.prune.sparsities:
         if sparsity == 0 and comparison:
             continue
-        pruned = Compress(DENSE, settings.prune.criterion, sparsity)
-        entries.append(Entry(pruned, Network("pruned", "Pruned, not retrained", "compressed", sparsity)))
-        for name in names:
-            required = not comparison or name == PLAIN
-            entries.extend(_retrained(settings, name, sparsity, required=required, halved=bool(held_out)))
-    plan = Plan(report, tuple(entries), settings.audit.splits, held_out, explained=not comparison)
+        for criterion in settings.prune.criteria or ("",):
+            entries.extend(_pruned(settings, criterion, sparsity))
+            for name in names:
+                required = not comparison or (name == PLAIN and criterion in ("", *settings.prune.criteria[:1]))
+                entries.extend(
+                    _retrained(settings, name, criterion, sparsity, required=required, halved=bool(held_out))
+                )
+    explained = not comparison and any(is_plain(entry.node) for entry in entries)
+    plan = Plan(report, tuple(entries), settings.audit.splits, held_out, explained=explained)
     more = SPLITS if comparison else ("validation",) if plan.has_choice else ()
     return replace(plan, splits=tuple(dict.fromkeys((*plan.splits, *more))))
 
 
-def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool, halved: bool) -> Iterator[Entry]:
+def _pruned(settings: Settings, criterion: str, sparsity: float) -> Iterator[Entry]:
+    """Yield the entries of networks that are pruned and not retrained.
+
+    Args:
+      settings: The settings.
+      criterion: One of several that are compared; "" for the only one, that of the settings.
+      sparsity: The share pruned.
+    """
+    node = _prune(settings, DENSE, criterion, sparsity)
+    bare = node.parent if isinstance(node, Reestimate) else node
+    about = CRITERIA.describe().get(criterion, "")
+    name = criterion or "pruned"
+    title = _title(criterion) or _PRUNED.get(settings.prune.schedule, "Pruned, not retrained")
+    yield Entry(bare, Network(name, title, "compressed", sparsity, about=about))
+    if node is not bare:
+        more = f"{title}, statistics re-estimated"
+        yield Entry(node, Network(f"{name}_reestimated", more, "compressed", sparsity, about=about))
+
+
+def _title(criterion: str) -> str:
+    """Return the title of a criterion for readers."""
+    return criterion.replace("_", " ")
+
+
+def _prune(settings: Settings, source: Train, criterion: str, sparsity: float) -> Pruned | Retrain:
+    """Prune dense networks by the schedule of the settings."""
+    prune = settings.prune
+    target = Compress(
+        source,
+        criterion_of(prune, criterion or prune.criterion),
+        sparsity,
+        structure=structure_of(prune),
+        allocation=Part(usual_allocation(prune), allocation_of(prune).options),
+    )
+    between = plain_retraining(target, _rewound(settings, source), repeats_rates=settings.retrain.rewind_learning_rate)
+    node = PRUNING_SCHEDULES.choose(prune.schedule)(target, between, **schedule_of(prune))
+    return Reestimate(node) if prune.reestimate else node
+
+
+def _rewound(settings: Settings, source: Train) -> Train | None:
+    """Return the dense networks early in their training, or None."""
+    epoch = settings.retrain.rewind
+    return None if epoch < 0 else replace(source, until=epoch)
+
+
+def _retrained(
+    settings: Settings, name: str, criterion: str, sparsity: float, *, required: bool, halved: bool
+) -> Iterator[Entry]:
     """Yield an entry for each candidate of one method and sparsity."""
     model = PAPER_MODELS.get(name, PaperModel(PLAIN, name, ""))
     method = method_of(settings, model.retraining)
     source = _train(settings, model.dense)
-    parent = Compress(source, method.criterion or settings.prune.criterion, sparsity)
+    parent = _prune(settings, source, method.criterion or criterion, sparsity)
+    if settings.retrain.rewind >= 0 and isinstance(parent, Reestimate):
+        parent = parent.parent  # the statistics go back as well
     configured = model.title and model.retraining == CONFIGURED
+    title = model.title or method.title
     for values in [_configured_values(settings)] if configured else candidates(settings, model.retraining):
         network = Network(
-            name,
-            model.title or method.title,
+            f"{criterion}+{name}" if criterion else name,
+            f"{_title(criterion)}, {title[:1].lower()}{title[1:]}" if criterion else title,
             "retrained",
             sparsity,
-            dense="dense" if source == DENSE else "fair_dense",
+            dense="dense" if dense_source(parent).method == PLAIN else "fair_dense",
             method=model.retraining,
             about=method.about,
             values={} if model.title else dict(values),
@@ -228,6 +259,8 @@ def _retrained(settings: Settings, name: str, sparsity: float, *, required: bool
             tuple(values.items()),
             reference=DENSE if method.needs_dense else None,
             halved=halved and (method.held_out or method.selection is not None),
+            rewound=_rewound(settings, source),
+            repeats_rates=settings.retrain.rewind_learning_rate,
         )
         yield Entry(node, network, required)
 

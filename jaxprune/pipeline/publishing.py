@@ -17,7 +17,12 @@ from jaxprune.published import REPORT, changed_files, read_json, read_mark
 from jaxprune.storage import files_in
 
 # Kind of a report -> its folder within the output folder; the main one is at the top.
-KINDS: Mapping[str, str] = {"report": "", "comparison-report": "compare", "theory-page": "theory"}
+KINDS: Mapping[str, str] = {
+    "report": "",
+    "comparison-report": "compare",
+    "criteria-report": "compare",
+    "theory-page": "theory",
+}
 
 
 def place_of(root: Path, grouping: str, kind: str) -> Path:

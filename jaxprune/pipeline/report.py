@@ -19,7 +19,7 @@ from jaxprune.data import SPLITS, Grouping
 from jaxprune.files import write_atomically
 from jaxprune.models.conv import native
 from jaxprune.pipeline.addresses import report_stage
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.publishing import place_of, publish
 from jaxprune.pipeline.store import Store

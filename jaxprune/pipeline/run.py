@@ -4,17 +4,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxprune.components import ONE_SHOT
 from jaxprune.config import Settings
 from jaxprune.errors import UserError
 from jaxprune.pipeline.addresses import audit_stage, plan_groupings, report_stage
 from jaxprune.pipeline.audit import audit
-from jaxprune.pipeline.build import Experiment, resolve
+from jaxprune.pipeline.build import resolve
 from jaxprune.pipeline.checks import check_settings
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.explain import explain
 from jaxprune.pipeline.finished import JobResult
 from jaxprune.pipeline.method_checks import check_methods
 from jaxprune.pipeline.networks import make_all
-from jaxprune.pipeline.plan import Compress, Plan, Retrain, Train, plan_comparison, plan_run, plan_theory
+from jaxprune.pipeline.nodes import Pruned, Retrain, Train
+from jaxprune.pipeline.plan import Plan, plan_comparison, plan_run, plan_theory
+from jaxprune.pipeline.pruning_checks import check_pruning
 from jaxprune.pipeline.report import gather, publish_report, write_report
 from jaxprune.pipeline.store import NoProgress, Store
 from jaxprune.pipeline.theory_measures import MEASURES, measures
@@ -103,6 +107,13 @@ def run_plan(settings: Settings, until: str) -> tuple[Settings, Plan]:
         every = settings.theory.model_copy(update={"measures": MEASURES})
         settings = settings.model_copy(update={"theory": every})
     check_settings(settings, explained=until in ("theory", "report"))
+    if settings.prune.criteria:
+        raise UserError("prune.criteria: compare tries several; give prune.criterion here, or run jaxprune compare")
+    if until == "theory" and settings.prune.schedule != ONE_SHOT:
+        raise UserError(
+            f"prune.schedule: the theory is about pruning dense networks at once, not {settings.prune.schedule}; "
+            "leave it out"
+        )
     return settings, plan_theory(settings) if until == "theory" else plan_run(settings)
 
 
@@ -127,6 +138,7 @@ def build(settings: Settings, plan: Plan) -> Experiment:
       UserError: A setting or the data is not fit.
     """
     experiment = resolve(settings)
+    check_pruning(experiment, plan)
     check_methods(experiment, plan)
     return experiment
 
@@ -187,7 +199,7 @@ def _audit(experiment: Experiment, store: Store, plan: Plan) -> dict[str, Path]:
 
 # Stage that a run may end with before its report -> what makes it.
 _PARTS: dict[str, Callable[[Experiment, Store, Plan], dict[str, Path]]] = {
-    "train": lambda experiment, store, plan: make_all(experiment, store, plan, (Train,)),
-    "prune": lambda experiment, store, plan: make_all(experiment, store, plan, (Compress, Retrain)),
+    "train": lambda experiment, store, plan: make_all(experiment, store, plan, Train),
+    "prune": lambda experiment, store, plan: make_all(experiment, store, plan, Pruned | Retrain),
     "audit": _audit,
 }

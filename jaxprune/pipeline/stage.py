@@ -22,7 +22,7 @@ from jaxprune.files import (
 )
 from jaxprune.storage import copy_file
 
-FORMAT = 3  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
+FORMAT = 4  # raise it when the artefacts of a stage change meaning: older ones are then computed anew
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from jaxprune import theory
 from jaxprune.compat import enable_x64
 from jaxprune.data.splitting import at_most
 from jaxprune.examples import chunk_size_for
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.networks import networks_of
+from jaxprune.pipeline.nodes import Compress
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
@@ -38,11 +39,15 @@ class TheoryInputs:
       experiment: The data and the network.
       dense: The dense networks.
       pruned: The pruned networks, not retrained, of every sparsity.
+      store: Where compiled functions are remembered.
+      node: One of the prunings.
     """
 
     experiment: Experiment
     dense: Networks
     pruned: list[Networks]
+    store: Store
+    node: Compress
 
     @cached_property
     def examples(self) -> Batch:
@@ -68,7 +73,8 @@ def theory_inputs(experiment: Experiment, store: Store, plan: Plan) -> TheoryInp
 
     def inputs() -> TheoryInputs:
         dense, *pruned = (_cast(experiment, networks_of(experiment, store, node)) for node in plan.theory_nodes)
-        return TheoryInputs(experiment, dense, pruned)
+        node = next(node for node in plan.theory_nodes if isinstance(node, Compress))
+        return TheoryInputs(experiment, dense, pruned, store, node)
 
     return store.remember("theory inputs", inputs)
 

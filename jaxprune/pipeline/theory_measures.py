@@ -13,7 +13,7 @@ from jaxprune import theory
 from jaxprune.config.sections import Measure
 from jaxprune.groups import group_mean
 from jaxprune.pipeline.addresses import measure_stage
-from jaxprune.pipeline.build import Experiment
+from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.layer_allocation import allocate
 from jaxprune.pipeline.plan import Plan
 from jaxprune.pipeline.store import Store

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxprune import auditing, mitigation, sharding, streaming, training
+from jaxprune import auditing, mitigation, pruning, sharding, streaming, training
 from jaxprune.data.batching import select
 from jaxprune.errors import TrainingDiverged
 from jaxprune.mitigation import DenseReference, Method, MethodInputs
-from jaxprune.pipeline.build import Experiment
 from jaxprune.pipeline.checkpoint_writer import CheckpointWriter, newest
+from jaxprune.pipeline.experiment import Experiment, Span
 from jaxprune.pipeline.outcomes import outcomes_on
+from jaxprune.pipeline.sparsifier import Sparsifier
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.validation import ValidationHalves
 from jaxprune.types import Batch, Logs, Masks, Params, Stats, Step, TrainState
@@ -42,22 +43,24 @@ class Training:
     """One way of training, from given networks.
 
     Attributes:
-      phase: "dense" or "retrain": whose epochs, learning rate and shuffling are taken.
       method: How it is trained.
       values: Hyperparameter -> value.
       halves: The rows of the validation split that the method reads.
       reference: The plain dense networks, where the method compares with them.
       label: What the display says.
       remedy: What to do where the training diverges.
+      span: The epochs, and whose learning rates and order of examples are taken.
+      sparsifier: What prunes while it is trained; None where the masks are held.
     """
 
-    phase: str
     method: Method
     values: Mapping[str, float]
     halves: ValidationHalves
     reference: Networks | None
     label: str
     remedy: str
+    span: Span
+    sparsifier: Sparsifier | None = None
 
 
 def train(experiment: Experiment, store: Store, folder: Path, task: Training, start: Networks) -> Networks:
@@ -73,19 +76,19 @@ def train(experiment: Experiment, store: Store, folder: Path, task: Training, st
     Raises:
       TrainingDiverged: The loss or a multiplier did; the last good state is kept in the folder.
     """
-    epochs, seeds = experiment.epochs(task.phase), len(experiment.seeds)
+    epochs, seeds = task.span.epochs, len(experiment.seeds)
     store.progress.start(f"{task.label}, {seeds} seed{'s' * (seeds > 1)}", _parts(experiment, epochs))
     try:
-        params, stats, logs = _fit(experiment, store, folder, task, start, epochs)
+        params, stats, masks, logs = _fit(experiment, store, folder, task, start, epochs)
     finally:
         store.progress.finish()
-    params, stats = jax.device_put((params, stats), jax.devices()[0])
-    return Networks(params, stats, start.masks, {name: logs[name] for name in _KEPT_LOGS if name in logs})
+    params, stats, masks = jax.device_put((params, stats, masks), jax.devices()[0])
+    return Networks(params, stats, masks, {name: logs[name] for name in _KEPT_LOGS if name in logs})
 
 
 def _fit(
     experiment: Experiment, store: Store, folder: Path, task: Training, start: Networks, epochs: int
-) -> tuple[Params, Stats, Logs]:
+) -> tuple[Params, Stats, Masks, Logs]:
     inputs = method_inputs(experiment, store, task)
     streamed, mesh = experiment.dataset.streamed, experiment.mesh
     unit = "step" if streamed else "epoch"
@@ -93,6 +96,7 @@ def _fit(
     state = sharding.place(_initial_state(experiment, task, start, inputs), mesh, "replica")
     best = {"score": jnp.full(len(experiment.seeds), -jnp.inf), "network": (start.params, start.stats)}
     select = task.method.selection
+    first = task.span.first * steps  # the order of the examples goes on from there
     begun = newest(store, folder, unit, {"state": state} | ({"best": best} if select else {}))
     if begun.done:
         placed = sharding.place(begun.state["state"], mesh, "replica")
@@ -103,6 +107,7 @@ def _fit(
     score = partial(score_on, experiment, select, task.halves.choosing) if select else None
 
     def keep(done: int, state: TrainState, logs: Logs) -> None:
+        done -= first
         kept: dict[str, Any] = {"state": state}
         if score is not None:
             best = writer.kept.state["best"]
@@ -110,10 +115,10 @@ def _fit(
         writer(done, kept, logs)
 
     options: dict[str, Any] = {
-        "key": sharding.place(experiment.shuffle_keys[task.phase], mesh, "replica"),
-        "epochs": epochs,
+        "key": sharding.place(experiment.shuffle_keys[task.span.phase], mesh, "replica"),
+        "epochs": task.span.first + epochs,
         "batch_size": experiment.settings.train.batch_size,
-        "start": begun.done,
+        "start": first + begun.done,
         "augment": experiment.augment,
     }
     step, data = _step(experiment, store, task, start, inputs), training_data(experiment, task)
@@ -127,7 +132,8 @@ def _fit(
     except TrainingDiverged as error:
         raise _explained(experiment, error, task, writer) from None
     params, stats = writer.kept.state["best"]["network"] if select else (state.params, state.stats)
-    return params, stats, writer.logs()
+    masks = start.masks if task.sparsifier is None else task.sparsifier.masks_of(state.opt_state)
+    return params, stats, masks, writer.logs()
 
 
 def _parts(experiment: Experiment, epochs: int) -> int:
@@ -200,14 +206,22 @@ def _transformation(
     experiment: Experiment, task: Training, params: Params, masks: Masks | None, inputs: MethodInputs
 ) -> optax.GradientTransformation:
     numbers = {name: jnp.float32(value) for name, value in task.values.items()}
-    primal = experiment.primal(task.phase, masks)
+    primal = (
+        experiment.primal(task.span, masks)
+        if task.sparsifier is None
+        else task.sparsifier.transformation(masks, inputs.key)
+    )
     buffer = experiment.settings.retrain.buffer
     return mitigation.method_transformation(task.method, primal, params, inputs, numbers, buffer=buffer)
 
 
 def _initial_state(experiment: Experiment, task: Training, start: Networks, inputs: MethodInputs) -> TrainState:
     def init(params: Params, stats: Stats, masks: Masks, inputs: MethodInputs) -> TrainState:
-        return training.init_state(params, _transformation(experiment, task, params, masks, inputs), stats)
+        state = training.init_state(params, _transformation(experiment, task, params, masks, inputs), stats)
+        if task.sparsifier is None:
+            return state
+        # Sparse from the first gradient on, where the masks are random.
+        return state._replace(params=pruning.apply_masks(params, task.sparsifier.masks_of(state.opt_state)))
 
     return jax.vmap(init)(start.params, start.stats, start.masks, inputs)
 
@@ -224,7 +238,8 @@ def _step(experiment: Experiment, store: Store, task: Training, start: Networks,
         tx = _transformation(experiment, task, params, None, one)
         return mitigation.method_step(method, experiment.network, tx, num_groups=experiment.dataset.num_groups)
 
-    return store.remember(("step", task.phase, method.program), make)
+    pruned = None if task.sparsifier is None else task.sparsifier.key
+    return store.remember(("step", task.span, method.program, pruned), make)
 
 
 def training_data(experiment: Experiment, task: Training) -> Any:

@@ -10,7 +10,7 @@ from jaxprune import config, data, losses, pipeline, training
 from jaxprune.errors import UserError
 from jaxprune.pipeline.addresses import stage_of
 from jaxprune.pipeline.build import resolve
-from jaxprune.pipeline.plan import DENSE
+from jaxprune.pipeline.nodes import DENSE
 from jaxprune.types import Batch, TrainState
 
 

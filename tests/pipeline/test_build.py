@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 from compilations import compiles
-from experiments import experiment
+from experiments import experiment, store
 
 from jaxprune import config, models, pipeline, pruning
+from jaxprune.config.options import Part
 from jaxprune.errors import UserError
 from jaxprune.pipeline.build import resolve
 from jaxprune.pipeline.compress import compress
+from jaxprune.pipeline.nodes import DENSE, Compress
 from jaxprune.pipeline.train import Networks
 
 SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsities": (0.5, 0.9)}
@@ -18,7 +20,8 @@ SMALL = {"data.name": "digits", "model.hidden": (8,), "seeds": 2, "prune.sparsit
 def test_replicas_are_pruned_each_by_its_own_threshold(tmp_path) -> None:
     made = experiment(SMALL)
     params, stats = made.initialise()
-    pruned, _, masks, _ = compress(made, Networks(params, stats, {}), "magnitude", 0.9)
+    node = Compress(DENSE, Part("magnitude"), 0.9)
+    pruned, _, masks, _ = compress(made, store(tmp_path), node, Networks(params, stats, made.all_kept(params)))
     for r in range(2):
         mine = jax.tree.map(lambda leaf, r=r: leaf[r], (params, masks, pruned))
         alone = pruning.global_masks(pruning.magnitude().score(mine[0]), 0.9, made.prunable)

@@ -7,7 +7,7 @@ from jaxprune import models
 from jaxprune.files import seal
 from jaxprune.pipeline.addresses import stage_of
 from jaxprune.pipeline.networks import networks_of
-from jaxprune.pipeline.plan import DENSE
+from jaxprune.pipeline.nodes import DENSE
 from jaxprune.pipeline.stage import Workspace
 from jaxprune.pipeline.store import Store
 

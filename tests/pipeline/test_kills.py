@@ -11,8 +11,9 @@ from locations import SUPPORT
 SCRIPT = SUPPORT / "killing.py"
 
 
-def kills(folder: Path, copies: int, killed: int) -> dict:
-    arguments = [sys.executable, str(SCRIPT), str(folder / "kills"), str(copies), str(killed)]
+def kills(folder: Path, copies: int, killed: int, **settings) -> dict:
+    numbers = [str(copies), str(killed), json.dumps({name.replace("__", "."): v for name, v in settings.items()})]
+    arguments = [sys.executable, str(SCRIPT), str(folder / "kills"), *numbers]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -24,6 +25,20 @@ def test_runs_killed_anywhere_end_with_the_same_bits_and_nothing_left_over(tmp_p
     assert found["failed"] == {}
     assert found["kills"] == 12
     assert found["changes"] > 300, "the hook sees few changes: the test shows little"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prune__schedule": "gradual", "prune__schedule_options": ["every=2"], "prune__criterion": "taylor"},
+        {"prune__schedule": "iterative", "prune__criterion": "woodfisher", "retrain__rewind": 1},
+        {"prune__schedule": "rigl", "prune__schedule_options": ["every=2"], "prune__allocation": "erk"},
+    ],
+    ids=["gradual", "iterative", "rigl"],
+)  # fmt: skip
+def test_killed_schedules_of_pruning_end_with_the_same_bits(tmp_path, settings) -> None:
+    assert kills(tmp_path, 4, 1, **settings)["failed"] == {}
 
 
 @pytest.mark.kills

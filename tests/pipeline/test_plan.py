@@ -3,19 +3,17 @@
 import pytest
 
 from jaxprune import config
+from jaxprune.config.options import Part
 from jaxprune.errors import UserError
 from jaxprune.mitigation import METHODS
-from jaxprune.pipeline.plan import (
-    COMPARED,
-    DENSE,
-    PAPER_MODELS,
-    Compress,
-    Retrain,
-    Train,
-    plan_comparison,
-    plan_run,
-    plan_theory,
-)
+from jaxprune.pipeline.nodes import DENSE, Compress, Reestimate, Retrain, Train, TrainSparse
+from jaxprune.pipeline.plan import COMPARED, PAPER_MODELS, plan_comparison, plan_run, plan_theory
+
+MAGNITUDE = Part("magnitude")
+
+
+def compressed(parent, sparsity, criterion=MAGNITUDE, allocation="global"):
+    return Compress(parent, criterion, sparsity, allocation=Part(allocation))
 
 
 def settings(**changes):
@@ -46,7 +44,7 @@ def test_paper_models() -> None:
     """Constrained before pruning, after it, both or neither, at the rate of [mitigation]."""
     plan = plan_run(settings(mitigation__dual_rate=0.25))
     fair = Train("configured", (("dual_rate", 0.25),))
-    dense, pruned = Compress(DENSE, "magnitude", 0.5), Compress(fair, "magnitude", 0.5)
+    dense, pruned = compressed(DENSE, 0.5), compressed(fair, 0.5)
     assert node_of(plan, "none") == Retrain(dense, "naive")
     assert node_of(plan, "fair_before") == Retrain(pruned, "naive")
     assert node_of(plan, "fair_after") == Retrain(dense, "configured", fair.values)
@@ -68,7 +66,7 @@ def test_no_retraining() -> None:
     assert listed(plan_theory(settings())) == [
         ("dense", "dense", 0.0), ("pruned", "compressed", 0.5), ("pruned", "compressed", 0.9),
     ]  # fmt: skip
-    assert plan_theory(settings()).theory_nodes == [DENSE, *(Compress(DENSE, "magnitude", s) for s in (0.5, 0.9))]
+    assert plan_theory(settings()).theory_nodes == [DENSE, *(compressed(DENSE, s) for s in (0.5, 0.9))]
 
 
 def test_methods_of_a_run() -> None:
@@ -108,10 +106,111 @@ def test_a_constraint_on_the_change_from_the_dense_network_runs() -> None:
     plan = plan_run(settings(mitigation__constraint="equal_excessive_loss"))
     fair = plan.entries[1].node
     assert fair.parents == (DENSE,)
-    assert node_of(plan, "fair_both").parents == (Compress(fair, "magnitude", 0.5), DENSE)
+    assert node_of(plan, "fair_both").parents == (compressed(fair, 0.5), DENSE)
     assert plan_run(settings()).entries[1].node.parents == ()
 
 
 def test_unknown_methods() -> None:
     with pytest.raises(UserError, match=r"retrain\.methods: unknown method 'equal_los'; did you mean 'equal_loss'"):
         plan_run(settings(retrain__methods=("equal_los",)))
+
+
+def test_iterative_pruning_retrains_between_its_rounds() -> None:
+    plan = plan_run(settings(prune__schedule="iterative", prune__schedule_options=("rounds=3",)))
+    node, levels = node_of(plan, "pruned", 0.9), []
+    while isinstance(node, Compress):
+        levels.append(node.sparsity)
+        node = node.parent if node.parent == DENSE else node.parent.parent
+    assert levels == [0.9, pytest.approx(1 - 0.1 ** (2 / 3), abs=1e-6), pytest.approx(1 - 0.1 ** (1 / 3), abs=1e-6)]
+    last = node_of(plan, "none", 0.9)
+    assert last.parent == node_of(plan, "pruned", 0.9)
+    assert isinstance(last.parent.parent, Retrain)
+    assert last.parent.parent.method == "naive"
+    assert not plan.explained, "the theory is about pruning at once"
+
+
+def test_rewinding_goes_back_to_an_epoch_of_the_same_dense_training() -> None:
+    plan = plan_run(settings(retrain__rewind=2, retrain__rewind_learning_rate=True))
+    node = node_of(plan, "fair_both")
+    assert node.rewound == Train("configured", node.values, until=2)
+    assert node.repeats_rates
+    assert node.rewound in plan.nodes
+    assert node_of(plan, "none").rewound == Train(until=2)
+
+
+@pytest.mark.parametrize("schedule", ["gradual", "straight_through", "static", "set", "rigl"])
+def test_pruning_while_training(schedule) -> None:
+    plan = plan_run(settings(prune__schedule=schedule, retrain__methods=("naive",)))
+    node = node_of(plan, "pruned")
+    assert isinstance(node, TrainSparse)
+    assert node.parent == (DENSE if schedule in ("gradual", "straight_through") else None)
+    assert node_of(plan, "naive").parent == node
+    assert [entry.network.dense for entry in plan.entries] == ["dense"] * len(plan.entries)
+
+
+def test_the_models_with_constrained_dense_networks_need_dense_networks() -> None:
+    names = {name for name, role, _ in listed(plan_run(settings(prune__schedule="rigl"))) if role == "retrained"}
+    assert names == {"none", "fair_after"}
+    with pytest.raises(UserError, match=r"retrain\.methods: fair_both prunes dense networks .* rigl starts afresh"):
+        plan_run(settings(prune__schedule="rigl", retrain__methods=("fair_both",)))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("end=1.5", "end: 1.5 is not a share of the training"), ("begin=0.9", "end: 0.75 is not after the beginning")],
+)
+def test_a_schedule_that_ends_after_training_does(option, message) -> None:
+    with pytest.raises(UserError, match=rf"prune\.schedule_options\.{message}"):
+        plan_run(settings(prune__schedule="gradual", prune__schedule_options=(option,)))
+
+
+def test_pruning_before_training() -> None:
+    plan = plan_run(settings(prune__schedule="before_training", prune__criterion="snip", retrain__methods=("naive",)))
+    fresh = Train(until=0)
+    sparse = Retrain(compressed(fresh, 0.5, Part("snip")), "naive", rewound=fresh, repeats_rates=True)
+    assert node_of(plan, "pruned") == sparse
+    assert node_of(plan, "naive") == Retrain(sparse, "naive")
+    assert {entry.network.dense for entry in plan.entries} == {"dense"}
+    assert not plan.explained
+
+
+def test_methods_with_masks_of_their_own_need_a_schedule_that_scores_at_once() -> None:
+    gradual = plan_comparison(settings(prune__schedule="gradual"))
+    assert not {"fairgrape", "fairprune"} & {entry.network.name for entry in gradual.entries}
+    assert {"fairgrape", "fairprune"} <= {entry.network.name for entry in plan_comparison(settings()).entries}
+    with pytest.raises(UserError, match=r"retrain\.methods: fairgrape has a criterion of its own, which rigl cannot"):
+        plan_comparison(settings(prune__schedule="rigl", retrain__methods=("fairgrape",)))
+    with pytest.raises(UserError, match=r"retrain\.methods: fairgrape has a criterion .* prune\.criteria compares"):
+        plan_comparison(settings(prune__criteria=("magnitude", "taylor"), retrain__methods=("fairgrape",)))
+
+
+def test_rewound_networks_do_not_depend_on_statistics_measured_anew() -> None:
+    plan = plan_run(settings(prune__reestimate=True, retrain__rewind=1, retrain__methods=("naive",)))
+    assert node_of(plan, "naive").parent == node_of(plan, "pruned")
+
+
+@pytest.mark.parametrize("rounds", [0, 101])
+def test_rounds_are_few(rounds) -> None:
+    with pytest.raises(UserError, match=r"prune\.schedule_options\.rounds: \d+ is not within 1 to 100"):
+        plan_run(settings(prune__schedule="iterative", prune__schedule_options=(f"rounds={rounds}",)))
+
+
+def test_reestimated_statistics_are_networks_of_their_own() -> None:
+    plan = plan_run(settings(prune__reestimate=True, retrain__methods=("naive",)))
+    assert node_of(plan, "pruned_reestimated") == Reestimate(node_of(plan, "pruned"))
+    assert node_of(plan, "naive").parent == node_of(plan, "pruned_reestimated")
+    assert plan.theory_nodes == [DENSE, *(compressed(DENSE, s) for s in (0.5, 0.9))]
+
+
+def test_comparison_of_criteria() -> None:
+    """Each over the same dense networks, without and with retraining; the first one is the baseline."""
+    criteria = ("magnitude", "random", "fairgrape")
+    plan = plan_comparison(settings(prune__criteria=criteria))
+    assert plan.report == "criteria-report"
+    expected = [("dense", "dense", 0.0)]
+    for s in (0.5, 0.9):
+        expected += [pair for c in criteria for pair in ((c, "compressed", s), (f"{c}+naive", "retrained", s))]
+    assert listed(plan) == expected
+    assert node_of(plan, "random+naive") == Retrain(compressed(DENSE, 0.5, Part("random")), "naive")
+    assert {e.network.name for e in plan.entries if e.node.parents == (DENSE,)} == set(criteria)
+    assert {e.network.name for e in plan.entries if not e.required} == {"random+naive", "fairgrape+naive"}

@@ -9,7 +9,7 @@ from jaxprune.auditing import GroupMetrics
 from jaxprune.data.batching import select
 from jaxprune.mitigation import METHODS, excess_accuracy_gap
 from jaxprune.pipeline.networks import networks_of
-from jaxprune.pipeline.plan import DENSE
+from jaxprune.pipeline.nodes import DENSE
 from jaxprune.pipeline.train import Training, method_inputs, score_on, training_data
 from jaxprune.pipeline.validation import validation_halves
 from jaxprune.pipeline.violations import violation_of
@@ -19,7 +19,7 @@ SMALL = {"data.name": "synthetic", "model.hidden": (4,), "seeds": 1, "train.epoc
 
 def task(made, name: str, reference=None) -> Training:
     halves = validation_halves(made.dataset, [name])
-    return Training("retrain", METHODS[name], {}, halves, reference, "a training", "")
+    return Training(METHODS[name], {}, halves, reference, "a training", "", made.span("retrain"))
 
 
 @pytest.fixture(scope="module")
