@@ -23,7 +23,7 @@ def blocks(language: str, page: str = README) -> list[str]:
 
 
 def commands() -> list[str]:
-    pages = README + "".join((ROOT / "docs" / page).read_text() for page in ("data.md", "networks.md"))
+    pages = README + "".join((ROOT / "docs" / page).read_text() for page in ("data.md", "networks.md", "pruning.md"))
     lines = [line.partition("  #")[0].strip() for block in blocks("sh", pages) for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line.startswith("jaxprune")))
 
