@@ -83,6 +83,10 @@ class Registry(Mapping[str, Any]):
         """Name -> one line that describes the entry; nothing is imported."""
         return {name: entry.about for name, entry in self._entries.items()}
 
+    def added(self) -> frozenset[str]:
+        """The names of the entries that other packages add."""
+        return frozenset(name for name, entry in self._entries.items() if entry.distribution)
+
     def check(self, name: str, *, where: str = "") -> None:
         """Raise if there is no entry of this name.
 
