@@ -35,7 +35,7 @@ def test_what_is_near_is_suggested(name, known, expected) -> None:
         ("nothere", SETS),
         ("dis2", SETS),
         ("nope", SETS),
-        ("wanda", pruning.CRITERIA),
+        ("hutchinson", pruning.CRITERIA),
         ("", SETS),
         ("x", config.paths()),
     ],

@@ -36,13 +36,19 @@ def iterative(target: Compress, retrain: Retrain, *, rounds: int) -> Pruned:
     return replace(target, parent=source)
 
 
-def gradual(target: Compress, retrain: Retrain, **options: float) -> Pruned:
+def gradual(
+    target: Compress, retrain: Retrain, *, epochs: int, begin: float, end: float, every: int, power: float
+) -> Pruned:
     """Prune the dense networks while they are trained on."""
+    options = {"epochs": epochs, "begin": begin, "end": end, "every": every, "power": power}
     return _while_training(target, "gradual", options, afresh=False)
 
 
-def straight_through(target: Compress, retrain: Retrain, **options: float) -> Pruned:
+def straight_through(
+    target: Compress, retrain: Retrain, *, epochs: int, begin: float, end: float, every: int, power: float
+) -> Pruned:
     """Prune gradually, and let pruned weights learn and come back."""
+    options = {"epochs": epochs, "begin": begin, "end": end, "every": every, "power": power}
     return _while_training(target, "straight_through", options, afresh=False)
 
 
@@ -57,14 +63,14 @@ def static(target: Compress, retrain: Retrain) -> Pruned:
     return _while_training(target, "static", {}, afresh=True)
 
 
-def sparse_evolution(target: Compress, retrain: Retrain, **options: float) -> Pruned:
+def sparse_evolution(target: Compress, retrain: Retrain, *, fraction: float, end: float, every: int) -> Pruned:
     """Train sparse networks from the start, and regrow at random."""
-    return _while_training(target, "set", options, afresh=True)
+    return _while_training(target, "set", {"fraction": fraction, "end": end, "every": every}, afresh=True)
 
 
-def rigl(target: Compress, retrain: Retrain, **options: float) -> Pruned:
+def rigl(target: Compress, retrain: Retrain, *, fraction: float, end: float, every: int) -> Pruned:
     """Train sparse networks from the start, and regrow by gradient."""
-    return _while_training(target, "rigl", options, afresh=True)
+    return _while_training(target, "rigl", {"fraction": fraction, "end": end, "every": every}, afresh=True)
 
 
 def _while_training(target: Compress, schedule: str, options: dict[str, float], *, afresh: bool) -> TrainSparse:

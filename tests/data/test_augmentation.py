@@ -184,12 +184,14 @@ def test_a_run_trains_on_augmented_images_in_stages_of_its_own(tmp_path):
     params, stats = experiment.initialise()
 
     def init(params, stats, masks):
-        return training.init_state(params, experiment.primal("dense", masks), stats)
+        return training.init_state(params, experiment.primal(experiment.span("dense"), masks), stats)
 
     state = jax.vmap(init)(params, stats, experiment.all_kept(params))
     options = {"key": experiment.shuffle_keys["dense"], "epochs": 1, "batch_size": 256}
     crop = data.chain(data.random_crop(1, experiment.dataset.normalise.shift))
-    step = training.make_step(experiment.network, losses.cross_entropy, experiment.primal("dense", None))
+    step = training.make_step(
+        experiment.network, losses.cross_entropy, experiment.primal(experiment.span("dense"), None)
+    )
     by_hand, without = (
         training.fit(step, state, experiment.train_data, augment=augment, **options)[1]["loss"]
         for augment in (crop, None)

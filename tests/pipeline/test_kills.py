@@ -27,16 +27,19 @@ def test_runs_killed_anywhere_end_with_the_same_bits_and_nothing_left_over(tmp_p
     assert found["changes"] > 300, "the hook sees few changes: the test shows little"
 
 
-@pytest.mark.slow
+GRADUAL = {"prune__schedule": "gradual", "prune__schedule_options": ["every=2"], "prune__criterion": "taylor"}
+ITERATIVE = {"prune__schedule": "iterative", "prune__criterion": "woodfisher", "retrain__rewind": 1}
+RIGL = {"prune__schedule": "rigl", "prune__schedule_options": ["every=2"], "prune__allocation": "erk"}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"prune__schedule": "gradual", "prune__schedule_options": ["every=2"], "prune__criterion": "taylor"},
-        {"prune__schedule": "iterative", "prune__criterion": "woodfisher", "retrain__rewind": 1},
-        {"prune__schedule": "rigl", "prune__schedule_options": ["every=2"], "prune__allocation": "erk"},
+        pytest.param(GRADUAL, id="gradual", marks=pytest.mark.slow),
+        pytest.param(ITERATIVE, id="iterative", marks=pytest.mark.long),
+        pytest.param(RIGL, id="rigl", marks=pytest.mark.long),
     ],
-    ids=["gradual", "iterative", "rigl"],
-)  # fmt: skip
+)
 def test_killed_schedules_of_pruning_end_with_the_same_bits(tmp_path, settings) -> None:
     assert kills(tmp_path, 4, 1, **settings)["failed"] == {}
 

@@ -94,6 +94,7 @@ def test_gradual_pruning_does_not_regrow_from_one_sparsity_of_the_schedule_to_th
     assert all(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", pruning.CRITERIA)
 def test_every_criterion_prunes_the_exact_share(shared, criterion):
     options = {"synflow": ("rounds=3",), "obd": ("probes=4",)}

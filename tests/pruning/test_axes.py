@@ -79,6 +79,7 @@ def fits(allocation, part):
     return own is None or own is ALLOCATIONS.make(allocation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 @pytest.mark.parametrize("criterion", CRITERIA)

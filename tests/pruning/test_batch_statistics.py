@@ -173,6 +173,7 @@ def test_replicas_under_jit_equal_single_networks_and_compile_once():
         pruning.reestimate_statistics(network, params, stats, split, batch_size=4)
 
 
+@pytest.mark.slow
 def test_it_repairs_much_of_what_pruning_did_to_a_small_resnet():
     digits = data.load("digits")
     split = jax.tree.map(lambda a: a[:512], digits.train)

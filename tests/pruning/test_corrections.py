@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiles
 
 from jaxprune.compat import enable_x64
 from jaxprune.losses import cross_entropy
@@ -21,7 +22,6 @@ from jaxprune.pruning import (
 from jaxprune.pruning.criteria.sparsegpt import sparsegpt_scores, sweep
 from jaxprune.pruning.criteria.woodfisher import correct_block
 from jaxprune.types import Batch
-from tests.support.compilations import compiles
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiles
 from flax import nnx
 
 from jaxprune import models
 from jaxprune.pruning import input_grams, input_norms, kernels
 from jaxprune.trees import leaf_names
 from jaxprune.types import Batch
-from tests.support.compilations import compiles
 
 RNG = np.random.default_rng(0)
 

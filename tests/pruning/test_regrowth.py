@@ -127,6 +127,7 @@ def test_every_layer_keeps_its_number_of_weights(fraction):
         assert int((mask & ~np.asarray(found)).sum()) <= int(np.floor(np.float32(fraction) * kept))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [pruning.rigl, pruning.sparse_evolution])
 def test_layers_keep_their_numbers_in_training_and_masks_change_when_due(make):
     params = {"a": jnp.zeros((8, 9)), "c": jnp.zeros((9, 3)), "b": jnp.zeros(9)}

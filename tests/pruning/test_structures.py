@@ -352,6 +352,7 @@ json.dump(found, sys.stdout)
 """
 
 
+@pytest.mark.slow
 def test_masks_on_eight_devices_are_exactly_those_on_one(on_eight_devices):
     found = on_eight_devices(SCRIPT)
     del found["devices"]
