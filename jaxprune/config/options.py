@@ -1,6 +1,6 @@
 """Options of the parts of pruning, written as name=value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxprune.components import ALLOCATIONS, CRITERIA, PRUNING_SCHEDULES, SPARED, STRUCTURES
@@ -62,18 +62,22 @@ def check_options(prune: Prune) -> None:
       UserError: It names the setting.
     """
     names = prune.criteria or (prune.criterion,)
+    owners = list(dict.fromkeys(filter(None, map(_owner, prune.criterion_options))))
+    for owner in owners:
+        CRITERIA.check(owner, where="prune.criterion_options")
     for text in prune.criterion_options:
-        if _owner(text) and _owner(text) not in names:
-            raise UserError(
-                f"prune.criterion_options: {text!r} is for {_owner(text)}, which is not tried; leave it out"
-            )
         if not _owner(text) and prune.criteria:
             raise UserError(f"prune.criterion_options: say whose option {text!r} is, as {names[0]}.{text}")
-    for name in names:
+    for name in dict.fromkeys((*names, *owners)):
         criterion_of(prune, name)
     structure_of(prune)
     allocation_of(prune)
     schedule_of(prune)
+
+
+def unused_option(prune: Prune, tried: Collection[str]) -> str:
+    """Return a criterion's option whose criterion is not tried, or ""."""
+    return next((text for text in prune.criterion_options if _owner(text) not in ("", *tried)), "")
 
 
 def _owner(text: str) -> str:

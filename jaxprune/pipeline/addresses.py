@@ -96,7 +96,8 @@ def _of_compression(experiment: Experiment, node: Compress | TrainSparse) -> Pla
     settings |= {axis: _of_part(getattr(node, axis)) for axis in ("criterion", "structure", "allocation")}
     needs = CRITERIA.make(node.criterion.name, **dict(node.criterion.options)).needs
     settings["needs"] = sorted(needs)
-    if needs & READS_BATCH or node.allocation.name == SPARED:
+    scored = needs & READS_BATCH and isinstance(node, Compress)  # otherwise by the batches of the training
+    if scored or node.allocation.name == SPARED:
         # The examples of a batch are drawn by group.
         settings |= {"examples": prune.examples, "grouping": grouping_settings(experiment.dataset.primary)}
     return settings

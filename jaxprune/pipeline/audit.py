@@ -14,6 +14,7 @@ from jaxprune.auditing import GroupMetrics
 from jaxprune.components import PLAIN
 from jaxprune.data import Grouping
 from jaxprune.errors import TrainingDiverged
+from jaxprune.numbers import plural
 from jaxprune.pipeline.addresses import audit_stage, outcomes_stage, plan_groupings
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.harm_tests import SplitOutcomes, harm_tests
@@ -55,11 +56,11 @@ def _audit(experiment: Experiment, store: Store, plan: Plan, groupings: Sequence
     chosen = _choices(experiment, plan, entries, audits[groupings[0].name])
     tested = "test" if "test" in plan.splits else plan.splits[0]
     commonest = np.bincount(experiment.dataset.train.y).argmax()
-    tests = harm_tests(
-        outcomes[tested],
-        [entry.network.sparsity > 0 and entry.network.key in chosen for entry in entries],
-        float(np.mean(outcomes[tested].y == commonest)),
-    )
+    compressed = [entry.network.sparsity > 0 and entry.network.key in chosen for entry in entries]
+    store.progress.start(f"testing the harm of {plural(sum(compressed), 'network')}", 1)
+    tests = harm_tests(outcomes[tested], compressed, float(np.mean(outcomes[tested].y == commonest)))
+    store.progress.advance()
+    store.progress.finish()
     for name, by_network in tests.items():
         for entry, found in zip(entries, by_network, strict=True):
             key = (entry.network.key, tested)
@@ -230,18 +231,32 @@ def _choices(
     candidates: dict[tuple[str, float], list[Network]] = {}
     for entry in entries:
         candidates.setdefault((entry.network.name, entry.network.sparsity), []).append(entry.network)
-    retrained = [network for (network, *_) in candidates.values() if network.role == "retrained"]
-    for (_, sparsity), networks in candidates.items():
+    for networks in candidates.values():
         place = 0
         if len(networks) > 1:
             dense = audits[entries[0].network.key, "validation"].metrics
-            plain = (n for n in retrained if n.sparsity == sparsity and n.method == PLAIN and n.dense == "dense")
-            base = next(plain, None)
+            base = _baseline(entries, networks[0])
             measured = [figures_of(audits[n.key, "validation"].metrics, dense) for n in networks]
             baseline = dense if base is None else audits[base.key, "validation"].metrics
             place = choose(measured, figures_of(baseline, dense), measure=settings.measure, max_cost=settings.max_cost)
         chosen.add(networks[place].key)
     return chosen
+
+
+def _baseline(entries: Sequence[Entry], candidate: Network) -> Network | None:
+    """Return the plainly retrained networks that a candidate may cost accuracy against.
+
+    They are those of the same pruned networks, or else the first ones of that sparsity.
+    """
+    parent = next(entry.node for entry in entries if entry.network.key == candidate.key).parents[0]
+    plain = [
+        entry
+        for entry in entries
+        if (entry.network.role, entry.network.method, entry.network.dense) == ("retrained", PLAIN, "dense")
+        and entry.network.sparsity == candidate.sparsity
+    ]
+    same = [entry.network for entry in plain if entry.node.parents[0] == parent]
+    return next(iter((*same, *(entry.network for entry in plain))), None)
 
 
 def _with_training(experiment: Experiment, store: Store, entry: Entry, chosen: bool) -> Network:

@@ -57,7 +57,10 @@ def pruner_of(
       node: The node.
       levels: Path -> sparsity, where the allocation is by measured levels.
     """
-    criterion, structure = criterion_for(node.criterion), structure_for(node.structure, experiment.reduction_axes)
+    criterion, structure = (
+        criterion_for(node.criterion),
+        structure_for(node.structure, lambda: experiment.reduction_axes),
+    )
     wanted = allocation_for(node.allocation, levels)
     # Methods and compared criteria may have an allocation of their own, which then takes the place of the settings'.
     allocation = criterion.allocation or allocation_of(criterion, structure, wanted)

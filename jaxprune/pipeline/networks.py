@@ -60,7 +60,7 @@ def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
                     save_logs(folder, networks.logs)
         return networks
 
-    # Retrained networks are many, and each is looked at once: only what others are made from stays in memory.
+    # Retrained networks are many: they are read again by the few nodes that are made from them, and not kept in memory.
     return read_or_make() if isinstance(node, Retrain) else store.remember(stage.address, read_or_make)
 
 
@@ -86,16 +86,18 @@ def _make(experiment: Experiment, store: Store, node: Node, folder: Path) -> Net
         levels = spared_levels(experiment, store, node, networks_of(experiment, store, dense_source(node)))
     if isinstance(node, Compress):
         return compress(experiment, store, node, networks_of(experiment, store, node.parent), levels)
-    start = _start(experiment, store, node)
+    start = start_of(experiment, store, node)
     if isinstance(node, TrainSparse):
         check_reachable(experiment, start.masks, node.sparsity)
     return train(experiment, store, folder, _training(experiment, store, node, start, levels), start)
 
 
-def _start(experiment: Experiment, store: Store, node: Train | TrainSparse | Retrain) -> Networks:
+def start_of(experiment: Experiment, store: Store, node: Train | TrainSparse | Retrain) -> Networks:
     """The networks that a training begins with, and their masks."""
     if isinstance(node, Retrain) and node.rewound is not None:
         early, pruned = (networks_of(experiment, store, one) for one in (node.rewound, node.parent))
+        if isinstance(node.parent, Compress) and node.parent.parent == node.rewound:
+            return pruned  # at these weights already, and perhaps corrected
         return Networks(pruning.apply_masks(early.params, pruned.masks), early.stats, pruned.masks)
     if isinstance(node, Train) or node.parent is None:
         params, stats = experiment.initialise()
@@ -167,7 +169,8 @@ def _label(node: Train | Retrain, title: str, criteria: Sequence[str]) -> str:
 
 def _remedy(experiment: Experiment, node: Train | TrainSparse | Retrain) -> str:
     """Say how to mend a training that diverges."""
-    section = "train" if isinstance(node, Train) or not node.parents else "retrain"
+    repeats = isinstance(node, Retrain) and node.repeats_rates
+    section = "train" if isinstance(node, Train) or not node.parents or repeats else "retrain"
     lower = f"lower {section}.learning_rate (now {getattr(experiment.settings, section).learning_rate:g})"
     dual = None if isinstance(node, TrainSparse) else dict(node.values).get("dual_rate")
     if isinstance(node, TrainSparse) or dual is None:

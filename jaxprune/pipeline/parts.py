@@ -1,6 +1,6 @@
 """From the parts that a plan names to their functions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxprune import pruning
@@ -16,17 +16,17 @@ def criterion_for(part: Part) -> pruning.Criterion:
     return _make(CRITERIA, part.name, dict(part.options))
 
 
-def structure_for(part: Part, reduction_axes: Mapping[str, tuple[int, ...]]) -> pruning.Structure:
+def structure_for(part: Part, reduction_axes: Callable[[], Mapping[str, tuple[int, ...]]]) -> pruning.Structure:
     """The structure of a part.
 
     Args:
       part: The part.
-      reduction_axes: Path of each kernel -> the axes that it is summed over, for structures whose axis the settings
-        leave open.
+      reduction_axes: Returns path of each kernel -> the axes that it is summed over; called for structures whose axis
+        the settings leave open.
     """
     options = dict(part.options)
     if "axis" in STRUCTURES.defaults(part.name) and "axis" not in options:
-        options["axis"] = dict(reduction_axes)
+        options["axis"] = dict(reduction_axes())
     return _make(STRUCTURES, part.name, options)
 
 
@@ -57,7 +57,7 @@ def usual_allocation(prune: Prune) -> str:
     Raises:
       UserError: The criterion or the structure is defined for another one than the settings name.
     """
-    criterion, structure = criterion_for(criterion_of(prune, prune.criterion)), structure_for(structure_of(prune), {})
+    criterion, structure = criterion_for(criterion_of(prune, prune.criterion)), structure_for(structure_of(prune), dict)
     if prune.schedule in RANDOM_START:
         return prune.allocation or "layerwise"
     parts = {"structure": structure} if prune.criteria else {"criterion": criterion, "structure": structure}

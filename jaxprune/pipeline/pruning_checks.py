@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.components import RANDOM_START, SPARED
+from jaxprune.config.options import unused_option
 from jaxprune.errors import UserError
 from jaxprune.pipeline.compress import check_reachable, pruner_of
 from jaxprune.pipeline.experiment import Experiment
@@ -32,6 +33,9 @@ def check_pruning(experiment: Experiment, plan: Plan) -> None:
         params_now, _ = experiment.initialise()
         for sparsity in settings.prune.sparsities:
             check_reachable(experiment, experiment.zeros_of(params_now), sparsity)
+    tried = {node.criterion.name for node in plan.nodes if isinstance(node, Compress | TrainSparse)}
+    if text := unused_option(settings.prune, tried):
+        raise UserError(f"prune.criterion_options: nothing is pruned by the criterion of {text!r}; leave it out")
     for node in plan.nodes:
         if isinstance(node, TrainSparse) and node.schedule not in RANDOM_START:
             check_criterion(node.schedule, node.criterion.name, criterion_for(node.criterion))

@@ -114,6 +114,10 @@ def run_plan(settings: Settings, until: str) -> tuple[Settings, Plan]:
             f"prune.schedule: the theory is about pruning dense networks at once, not {settings.prune.schedule}; "
             "leave it out"
         )
+    if until == "theory" and settings.prune.reestimate:
+        raise UserError(
+            "prune.reestimate: the theory is about networks with the dense networks' statistics; leave it out"
+        )
     return settings, plan_theory(settings) if until == "theory" else plan_run(settings)
 
 

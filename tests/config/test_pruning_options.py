@@ -64,8 +64,12 @@ def test_the_criterion_of_a_method_does_not_take_the_options_of_the_settings() -
             "prune.criterion_options: say whose option 'beta=1' is, as magnitude.beta=1",
         ),
         (
-            {"criterion_options": ("fairprune.beta=1",)},
-            "prune.criterion_options: 'fairprune.beta=1' is for fairprune, which is not tried",
+            {"criterion_options": ("fairprun.beta=1",)},
+            "prune.criterion_options: unknown criterion 'fairprun'; did you mean 'fairprune'",
+        ),
+        (
+            {"criterion_options": ("fairprune.bet=1",)},
+            "prune.criterion_options.bet: fairprune has no bet",
         ),
         ({"allocation_options": ("scale=1",)}, "prune.allocation_options: the usual allocation has no options"),
         ({"allocation": "levels"}, "prune.allocation_options: levels needs some, as levels=dense_0/*=0.5"),

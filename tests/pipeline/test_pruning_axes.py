@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from jaxprune import config, models, pruning
 from jaxprune.errors import UserError
 from jaxprune.pipeline.compress import compress
-from jaxprune.pipeline.networks import networks_of
+from jaxprune.pipeline.networks import networks_of, start_of
 from jaxprune.pipeline.nodes import DENSE, Compress, Train
 from jaxprune.pipeline.plan import plan_run
 from jaxprune.pipeline.pruning_checks import check_pruning
@@ -151,6 +151,7 @@ def test_blocks(shared):
         ({"prune__allocation": "levels", "prune__allocation_options": ("levels=nothing=0.5",)}, r"prune\.allocation: "),
         ({"prune__schedule": "rigl", "prune__criterion": "random"}, r"prune\.criterion: rigl begins with random masks"),
         ({"prune__schedule": "rigl"}, r"prune\.schedule_options\.every: rigl lasts \d+ of the \d+ steps"),
+        ({"prune__criterion_options": ("fairprune.beta=1",)}, r"prune\.criterion_options: nothing is pruned by .*beta"),
         ({"prune__reestimate": True}, r"prune\.reestimate: mlp has no statistics"),
         ({"prune__exclude": ("nothing",)}, r"prune\.exclude: unknown parameter 'nothing'"),
     ],
@@ -159,6 +160,12 @@ def test_what_does_not_fit_is_refused_before_any_work(changes, message):
     with pytest.raises(UserError, match=message) as error:
         build(*run_plan(config.load(None, dotted(changes)), "report"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("setting", [{"prune__reestimate": True}, {"prune__schedule": "gradual"}])
+def test_the_theory_is_about_pruning_at_once(setting):
+    with pytest.raises(UserError, match=r"prune\.(reestimate|schedule): the theory is about"):
+        run_plan(config.load(None, dotted(setting)), "theory")
 
 
 def test_first_and_last_layer_are_kept_dense(shared):
@@ -176,6 +183,22 @@ def test_rewinding_begins_with_the_weights_of_an_epoch(shared):
     early = networks_of(one, shared, Train(until=0))
     params, _ = one.initialise()
     jax.tree.map(np.testing.assert_array_equal, early.params, params)
+
+
+def test_corrections_before_training_are_trained_on(shared):
+    """SparseGPT changes the kept weights; the sparse training begins with those."""
+    changes = {"prune__schedule": "before_training", "prune__criterion": "sparsegpt"}
+    one = made(shared, **changes)[0]
+    fresh = Compress(Train(until=0), config.options.Part("sparsegpt"), 0.5, allocation=config.options.Part("global"))
+    corrected, params = networks_of(one, shared, fresh).params, one.initialise()[0]
+    assert any(
+        np.any((np.asarray(a) != np.asarray(b)) & (np.asarray(a) != 0))
+        for a, b in zip(*map(jax.tree.leaves, (corrected, params)), strict=True)
+    )
+    node = next(
+        e.node for e in run_plan(config.load(None, dotted(changes)), "report")[1].entries if e.network.name == "pruned"
+    )
+    jax.tree.map(np.testing.assert_array_equal, start_of(one, shared, node).params, corrected)
 
 
 def test_rewinding_the_learning_rate_repeats_the_dense_training_of_a_network_that_is_not_pruned(shared):
