@@ -235,7 +235,7 @@ def _choices(
         place = 0
         if len(networks) > 1:
             dense = audits[entries[0].network.key, "validation"].metrics
-            base = _baseline(entries, networks[0])
+            base = baseline_of(entries, networks[0])
             measured = [figures_of(audits[n.key, "validation"].metrics, dense) for n in networks]
             baseline = dense if base is None else audits[base.key, "validation"].metrics
             place = choose(measured, figures_of(baseline, dense), measure=settings.measure, max_cost=settings.max_cost)
@@ -243,7 +243,7 @@ def _choices(
     return chosen
 
 
-def _baseline(entries: Sequence[Entry], candidate: Network) -> Network | None:
+def baseline_of(entries: Sequence[Entry], candidate: Network) -> Network | None:
     """Return the plainly retrained networks that a candidate may cost accuracy against.
 
     They are those of the same pruned networks, or else the first ones of that sparsity.
