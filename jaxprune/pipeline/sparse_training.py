@@ -1,7 +1,6 @@
 """From the schedules of pruning to optimisers that prune while they train."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -36,12 +35,14 @@ def sparsifier_of(experiment: Experiment, node: TrainSparse, levels: Mapping[str
     """
     pruner, span = pruner_of(experiment, node, levels), span_of(experiment, node)
     inner, steps = experiment.optimiser(span), span.length * experiment.steps_in_epoch
-    make = _regrowing if node.schedule in RANDOM_START else _falling
-    return Sparsifier(
-        key=(node, tuple(sorted((levels or {}).items()))),
-        transformation=partial(make, node, pruner, inner, steps, experiment.settings.model.keep_zeros),
-        masks_of=masks_of,
-    )
+    keep_zeros = experiment.settings.model.keep_zeros
+
+    def transformation(masks: Masks | None, key: jax.Array) -> optax.GradientTransformation:
+        if node.schedule in RANDOM_START:
+            return _regrowing(node, pruner, inner, steps, key)
+        return _falling(node, pruner, inner, steps, key, masks if keep_zeros else None)
+
+    return Sparsifier((node, tuple(sorted((levels or {}).items()))), transformation, masks_of)
 
 
 def masks_of(opt_state: PyTree) -> Masks:
@@ -87,9 +88,8 @@ def _falling(
     pruner: Pruner,
     inner: optax.GradientTransformation,
     steps: int,
-    sparse_already: bool,
-    masks: Masks | None,
     key: jax.Array,
+    masks: Masks | None,
 ) -> optax.GradientTransformation:
     """Prune more and more, along a cubic schedule."""
     options = dict(node.options)
@@ -98,7 +98,7 @@ def _falling(
     schedule = pruning.cubic(  # its last update reaches the target
         node.sparsity, begin=begin, end=end, every=int(options["every"]), power=float(options["power"])
     )
-    held: dict[str, Any] = {"masks": masks} if sparse_already and node.schedule == "gradual" else {}
+    already: dict[str, Any] = {} if masks is None else {"masks": masks}  # of `gradual`: settings refuse others
     return _WRAPPERS[node.schedule](
         inner,
         pruner.criterion,
@@ -107,21 +107,14 @@ def _falling(
         structure=pruner.structure,
         prunable=pruner.prunable,
         key=key,
-        **held,
+        **already,
     )
 
 
 def _regrowing(
-    node: TrainSparse,
-    pruner: Pruner,
-    inner: optax.GradientTransformation,
-    steps: int,
-    sparse_already: bool,
-    masks: Masks | None,
-    key: jax.Array,
+    node: TrainSparse, pruner: Pruner, inner: optax.GradientTransformation, steps: int, key: jax.Array
 ) -> optax.GradientTransformation:
     """Train sparse networks from the start."""
-    del sparse_already, masks  # the masks are drawn at random
     options: dict[str, Any] = {"key": key, "allocation": pruner.allocation, "prunable": pruner.prunable}
     if node.schedule == "static":
         return pruning.static_sparse(inner, node.sparsity, **options)

@@ -231,6 +231,12 @@ def test_zeros_of_the_weights_are_held_and_count(shared, tmp_path):
     jax.tree.map(
         lambda new, old: np.testing.assert_array_equal(new & ~np.asarray(old), False), pruned.masks, dense.masks
     )
+    gradual = {"prune__schedule": "gradual", "prune__schedule_options": ("epochs=3", "every=2")}
+    one, pruned = made(shared, **gradual, **changes)
+    assert_sparse(one, pruned)
+    jax.tree.map(
+        lambda new, old: np.testing.assert_array_equal(new & ~np.asarray(old), False), pruned.masks, dense.masks
+    )
     with pytest.raises(UserError, match=r"prune\.sparsities: 0\.1 is below the 25 % of the weights that are 0 already"):
         made(shared, prune__sparsities=(0.1,), **changes)
 
