@@ -96,10 +96,10 @@ def _when(results: Results) -> str:
             )
         case "gradual" | "straight_through" as schedule:
             begin, end = (float(options[name]) for name in ("begin", "end"))
-            start = f"{percent(begin)} of them" if begin else "their start"
+            part = f"from {percent(begin)} to {percent(end)}" if begin else f"in the first {percent(end)}"
             text = (
-                f"while training went on for {plural(int(float(options['epochs'])), 'epoch')}: more and more from "
-                f"{start} to {percent(end)} of them, every {plural(int(float(options['every'])), 'step')}"
+                f"while training went on for {plural(int(float(options['epochs'])), 'epoch')}: the pruned share rose "
+                f"every {plural(int(float(options['every'])), 'step')}, {part} of that training"
             )
             learning = "; pruned weights went on learning and could come back"
             return text + (learning if schedule == "straight_through" else "")
