@@ -18,6 +18,14 @@ RANKED = {
     "max_excess_accuracy_gap": "the largest ψ",
 }
 
+SHORT_NAMES = {
+    "accuracy": "accuracy",
+    "max_excess_accuracy_gap": "the largest ψ",
+    "accuracy_spread": "the accuracy spread",
+    "excessive_loss_spread": "the spread ξ",
+    "worst_group_accuracy": "the worst group",
+}
+
 
 def title_of(criterion: str) -> str:
     """The name of a criterion for readers."""

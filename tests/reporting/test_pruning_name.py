@@ -69,8 +69,14 @@ def test_n_of_m_is_named_by_its_numbers_where_there_is_one_sparsity() -> None:
             {"schedule": "gradual"},
             "went on for 5 epochs: the pruned share rose every 20 steps, in the first 75 % of that training.",
         ),
-        ({"schedule": "straight_through", "schedule_options": ["epochs=1", "begin=0.5"]}, "for 1 epoch: the pruned share rose"),
-        ({"schedule": "straight_through", "schedule_options": ["begin=0.5"]}, "from 50 % to 75 % of that training; pruned weights went on learning"),
+        (
+            {"schedule": "straight_through", "schedule_options": ["epochs=1", "begin=0.5"]},
+            "for 1 epoch: the pruned share rose",
+        ),
+        (
+            {"schedule": "straight_through", "schedule_options": ["begin=0.5"]},
+            "from 50 % to 75 % of that training; pruned weights went on learning",
+        ),
         (
             {"schedule": "before_training", "criterion": "synflow"},
             "fresh networks were pruned by the global synflow criterion at 50 % and 90 % of the kernel weights, and "

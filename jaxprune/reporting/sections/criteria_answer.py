@@ -8,6 +8,7 @@ from jaxprune.numbers import listing, p_value, plural
 from jaxprune.quantities import amount, few_seeds
 from jaxprune.reporting.criteria import (
     RANKED,
+    SHORT_NAMES,
     baseline_of,
     gain,
     has_baseline,
@@ -27,13 +28,6 @@ from jaxprune.results.criteria import Stage, criteria_of, stages_of
 from jaxprune.results.verdicts import Outcome, Verdict
 
 _COST = 1.0  # point of accuracy
-_SHORT = {
-    "accuracy": "accuracy",
-    "max_excess_accuracy_gap": "the largest ψ",
-    "accuracy_spread": "the accuracy spread",
-    "excessive_loss_spread": "the spread ξ",
-    "worst_group_accuracy": "the worst group",
-}
 
 
 def section(results: Results) -> Section:
@@ -75,12 +69,12 @@ def claims(results: Results) -> list[str]:
 def fairer(results: Results) -> str:
     """Say which criteria are clearly fairer at equal accuracy, at each stage."""
     stages = [stage for stage in stages_of(results) if has_baseline(results, stage)]
-    found = [f"{where(results, stage)}: {_fairer_at(results, stage)}" for stage in stages]
-    nothing = without_baseline(results)
-    if not found:
-        return " ".join(nothing)
+    answers = [f"{where(results, stage)}: {_fairer_at(results, stage)}" for stage in stages]
+    incomparable = without_baseline(results)
+    if not answers:
+        return " ".join(incomparable)
     question = f"Is any criterion fairer than {baseline_of(results)} at equal accuracy?"
-    return " ".join([question, *map(_capital, found), *nothing])
+    return " ".join([question, *map(_capital, answers), *incomparable])
 
 
 def without_baseline(results: Results) -> list[str]:
@@ -99,7 +93,7 @@ def _fairer_at(results: Results, stage: Stage) -> str:
     equal = [name for name in working(results, stage) if _cost(results, stage, name) <= _COST]
     better = {name: measures for name in equal if (measures := clear_measures(results, stage, name, Outcome.BETTER))}
     if not equal:
-        return "every other criterion costs more than one point of accuracy."
+        return "every other criterion whose networks work costs more than one point of accuracy."
     if not better:
         return (
             f"no. Of the {plural(len(equal), 'other criterion', 'other criteria')} that cost at most one point of "
@@ -118,7 +112,7 @@ def _fairer_at(results: Results, stage: Stage) -> str:
 def clear_measures(results: Results, stage: Stage, criterion: str, outcome: Outcome) -> list[str]:
     """The measures of fairness with this clear outcome for a criterion."""
     verdicts = {measure: verdict_of(results, stage, criterion, measure) for measure in FAIRNESS}
-    return [_SHORT[measure] for measure, verdict in verdicts.items() if verdict and verdict.outcome is outcome]
+    return [SHORT_NAMES[measure] for measure, verdict in verdicts.items() if verdict and verdict.outcome is outcome]
 
 
 def best(results: Results, stage: Stage) -> list[str]:
