@@ -95,10 +95,15 @@ def test_where_the_baseline_works_nowhere_nothing_is_ranked() -> None:
     assert "Not retrained and retrained (naive fine-tuning): the networks of magnitude" in text
     assert "is best" not in text
     assert criteria_front.section(made) is None
+    for table in criteria_table.section(made).tables:
+        assert {cell for row in table.rows[1:] for cell in (*row[2::3], *row[3::3])} == {"–"}
     half = made_criteria(broken=[("magnitude", 0.5), ("magnitude", 0.9)])
     text = texts_of(criteria_answer.section(half))
     assert "Not retrained: the networks of magnitude, the baseline, work at no sparsity" in text
     assert text.count("is best") == len(RANKED)
+    pruned, retrained = criteria_table.section(half).tables[:2]
+    row_of = {str(row[0]): row for row in pruned.rows}, {str(row[0]): row for row in retrained.rows}
+    assert [rows["random"][2] == "–" for rows in row_of] == [True, False]
     [(sparsity, [stage])] = criteria_front.rows_of(half)
     assert (sparsity, stage.retrained) == (0.9, True)
     assert criteria_front.section(half).figures[0].draw() is not None

@@ -24,7 +24,7 @@ from jaxprune.reporting.page import Bullets, Paragraph, Section
 from jaxprune.reporting.sections import criteria_with_groups
 from jaxprune.results import Results
 from jaxprune.results.comparison import FAIRNESS
-from jaxprune.results.criteria import Stage, criteria_of, stages_of
+from jaxprune.results.criteria import Stage, against_controls, criteria_of, stages_of
 from jaxprune.results.verdicts import Outcome, Verdict
 
 _COST = 1.0  # point of accuracy
@@ -163,14 +163,22 @@ def _surely(verdict: Verdict | None, measure: str) -> str:
 def tests_note(results: Results) -> str | None:
     """The tests of differences, and their limits."""
     seeds, others = len(results.seeds), len(criteria_of(results)) - 1
-    if seeds < MINIMUM_SEEDS or not others or not any(has_baseline(results, stage) for stage in stages_of(results)):
+    families = []
+    if others and any(has_baseline(results, stage) for stage in stages_of(results)):
+        families.append(
+            f"At each sparsity, without and with retraining apart, {plural(others, 'criterion', 'criteria')} by "
+            f"{len(FAIRNESS)} measures of fairness are one family of tests, and their accuracy is another."
+        )
+    if any(against_controls(results, stage) for stage in stages_of(results)):
+        families.append(
+            "The tests of criteria that read the groups against the same ones without groups are families of their own."
+        )
+    if seeds < MINIMUM_SEEDS or not families:
         return None
     return (
-        f"At each sparsity, without and with retraining apart, {plural(others, 'criterion', 'criteria')} by "
-        f"{len(FAIRNESS)} measures of fairness are one family of tests, and their accuracy is another. A difference is "
-        f"called clear if its paired t-test over {seeds} seeds has p below {LEVEL:g} after Holm’s correction for its "
-        "family; intervals hold for the whole family at once. Networks that no longer work are not named as best. All "
-        "seeds share the same test people, so these tests cover other initialisations, not other people."
+        f"{' '.join(families)} A difference is called clear if its paired t-test over {seeds} seeds has p below "
+        f"{LEVEL:g} after Holm’s correction for its family; intervals hold for the whole family at once. Networks that no "
+        "longer work are not named as best. All seeds share the same test people, so these tests cover other initialisations, not other people."
     )
 
 

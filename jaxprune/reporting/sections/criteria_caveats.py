@@ -29,8 +29,8 @@ def _broken(results: Results) -> Iterator[str]:
         there = reported(results, stage, stage.comparison(results).headline)
         if broken := [criterion for criterion in there if criterion not in working(results, stage)]:
             yield (
-                f"Networks that no longer work in some seed ({where(results, stage)}): {quoted(broken)}. Their figures "
-                "show which label they give to everyone, so a small ψ or ξ of theirs means nothing."
+                f"Networks that no longer work in some seed ({where(results, stage)}): {quoted(broken)}. In "
+                "such seeds the figures show mostly which labels are left, so a small ψ or ξ means nothing."
             )
 
 

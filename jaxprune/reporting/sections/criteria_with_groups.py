@@ -36,8 +36,8 @@ def section(results: Results) -> Folded | None:
         tuple(rows),
         f"{results.answered_split.capitalize()} split: mean paired difference of each criterion that reads the groups "
         f"from the same one without groups, or from {baseline_of(results)} where there is no such one; p after Holm’s "
-        "correction in brackets. Blue: clearly better; orange: clearly worse. Pairs in which one no longer works in some "
-        "seed are left out.",
+        "correction in brackets. Blue: clearly better; orange: clearly worse. Pairs in which one no longer works in "
+        "some seed are left out.",
         words=(0, 1, 2),
         ruled=rules(rows),
     )
