@@ -177,8 +177,9 @@ def tests_note(results: Results) -> str | None:
         return None
     return (
         f"{' '.join(families)} A difference is called clear if its paired t-test over {seeds} seeds has p below "
-        f"{LEVEL:g} after Holm’s correction for its family; intervals hold for the whole family at once. Networks that no "
-        "longer work are not named as best. All seeds share the same test people, so these tests cover other initialisations, not other people."
+        f"{LEVEL:g} after Holm’s correction for its family; intervals hold for the whole family at once. Networks that "
+        "no longer work are not named as best. All seeds share the same test people, so these tests cover other "
+        "initialisations, not other people."
     )
 
 

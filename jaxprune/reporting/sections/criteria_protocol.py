@@ -24,7 +24,7 @@ def section(results: Results) -> Section:
             Table(
                 headings=("criterion", "what it scores", "knows the groups"),
                 rows=tuple(
-                    (title_of(name), results_about(results, name), "yes" if knows_groups(name) else "no")
+                    (title_of(name), _about(results, name), "yes" if knows_groups(name) else "no")
                     for name in criteria_of(results)
                 ),
                 words=(0, 1, 2),
@@ -35,7 +35,7 @@ def section(results: Results) -> Section:
     )
 
 
-def results_about(results: Results, criterion: str) -> str:
+def _about(results: Results, criterion: str) -> str:
     """The line that describes a criterion."""
     return next((network.about for network in results.networks if network.name == criterion), "")
 

@@ -33,7 +33,8 @@ def section(results: Results) -> Section:
 def _legend(results: Results) -> str:
     more = (
         f"Broken: networks of some seed no longer work; where {baseline_of(results)} is broken, its ψ and ξ "
-        "may be small and mean nothing. summary.csv beside this report has every figure, methods.csv every difference, also of other splits."
+        "may be small and mean nothing. summary.csv beside this report has every figure, methods.csv every difference, "
+        "also of other splits."
     )
     if len(results.seeds) < MINIMUM_SEEDS:
         return f"Means over seeds; differences (Δ) are from {baseline_of(results)}, seed by seed. {more}"
