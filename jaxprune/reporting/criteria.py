@@ -32,6 +32,11 @@ def title_of(criterion: str) -> str:
     return criterion.replace("_", " ")
 
 
+def capital(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def quoted(criteria: Iterable[str]) -> str:
     """The titles of criteria in quotes, such as "“snip” and “taylor”"."""
     return listing([f"“{title_of(criterion)}”" for criterion in criteria])

@@ -10,6 +10,7 @@ from jaxprune.reporting.criteria import (
     RANKED,
     SHORT_NAMES,
     baseline_of,
+    capital,
     gain,
     has_baseline,
     quoted,
@@ -38,7 +39,7 @@ def section(results: Results) -> Section:
         if not has_baseline(results, stage):
             continue
         words = where(results, stage)
-        stages += [Paragraph(f"{words[:1].upper()}{words[1:]}:", "strong"), Bullets(tuple(best(results, stage)))]
+        stages += [Paragraph(f"{capital(words)}:", "strong"), Bullets(tuple(best(results, stage)))]
     return Section(
         "The answer",
         (
@@ -74,7 +75,7 @@ def fairer(results: Results) -> str:
     if not answers:
         return " ".join(incomparable)
     question = f"Is any criterion fairer than {baseline_of(results)} at equal accuracy?"
-    return " ".join([question, *map(_capital, answers), *incomparable])
+    return " ".join([question, *map(capital, answers), *incomparable])
 
 
 def without_baseline(results: Results) -> list[str]:
@@ -83,7 +84,7 @@ def without_baseline(results: Results) -> list[str]:
     if not broken:
         return []
     return [
-        f"{_capital(listing(broken))}: the networks of {baseline_of(results)}, the baseline, work at no sparsity, so "
+        f"{capital(listing(broken))}: the networks of {baseline_of(results)}, the baseline, work at no sparsity, so "
         "that nothing can be compared with them; lower prune.sparsities, train longer, or name another criterion first "
         "in prune.criteria."
     ]
@@ -127,7 +128,7 @@ def _best(results: Results, stage: Stage, measure: str, name: str) -> str:
     base, able = next(iter(stage.networks)), working(results, stage)
     means = {one: float(np.mean(values_at(results, stage, one, measure))) for one in able}
     winner = max(means, key=lambda one: gain(measure, means[one]))
-    text = f"{_capital(name)}: {quoted([winner])} is best ({amount(means[winner], measure)}"
+    text = f"{capital(name)}: {quoted([winner])} is best ({amount(means[winner], measure)}"
     if winner == base:
         text += ")."
     else:
@@ -141,7 +142,7 @@ def _best(results: Results, stage: Stage, measure: str, name: str) -> str:
         ]
         if others:
             first = words if outcome is Outcome.WORSE or _is_clear(results, stage, winner, measure) else words[5:]
-            text += f" {_capital(first)} than {title_of(base)}: {quoted(others)}."
+            text += f" {capital(first)} than {title_of(base)}: {quoted(others)}."
     return text
 
 
@@ -187,7 +188,3 @@ def _cost(results: Results, stage: Stage, criterion: str) -> float:
     """Points of accuracy that a criterion costs; infinite for the baseline."""
     verdict = verdict_of(results, stage, criterion, "accuracy")
     return float("inf") if verdict is None else -float(verdict.change.mean)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

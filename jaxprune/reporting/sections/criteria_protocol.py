@@ -1,7 +1,7 @@
 """What compared criteria score, on what, and the data."""
 
 from jaxprune.numbers import count, listing, plural
-from jaxprune.reporting.criteria import baseline_of, title_of
+from jaxprune.reporting.criteria import baseline_of, capital, title_of
 from jaxprune.reporting.page import Section, Table
 from jaxprune.reporting.pruning_words import pruning_sentences
 from jaxprune.reporting.sections.experiment import data, reached
@@ -49,11 +49,10 @@ def _networks(results: Results) -> str:
     if retrained:
         epochs = plural(retraining_epochs(results), "epoch")
         measured.append(f"{listing(retrained)} for {epochs} with its masks fixed and the same order of examples")
-    base = baseline_of(results)
     return (
         f"For each of {plural(len(results.seeds), 'seed')}, one dense network was trained, the same for every "
         f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned "
-        f"network was measured {listing(measured)}. {base[:1].upper()}{base[1:]} is the baseline because the settings "
+        f"network was measured {listing(measured)}. {capital(baseline_of(results))} is the baseline because the settings "
         "name it first."
     )
 

@@ -5,7 +5,7 @@ import numpy as np
 from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.numbers import NONE, p_number, percent, share_pruned
 from jaxprune.quantities import QUANTITIES, Cell, cell
-from jaxprune.reporting.criteria import RANKED, baseline_of, by_accuracy, has_baseline, title_of, works
+from jaxprune.reporting.criteria import RANKED, baseline_of, by_accuracy, capital, has_baseline, title_of, works
 from jaxprune.reporting.methods import change_text
 from jaxprune.reporting.page import Folded, Paragraph, Section, Table
 from jaxprune.results import Results
@@ -71,7 +71,7 @@ def _table(results: Results, stage: Stage, sparsity: float) -> Table:
     return Table(
         ("criterion", *(("mean", "Δ", "p") * len(RANKED))),
         tuple(rows),
-        f"{stage.words[:1].upper()}{stage.words[1:]}, {share_pruned(sparsity)}, {split} split",
+        f"{capital(stage.words)}, {share_pruned(sparsity)}, {split} split",
         above=(("", 1), *titles),
         ruled=frozenset({1}),
     )

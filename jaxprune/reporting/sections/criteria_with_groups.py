@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxprune.numbers import listing, p_number
 from jaxprune.quantities import Cell
-from jaxprune.reporting.criteria import RANKED, SHORT_NAMES, baseline_of, title_of, verdict_of, where, working
+from jaxprune.reporting.criteria import RANKED, SHORT_NAMES, baseline_of, capital, title_of, verdict_of, where, working
 from jaxprune.reporting.methods import change_text
 from jaxprune.reporting.page import Folded, Table, rules
 from jaxprune.results import Results
@@ -51,8 +51,7 @@ def claims(results: Results) -> list[str]:
     sentences = []
     for stage in stages_of(results):
         if compared := _compared(results, stage):
-            words = where(results, stage)
-            sentences.append(f"{words[:1].upper()}{words[1:]}, {_in_words(compared)}")
+            sentences.append(f"{capital(where(results, stage))}, {_in_words(compared)}")
     if not sentences:
         return []
     return [f"Does it help a criterion to know the groups? {' '.join(sentences)}"]
