@@ -94,6 +94,7 @@ def test_where_the_baseline_works_nowhere_nothing_is_ranked() -> None:
     assert text.count("work at no sparsity") == 1
     assert "Not retrained and retrained (naive fine-tuning): the networks of magnitude" in text
     assert "is best" not in text
+    assert "families of their own" in text, "of the criteria that read the groups"
     assert criteria_front.section(made) is None
     for table in criteria_table.section(made).tables:
         assert {cell for row in table.rows[1:] for cell in (*row[2::3], *row[3::3])} == {"–"}
@@ -145,6 +146,7 @@ def test_the_gain_of_knowing_the_groups() -> None:
     )
     assert value_of(cells[0]) == pytest.approx(100 * (mine - control), abs=0.051)
     assert cells[1].mark == "better"
+    assert criteria_with_groups.has_controls(made)
     half = made_criteria(broken=[("magnitude", 0.5), ("magnitude", 0.9), ("curvature+naive", 0.9)])
     [table] = criteria_with_groups.section(half).contents
     pairs = [(row[0].partition(",")[0], row[1], row[2]) for row in table.rows]
@@ -152,6 +154,7 @@ def test_the_gain_of_knowing_the_groups() -> None:
         ("not retrained", "worst group curvature", "curvature"),
         ("retrained (naive fine-tuning)", "fairprune", "magnitude"),
     ], "pairs of which one does not work are left out"
+    assert not criteria_with_groups.has_controls(made_criteria({n: SHIFTS[n] for n in ("magnitude", "fairprune")}))
     unaware = made_criteria({name: SHIFTS[name] for name in ("magnitude", "random", "curvature")})
     assert criteria_with_groups.claims(unaware) == []
     assert criteria_with_groups.section(unaware) is None

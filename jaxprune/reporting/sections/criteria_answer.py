@@ -25,7 +25,7 @@ from jaxprune.reporting.page import Bullets, Paragraph, Section
 from jaxprune.reporting.sections import criteria_with_groups
 from jaxprune.results import Results
 from jaxprune.results.comparison import FAIRNESS
-from jaxprune.results.criteria import Stage, against_controls, criteria_of, stages_of
+from jaxprune.results.criteria import Stage, criteria_of, stages_of
 from jaxprune.results.verdicts import Outcome, Verdict
 
 _COST = 1.0  # point of accuracy
@@ -170,7 +170,7 @@ def tests_note(results: Results) -> str | None:
             f"At each sparsity, without and with retraining apart, {plural(others, 'criterion', 'criteria')} by "
             f"{len(FAIRNESS)} measures of fairness are one family of tests, and their accuracy is another."
         )
-    if any(against_controls(results, stage) for stage in stages_of(results)):
+    if criteria_with_groups.has_controls(results):
         families.append(
             "The tests of criteria that read the groups against the same ones without groups are families of their own."
         )

@@ -49,11 +49,11 @@ def _networks(results: Results) -> str:
     if retrained:
         epochs = plural(retraining_epochs(results), "epoch")
         measured.append(f"{listing(retrained)} for {epochs} with its masks fixed and the same order of examples")
+    base = capital(baseline_of(results))
     return (
         f"For each of {plural(len(results.seeds), 'seed')}, one dense network was trained, the same for every "
-        f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned "
-        f"network was measured {listing(measured)}. {capital(baseline_of(results))} is the baseline because the settings "
-        "name it first."
+        f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned network "
+        f"was measured {listing(measured)}. {base} is the baseline because the settings name it first."
     )
 
 

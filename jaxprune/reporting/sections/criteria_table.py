@@ -36,6 +36,8 @@ def _legend(results: Results) -> str:
         "may be small and mean nothing. summary.csv beside this report has every figure, methods.csv every difference, "
         "also of other splits."
     )
+    if not all(has_baseline(results, stage) for stage in stages_of(results)):
+        more = f"No Δ is given where {baseline_of(results)} works at no sparsity. {more}"
     if len(results.seeds) < MINIMUM_SEEDS:
         return f"Means over seeds; differences (Δ) are from {baseline_of(results)}, seed by seed. {more}"
     confidence = percent(results.settings["audit"]["confidence"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxprune.components import WITHOUT_GROUPS
 from jaxprune.numbers import listing, p_number
 from jaxprune.quantities import Cell
 from jaxprune.reporting.criteria import RANKED, SHORT_NAMES, baseline_of, capital, title_of, verdict_of, where, working
@@ -55,6 +56,12 @@ def claims(results: Results) -> list[str]:
     if not sentences:
         return []
     return [f"Does it help a criterion to know the groups? {' '.join(sentences)}"]
+
+
+def has_controls(results: Results) -> bool:
+    """Return whether a criterion is compared with itself without groups."""
+    pairs = (pair for stage in stages_of(results) for pair in _compared(results, stage))
+    return any(WITHOUT_GROUPS.get(criterion) == other for criterion, other in pairs)
 
 
 def _compared(results: Results, stage: Stage) -> dict[tuple[str, str], _Row]:
