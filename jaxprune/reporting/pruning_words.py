@@ -52,11 +52,11 @@ def _criterion(results: Results) -> str:
     """The criterion with its options, as "the global magnitude criterion"."""
     prune = results.settings["prune"]
     options = [text.removeprefix(f"{prune['criterion']}.") for text in prune.get("criterion_options") or ()]
-    given = ", ".join([*options, *(prune.get("allocation_options") or ())])
+    all_options = ", ".join([*options, *(prune.get("allocation_options") or ())])
     if prune["criteria"]:
-        more = f"; options: {given}" if given else ""
+        more = f"; options: {all_options}" if all_options else ""
         return f"every criterion ({criterion_name(results)}, unless it has an allocation of its own{more})"
-    return f"the {criterion_name(results)} criterion{f' ({given})' if given else ''}"
+    return f"the {criterion_name(results)} criterion{f' ({all_options})' if all_options else ''}"
 
 
 def _part(prune: dict[str, Any]) -> str:
