@@ -18,10 +18,23 @@ RANKED = {
     "max_excess_accuracy_gap": "the largest ψ",
 }
 
+SHORT_NAMES = {
+    "accuracy": "accuracy",
+    "max_excess_accuracy_gap": "the largest ψ",
+    "accuracy_spread": "the accuracy spread",
+    "excessive_loss_spread": "the spread ξ",
+    "worst_group_accuracy": "the worst group",
+}
+
 
 def title_of(criterion: str) -> str:
     """The name of a criterion for readers."""
     return criterion.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def quoted(criteria: Iterable[str]) -> str:
@@ -51,8 +64,8 @@ def works(results: Results, network: str, sparsity: float) -> bool:
 def working(results: Results, stage: Stage) -> list[str]:
     """The criteria whose networks of every seed work at the headline."""
     sparsity = stage.comparison(results).headline
-    there = reported(results, stage, sparsity)
-    return [criterion for criterion, network in there.items() if works(results, network, sparsity)]
+    networks = reported(results, stage, sparsity)
+    return [criterion for criterion, network in networks.items() if works(results, network, sparsity)]
 
 
 def has_baseline(results: Results, stage: Stage) -> bool:
@@ -78,13 +91,13 @@ def verdict_of(results: Results, stage: Stage, criterion: str, measure: str) -> 
 
 def by_accuracy(results: Results, stage: Stage, sparsity: float) -> list[str]:
     """The criteria with measurements, the most accurate first."""
-    comparison, there = stage.comparison(results), reported(results, stage, sparsity)
+    comparison, networks = stage.comparison(results), reported(results, stage, sparsity)
 
     def accuracy(criterion: str) -> float:
-        network = results.network(there[criterion], sparsity)
+        network = results.network(networks[criterion], sparsity)
         return float(np.mean(comparison.figures(network, results.answered_split)["accuracy"]))
 
-    return sorted(there, key=lambda criterion: -accuracy(criterion))
+    return sorted(networks, key=lambda criterion: -accuracy(criterion))
 
 
 def gain(measure: str, value: float) -> float:

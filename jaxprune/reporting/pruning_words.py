@@ -52,11 +52,11 @@ def _criterion(results: Results) -> str:
     """The criterion with its options, as "the global magnitude criterion"."""
     prune = results.settings["prune"]
     options = [text.removeprefix(f"{prune['criterion']}.") for text in prune.get("criterion_options") or ()]
-    given = ", ".join([*options, *(prune.get("allocation_options") or ())])
+    all_options = ", ".join([*options, *(prune.get("allocation_options") or ())])
     if prune["criteria"]:
-        more = f"; options: {given}" if given else ""
+        more = f"; options: {all_options}" if all_options else ""
         return f"every criterion ({criterion_name(results)}, unless it has an allocation of its own{more})"
-    return f"the {criterion_name(results)} criterion{f' ({given})' if given else ''}"
+    return f"the {criterion_name(results)} criterion{f' ({all_options})' if all_options else ''}"
 
 
 def _part(prune: dict[str, Any]) -> str:
@@ -96,10 +96,10 @@ def _when(results: Results) -> str:
             )
         case "gradual" | "straight_through" as schedule:
             begin, end = (float(options[name]) for name in ("begin", "end"))
-            start = f"{percent(begin)} of them" if begin else "their start"
+            part = f"from {percent(begin)} to {percent(end)}" if begin else f"in the first {percent(end)}"
             text = (
-                f"while training went on for {plural(int(float(options['epochs'])), 'epoch')}: more and more from "
-                f"{start} to {percent(end)} of them, every {plural(int(float(options['every'])), 'step')}"
+                f"while training went on for {plural(int(float(options['epochs'])), 'epoch')}: the pruned share rose "
+                f"every {plural(int(float(options['every'])), 'step')}, {part} of that training"
             )
             learning = "; pruned weights went on learning and could come back"
             return text + (learning if schedule == "straight_through" else "")

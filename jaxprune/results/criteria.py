@@ -47,10 +47,10 @@ def stages_of(results: Results) -> list[Stage]:
     """
     stages = []
     for name, ending in _endings(results).items():
-        networks = {criterion: criterion + ending for criterion in criteria_of(results)}
-        there = {criterion: network for criterion, network in networks.items() if network in results.models}
-        if there and next(iter(there)) == criteria_of(results)[0]:
-            stages.append(Stage(name, _words(results, name, there[criteria_of(results)[0]]), there))
+        names = {criterion: criterion + ending for criterion in criteria_of(results)}
+        networks = {criterion: network for criterion, network in names.items() if network in results.models}
+        if networks and next(iter(networks)) == criteria_of(results)[0]:
+            stages.append(Stage(name, _words(results, name, networks[criteria_of(results)[0]]), networks))
     return stages
 
 

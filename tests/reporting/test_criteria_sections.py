@@ -73,7 +73,7 @@ def test_fairer_at_equal_accuracy_needs_a_clear_gain_and_little_cost() -> None:
     assert "yes" not in none
     assert none.count("none is clearly better") == 2
     costly = criteria_answer.fairer(made_criteria({name: SHIFTS[name] for name in ("magnitude", "random")}))
-    assert costly.count("costs more than one point of accuracy") == 2
+    assert costly.count("whose networks work costs more than one point of accuracy") == 2
 
 
 def test_networks_that_do_not_work_are_not_named_as_best() -> None:
@@ -94,11 +94,17 @@ def test_where_the_baseline_works_nowhere_nothing_is_ranked() -> None:
     assert text.count("work at no sparsity") == 1
     assert "Not retrained and retrained (naive fine-tuning): the networks of magnitude" in text
     assert "is best" not in text
+    assert "families of their own" in text, "of the criteria that read the groups"
     assert criteria_front.section(made) is None
+    for table in criteria_table.section(made).tables:
+        assert {cell for row in table.rows[1:] for cell in (*row[2::3], *row[3::3])} == {"–"}
     half = made_criteria(broken=[("magnitude", 0.5), ("magnitude", 0.9)])
     text = texts_of(criteria_answer.section(half))
     assert "Not retrained: the networks of magnitude, the baseline, work at no sparsity" in text
     assert text.count("is best") == len(RANKED)
+    pruned, retrained = criteria_table.section(half).tables[:2]
+    row_of = {str(row[0]): row for row in pruned.rows}, {str(row[0]): row for row in retrained.rows}
+    assert [rows["random"][2] == "–" for rows in row_of] == [True, False]
     [(sparsity, [stage])] = criteria_front.rows_of(half)
     assert (sparsity, stage.retrained) == (0.9, True)
     assert criteria_front.section(half).figures[0].draw() is not None
@@ -127,7 +133,9 @@ def test_dense_networks_that_learned_nothing_are_told_and_no_broken_ones() -> No
 def test_the_gain_of_knowing_the_groups() -> None:
     made = made_criteria()
     [claim] = criteria_with_groups.claims(made)
-    assert "clearly better by some measure and worse by none: “worst group curvature” (against “curvature”)" in claim
+    assert (
+        "clearly better by some measure and worse by none: “worst group curvature” (against “curvature”, by " in claim
+    )
     folded = criteria_with_groups.section(made)
     [table] = folded.contents
     rows = {(row[0], row[1], row[2]): row[3:] for row in table.rows}
@@ -138,6 +146,15 @@ def test_the_gain_of_knowing_the_groups() -> None:
     )
     assert value_of(cells[0]) == pytest.approx(100 * (mine - control), abs=0.051)
     assert cells[1].mark == "better"
+    assert criteria_with_groups.has_controls(made)
+    half = made_criteria(broken=[("magnitude", 0.5), ("magnitude", 0.9), ("curvature+naive", 0.9)])
+    [table] = criteria_with_groups.section(half).contents
+    pairs = [(row[0].partition(",")[0], row[1], row[2]) for row in table.rows]
+    assert pairs == [
+        ("not retrained", "worst group curvature", "curvature"),
+        ("retrained (naive fine-tuning)", "fairprune", "magnitude"),
+    ], "pairs of which one does not work are left out"
+    assert not criteria_with_groups.has_controls(made_criteria({n: SHIFTS[n] for n in ("magnitude", "fairprune")}))
     unaware = made_criteria({name: SHIFTS[name] for name in ("magnitude", "random", "curvature")})
     assert criteria_with_groups.claims(unaware) == []
     assert criteria_with_groups.section(unaware) is None

@@ -67,10 +67,16 @@ def test_n_of_m_is_named_by_its_numbers_where_there_is_one_sparsity() -> None:
         ({"schedule": "iterative", "schedule_options": ["rounds=5"]}, "in 5 rounds"),
         (
             {"schedule": "gradual"},
-            "while training went on for 5 epochs: more and more from their start to 75 % of them, every 20 steps.",
+            "went on for 5 epochs: the pruned share rose every 20 steps, in the first 75 % of that training.",
         ),
-        ({"schedule": "straight_through", "schedule_options": ["epochs=1", "begin=0.5"]}, "for 1 epoch: more and more"),
-        ({"schedule": "straight_through", "schedule_options": ["begin=0.5"]}, "from 50 % of them to 75 %"),
+        (
+            {"schedule": "straight_through", "schedule_options": ["epochs=1", "begin=0.5"]},
+            "for 1 epoch: the pruned share rose",
+        ),
+        (
+            {"schedule": "straight_through", "schedule_options": ["begin=0.5"]},
+            "from 50 % to 75 % of that training; pruned weights went on learning",
+        ),
         (
             {"schedule": "before_training", "criterion": "synflow"},
             "fresh networks were pruned by the global synflow criterion at 50 % and 90 % of the kernel weights, and "

@@ -8,7 +8,9 @@ from jaxprune.numbers import listing, p_value, plural
 from jaxprune.quantities import amount, few_seeds
 from jaxprune.reporting.criteria import (
     RANKED,
+    SHORT_NAMES,
     baseline_of,
+    capital,
     gain,
     has_baseline,
     quoted,
@@ -27,13 +29,6 @@ from jaxprune.results.criteria import Stage, criteria_of, stages_of
 from jaxprune.results.verdicts import Outcome, Verdict
 
 _COST = 1.0  # point of accuracy
-_SHORT = {
-    "accuracy": "accuracy",
-    "max_excess_accuracy_gap": "the largest ψ",
-    "accuracy_spread": "the accuracy spread",
-    "excessive_loss_spread": "the spread ξ",
-    "worst_group_accuracy": "the worst group",
-}
 
 
 def section(results: Results) -> Section:
@@ -44,7 +39,7 @@ def section(results: Results) -> Section:
         if not has_baseline(results, stage):
             continue
         words = where(results, stage)
-        stages += [Paragraph(f"{words[:1].upper()}{words[1:]}:", "strong"), Bullets(tuple(best(results, stage)))]
+        stages += [Paragraph(f"{capital(words)}:", "strong"), Bullets(tuple(best(results, stage)))]
     return Section(
         "The answer",
         (
@@ -75,12 +70,12 @@ def claims(results: Results) -> list[str]:
 def fairer(results: Results) -> str:
     """Say which criteria are clearly fairer at equal accuracy, at each stage."""
     stages = [stage for stage in stages_of(results) if has_baseline(results, stage)]
-    found = [f"{where(results, stage)}: {_fairer_at(results, stage)}" for stage in stages]
-    nothing = without_baseline(results)
-    if not found:
-        return " ".join(nothing)
+    answers = [f"{where(results, stage)}: {_fairer_at(results, stage)}" for stage in stages]
+    incomparable = without_baseline(results)
+    if not answers:
+        return " ".join(incomparable)
     question = f"Is any criterion fairer than {baseline_of(results)} at equal accuracy?"
-    return " ".join([question, *map(_capital, found), *nothing])
+    return " ".join([question, *map(capital, answers), *incomparable])
 
 
 def without_baseline(results: Results) -> list[str]:
@@ -89,7 +84,7 @@ def without_baseline(results: Results) -> list[str]:
     if not broken:
         return []
     return [
-        f"{_capital(listing(broken))}: the networks of {baseline_of(results)}, the baseline, work at no sparsity, so "
+        f"{capital(listing(broken))}: the networks of {baseline_of(results)}, the baseline, work at no sparsity, so "
         "that nothing can be compared with them; lower prune.sparsities, train longer, or name another criterion first "
         "in prune.criteria."
     ]
@@ -99,7 +94,7 @@ def _fairer_at(results: Results, stage: Stage) -> str:
     equal = [name for name in working(results, stage) if _cost(results, stage, name) <= _COST]
     better = {name: measures for name in equal if (measures := clear_measures(results, stage, name, Outcome.BETTER))}
     if not equal:
-        return "every other criterion costs more than one point of accuracy."
+        return "every other criterion whose networks work costs more than one point of accuracy."
     if not better:
         return (
             f"no. Of the {plural(len(equal), 'other criterion', 'other criteria')} that cost at most one point of "
@@ -118,7 +113,7 @@ def _fairer_at(results: Results, stage: Stage) -> str:
 def clear_measures(results: Results, stage: Stage, criterion: str, outcome: Outcome) -> list[str]:
     """The measures of fairness with this clear outcome for a criterion."""
     verdicts = {measure: verdict_of(results, stage, criterion, measure) for measure in FAIRNESS}
-    return [_SHORT[measure] for measure, verdict in verdicts.items() if verdict and verdict.outcome is outcome]
+    return [SHORT_NAMES[measure] for measure, verdict in verdicts.items() if verdict and verdict.outcome is outcome]
 
 
 def best(results: Results, stage: Stage) -> list[str]:
@@ -133,7 +128,7 @@ def _best(results: Results, stage: Stage, measure: str, name: str) -> str:
     base, able = next(iter(stage.networks)), working(results, stage)
     means = {one: float(np.mean(values_at(results, stage, one, measure))) for one in able}
     winner = max(means, key=lambda one: gain(measure, means[one]))
-    text = f"{_capital(name)}: {quoted([winner])} is best ({amount(means[winner], measure)}"
+    text = f"{capital(name)}: {quoted([winner])} is best ({amount(means[winner], measure)}"
     if winner == base:
         text += ")."
     else:
@@ -147,7 +142,7 @@ def _best(results: Results, stage: Stage, measure: str, name: str) -> str:
         ]
         if others:
             first = words if outcome is Outcome.WORSE or _is_clear(results, stage, winner, measure) else words[5:]
-            text += f" {_capital(first)} than {title_of(base)}: {quoted(others)}."
+            text += f" {capital(first)} than {title_of(base)}: {quoted(others)}."
     return text
 
 
@@ -169,14 +164,23 @@ def _surely(verdict: Verdict | None, measure: str) -> str:
 def tests_note(results: Results) -> str | None:
     """The tests of differences, and their limits."""
     seeds, others = len(results.seeds), len(criteria_of(results)) - 1
-    if seeds < MINIMUM_SEEDS or not others or not any(has_baseline(results, stage) for stage in stages_of(results)):
+    families = []
+    if others and any(has_baseline(results, stage) for stage in stages_of(results)):
+        families.append(
+            f"At each sparsity, without and with retraining apart, {plural(others, 'criterion', 'criteria')} by "
+            f"{len(FAIRNESS)} measures of fairness are one family of tests, and their accuracy is another."
+        )
+    if criteria_with_groups.has_controls(results):
+        families.append(
+            "The tests of criteria that read the groups against the same ones without groups are families of their own."
+        )
+    if seeds < MINIMUM_SEEDS or not families:
         return None
     return (
-        f"At each sparsity, without and with retraining apart, {plural(others, 'criterion', 'criteria')} by "
-        f"{len(FAIRNESS)} measures of fairness are one family of tests, and their accuracy is another. A difference is "
-        f"called clear if its paired t-test over {seeds} seeds has p below {LEVEL:g} after Holm’s correction for its "
-        "family; intervals hold for the whole family at once. Networks that no longer work are not named as best. All "
-        "seeds share the same test people, so these tests cover other initialisations, not other people."
+        f"{' '.join(families)} A difference is called clear if its paired t-test over {seeds} seeds has p below "
+        f"{LEVEL:g} after Holm’s correction for its family; intervals hold for the whole family at once. Networks that "
+        "no longer work are not named as best. All seeds share the same test people, so these tests cover other "
+        "initialisations, not other people."
     )
 
 
@@ -184,7 +188,3 @@ def _cost(results: Results, stage: Stage, criterion: str) -> float:
     """Points of accuracy that a criterion costs; infinite for the baseline."""
     verdict = verdict_of(results, stage, criterion, "accuracy")
     return float("inf") if verdict is None else -float(verdict.change.mean)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

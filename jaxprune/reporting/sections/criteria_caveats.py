@@ -26,11 +26,11 @@ def _broken(results: Results) -> Iterator[str]:
     if not dense_learned(results).any():
         return
     for stage in stages_of(results):
-        there = reported(results, stage, stage.comparison(results).headline)
-        if broken := [criterion for criterion in there if criterion not in working(results, stage)]:
+        criteria, able = reported(results, stage, stage.comparison(results).headline), working(results, stage)
+        if broken := [criterion for criterion in criteria if criterion not in able]:
             yield (
-                f"Networks that no longer work in some seed ({where(results, stage)}): {quoted(broken)}. Their figures "
-                "show which label they give to everyone, so a small ψ or ξ of theirs means nothing."
+                f"Networks that no longer work in some seed ({where(results, stage)}): {quoted(broken)}. In "
+                "such seeds the figures show mostly which labels are left, so a small ψ or ξ means nothing."
             )
 
 

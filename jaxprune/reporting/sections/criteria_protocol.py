@@ -1,7 +1,7 @@
 """What compared criteria score, on what, and the data."""
 
 from jaxprune.numbers import count, listing, plural
-from jaxprune.reporting.criteria import baseline_of, title_of
+from jaxprune.reporting.criteria import baseline_of, capital, title_of
 from jaxprune.reporting.page import Section, Table
 from jaxprune.reporting.pruning_words import pruning_sentences
 from jaxprune.reporting.sections.experiment import data, reached
@@ -24,7 +24,7 @@ def section(results: Results) -> Section:
             Table(
                 headings=("criterion", "what it scores", "knows the groups"),
                 rows=tuple(
-                    (title_of(name), results_about(results, name), "yes" if knows_groups(name) else "no")
+                    (title_of(name), _about(results, name), "yes" if knows_groups(name) else "no")
                     for name in criteria_of(results)
                 ),
                 words=(0, 1, 2),
@@ -35,7 +35,7 @@ def section(results: Results) -> Section:
     )
 
 
-def results_about(results: Results, criterion: str) -> str:
+def _about(results: Results, criterion: str) -> str:
     """The line that describes a criterion."""
     return next((network.about for network in results.networks if network.name == criterion), "")
 
@@ -49,12 +49,11 @@ def _networks(results: Results) -> str:
     if retrained:
         epochs = plural(retraining_epochs(results), "epoch")
         measured.append(f"{listing(retrained)} for {epochs} with its masks fixed and the same order of examples")
-    base = baseline_of(results)
+    base = capital(baseline_of(results))
     return (
         f"For each of {plural(len(results.seeds), 'seed')}, one dense network was trained, the same for every "
-        f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned "
-        f"network was measured {listing(measured)}. {base[:1].upper()}{base[1:]} is the baseline because the settings "
-        "name it first."
+        f"criterion. {began_from(results)}{pruning_sentences(results)} {rewound(results)}Each pruned network "
+        f"was measured {listing(measured)}. {base} is the baseline because the settings name it first."
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from jaxprune.auditing import MINIMUM_SEEDS
 from jaxprune.numbers import NONE, p_number, percent, share_pruned
 from jaxprune.quantities import QUANTITIES, Cell, cell
-from jaxprune.reporting.criteria import RANKED, baseline_of, by_accuracy, title_of, works
+from jaxprune.reporting.criteria import RANKED, baseline_of, by_accuracy, capital, has_baseline, title_of, works
 from jaxprune.reporting.methods import change_text
 from jaxprune.reporting.page import Folded, Paragraph, Section, Table
 from jaxprune.results import Results
@@ -32,9 +32,12 @@ def section(results: Results) -> Section:
 
 def _legend(results: Results) -> str:
     more = (
-        "Broken: networks of some seed no longer work. summary.csv beside this report has every figure, methods.csv "
-        "every difference, also of other splits."
+        f"Broken: networks of some seed no longer work; where {baseline_of(results)} is broken, its ψ and ξ "
+        "may be small and mean nothing. summary.csv beside this report has every figure, methods.csv every difference, "
+        "also of other splits."
     )
+    if not all(has_baseline(results, stage) for stage in stages_of(results)):
+        more = f"No Δ is given where {baseline_of(results)} works at no sparsity. {more}"
     if len(results.seeds) < MINIMUM_SEEDS:
         return f"Means over seeds; differences (Δ) are from {baseline_of(results)}, seed by seed. {more}"
     confidence = percent(results.settings["audit"]["confidence"])
@@ -47,16 +50,20 @@ def _legend(results: Results) -> str:
 
 
 def _table(results: Results, stage: Stage, sparsity: float) -> Table:
-    """The dense networks, then the criteria, the most accurate first."""
+    """The dense networks, then the criteria, the most accurate first.
+
+    There are no differences where the baseline works at no sparsity.
+    """
     comparison, split = stage.comparison(results), results.answered_split
     dense = comparison.figures(results.dense, split)
+    verdicts = comparison.verdicts if has_baseline(results, stage) else {}
     rows: list[tuple[str | Cell, ...]] = []
     for criterion in by_accuracy(results, stage, sparsity):
         name = stage.networks[criterion]
         figures = comparison.figures(results.network(name, sparsity), split)
         whole, cells = works(results, name, sparsity), []
         for measure in RANKED:
-            difference, p = _difference(comparison.verdicts.get((sparsity, name, measure)), measure)
+            difference, p = _difference(verdicts.get((sparsity, name, measure)), measure)
             cells += [cell(results, figures[measure], measure), difference if whole else str(difference), p]
         rows.append((title_of(criterion) + ("" if whole else " (broken)"), *cells))
     if rows:
@@ -66,7 +73,7 @@ def _table(results: Results, stage: Stage, sparsity: float) -> Table:
     return Table(
         ("criterion", *(("mean", "Δ", "p") * len(RANKED))),
         tuple(rows),
-        f"{stage.words[:1].upper()}{stage.words[1:]}, {share_pruned(sparsity)}, {split} split",
+        f"{capital(stage.words)}, {share_pruned(sparsity)}, {split} split",
         above=(("", 1), *titles),
         ruled=frozenset({1}),
     )

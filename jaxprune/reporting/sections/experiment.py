@@ -53,7 +53,7 @@ def reached(results: Results) -> str | None:
         if any(abs(share - sparsity) > _SAME for share in shares):
             least, most = (percent(share) for share in (min(shares), max(shares)))
             differ.append(f"{least if least == most else f'{least} to {most}'} for {percent(sparsity)}")
-    return f"Shares of the weights that were reached: {listing(differ)}." if differ else None
+    return f"Sparsities that were reached: {listing(differ)}." if differ else None
 
 
 def _reached(network: Network) -> float:

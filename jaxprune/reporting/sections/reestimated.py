@@ -24,13 +24,14 @@ def section(results: Results) -> Section | None:
 
 def _sentence(results: Results, again: str) -> str:
     split, sparsity = headline(results)
-    change = seed_means(_change(results, again, "accuracy"))
+    by_seed = _change(results, again, "accuracy")
+    change = seed_means(by_seed)
     what = (
         f"The statistics of the BatchNorm layers were measured anew on the training split, with {percent(sparsity)} of "
         "the weights pruned"
     )
     known = np.flatnonzero(np.isfinite(change))
-    if not known.size or not np.any(change[known]):
+    if not known.size or not np.nan_to_num(by_seed).any():
         return f"{what}: no group’s accuracy changes on the {split} split."
     most, least = (int(known[pick(change[known])]) for pick in (np.argmax, np.argmin))
     spreads = [
