@@ -60,8 +60,9 @@ def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
                     save_logs(folder, networks.logs)
         return networks
 
-    # Retrained networks are many: they are read again by the few nodes that are made from them, and not kept in memory.
-    return read_or_make() if isinstance(node, Retrain) else store.remember(stage.address, read_or_make)
+    # Dense networks are few, and all others are made from them; of those, a comparison may have hundreds.
+    remember = store.remember if isinstance(node, Train) else store.remember_recent
+    return remember(stage.address, read_or_make)
 
 
 def make_all(experiment: Experiment, store: Store, plan: Plan, kinds: Any) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from jaxprune.pipeline.stage import Stage, Workspace
 from jaxprune.progress import Progress
 
 T = TypeVar("T")
+_RECENT = 3  # networks, each with its masks: the one that is made, and those that it is made from
 
 
 class NoProgress:
@@ -52,12 +53,24 @@ class Store:
     progress: Progress = field(default_factory=NoProgress)
     checkpoint_seconds: float = 30.0
     _remembered: dict[Hashable, Any] = field(default_factory=dict)
+    _recent: dict[Hashable, Any] = field(default_factory=dict)  # the one used last at the end
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Compute a value once in this process."""
         if key not in self._remembered:
             self._remembered[key] = compute()
         return self._remembered[key]
+
+    def remember_recent(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute a value unless it is one of those used last.
+
+        For large values, of which a job has many.
+        """
+        value = self._recent.pop(key) if key in self._recent else compute()
+        self._recent[key] = value
+        for oldest in list(self._recent)[:-_RECENT]:
+            del self._recent[oldest]
+        return value
 
     def read(self, stage: Stage, read: Callable[[Path], T]) -> T | None:
         """Read the artefact of a stage, or None if not whole.

@@ -77,3 +77,16 @@ def test_newest_checkpoint(tmp_path) -> None:
         (folder / "sha256.json").unlink()
     begun = newest(here, tmp_path, "epoch", state)
     assert (begun.done, begun.state, begun.logs) == (0, state, ())
+
+
+def test_the_values_used_last_stay_in_memory(tmp_path) -> None:
+    here, computed = store(tmp_path), []
+
+    def value(name: str) -> str:
+        return here.remember_recent(name, lambda: computed.append(name) or name)
+
+    assert [value(name) for name in "abca"] == list("abca")
+    assert computed == list("abc")
+    value("d")  # in place of b, which was used the longest ago
+    assert [value(name) for name in "acdb"] == list("acdb")
+    assert computed == list("abcdb")
