@@ -8,7 +8,8 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.counting import count, units_to_prune
-from jaxprune.pruning.matching import matched, matched_masks
+from jaxprune.pruning.matching import matched_masks, optional_masks
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.thresholds import keep_all_but_lowest
 from jaxprune.trees import leaf_path
@@ -88,9 +89,12 @@ def nonzero_masks(params: Params, prunable: PyTree = None) -> Masks:
       >>> masks["kernel"].tolist(), masks["bias"].tolist()
       ([[True, False]], [True, True])
     """
-    chosen = select_prunable(params) if prunable is None else prunable
+    leaves, treedef = jax.tree.flatten(params)
+    chosen = flags(params, select_prunable(params) if prunable is None else prunable)
     # By the bits, not by params != 0, which is false of denormals where a processor flushes them.
-    return jax.tree.map(lambda p, prune: _not_zero(p) if prune else jnp.ones_like(p, bool), params, chosen)
+    return treedef.unflatten(
+        [_not_zero(p) if prune else jnp.ones_like(p, bool) for p, prune in zip(leaves, chosen, strict=True)]
+    )
 
 
 def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
@@ -102,8 +106,8 @@ def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
 def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Masks | None, *, together: bool) -> Masks:
     check_sparsity(sparsity)
     paths, treedef = jax.tree_util.tree_flatten_with_path(scores)
-    chosen = [True] * len(paths) if prunable is None else matched(prunable, scores, "prunable: the flags")
-    kept = [None] * len(paths) if masks is None else matched_masks(masks, scores, none=True)
+    chosen = flags(scores, prunable)
+    kept = optional_masks(masks, scores)
     picked = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
     known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
     leaves = list(picked.values())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError
 from jaxprune.trees import leaf_path, named_leaves
-from jaxprune.types import Masks, Params, PyTree
+from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
 
 def matched(tree: PyTree, like: PyTree, what: str, *, none: bool = False) -> list[Any]:
@@ -63,6 +63,20 @@ def matched_masks(masks: Masks, params: Params, *, none: bool = False) -> list[A
                 "prune these parameters"
             )
     return found
+
+
+def optional_masks(masks: Masks | None, scores: Scores) -> list[Array | None]:
+    """The mask of each leaf, None where nothing is pruned already.
+
+    Args:
+      masks: The masks, of which a leaf may be None; None for nothing.
+      scores: Arrays of the same shapes.
+
+    Raises:
+      UserError: As from `matched_masks`.
+    """
+    leaves = jax.tree.leaves(scores)
+    return [None] * len(leaves) if masks is None else matched_masks(masks, scores, none=True)
 
 
 def _are_leaves(found: list[Any], *, none: bool) -> bool:

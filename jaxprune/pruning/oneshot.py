@@ -14,7 +14,8 @@ from jaxprune.pruning.criterion import Criterion
 from jaxprune.pruning.gradients import mean_gradient
 from jaxprune.pruning.kinds import check_kinds
 from jaxprune.pruning.masks import apply_masks, check_sparsity, global_masks
-from jaxprune.pruning.matching import matched, matched_masks
+from jaxprune.pruning.matching import matched_masks
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.structure import Structure
 from jaxprune.pruning.structures.weights import weights
@@ -74,11 +75,7 @@ def prune(
     """
     check_kinds(criterion, allocation, structure)
     treedef = jax.tree.structure(params)
-    chosen = (
-        select_prunable(params)
-        if prunable is None
-        else treedef.unflatten(matched(prunable, params, "prunable: the flags"))
-    )
+    chosen = treedef.unflatten(flags(params, select_prunable(params) if prunable is None else prunable))
     structure = weights() if structure is None else structure
     check_sparsity(sparsity)
     if not isinstance(sparsity, Tracer):

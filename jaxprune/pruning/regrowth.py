@@ -14,8 +14,10 @@ from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.criteria.random import random
 from jaxprune.pruning.masks import apply_masks, check_sparsity, keep_all_but_lowest, layerwise_masks
+from jaxprune.pruning.matching import matched, matched_masks
 from jaxprune.pruning.oneshot import prune
 from jaxprune.pruning.schedules import check_times, is_due
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.sparsify import SparsifyState, mask_gradients
 from jaxprune.pruning.transform import mask_updates, needed
@@ -234,11 +236,14 @@ def drop_and_grow(params: Params, masks: Masks, growth: Scores, fraction: ArrayL
 
     Returns:
       Masks that keep as many weights of every layer as before.
+
+    Raises:
+      UserError: The masks, the scores or the flags do not fit the parameters.
     """
     leaves, treedef = jax.tree.flatten(params)
-    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
-    trees = zip(leaves, treedef.flatten_up_to(masks), treedef.flatten_up_to(growth), chosen, strict=True)
-    return jax.tree.unflatten(treedef, [_replace(p, m, s, fraction) if prune else m for p, m, s, prune in trees])
+    scores = matched(growth, params, "growth: the scores")
+    layers = zip(leaves, matched_masks(masks, params), scores, flags(params, prunable), strict=True)
+    return treedef.unflatten([_replace(p, m, s, fraction) if prune else m for p, m, s, prune in layers])
 
 
 def _replace(params: Array, mask: Array, growth: Array, fraction: ArrayLike) -> Array:

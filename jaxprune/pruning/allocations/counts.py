@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.masks import keep_all_but_lowest, units_to_prune
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.selection import flags
 from jaxprune.trees import leaf_path
 from jaxprune.types import Array, Masks, PyTree, Scores
@@ -70,8 +71,8 @@ def masks_by_count(scores: Scores, counts: Sequence[int | Array], prunable: PyTr
     Raises:
       UserError: A score is not finite, or more is pruned already (checked outside of jit).
     """
-    leaves, treedef = jax.tree.flatten(scores)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    treedef = jax.tree.structure(scores)
+    known = optional_masks(masks, scores)
     check_finite(scores, prunable)
     remaining, result = iter(counts), []
     for (path, leaf), mask, prune in zip(
@@ -92,9 +93,13 @@ def sizes_and_held(scores: Scores, prunable: PyTree, masks: Masks | None) -> tup
     sizes = [leaf.size for leaf, prune in zip(jax.tree.leaves(scores), chosen, strict=True) if prune]
     if masks is None:
         return sizes, np.zeros(len(sizes), np.int32)
-    known = jax.tree.structure(scores).flatten_up_to(masks)
-    held = [jnp.sum(~jnp.asarray(mask), dtype=jnp.int32) for mask, prune in zip(known, chosen, strict=True) if prune]
+    known = optional_masks(masks, scores)
+    held = [_num_pruned(mask) for mask, prune in zip(known, chosen, strict=True) if prune]
     return sizes, jnp.stack(held) if held else np.zeros(0, np.int32)
+
+
+def _num_pruned(mask: Array | None) -> Array:
+    return jnp.int32(0) if mask is None else jnp.sum(~jnp.asarray(mask), dtype=jnp.int32)
 
 
 def whole(sparsity: float | Array, size: int) -> int | Array:

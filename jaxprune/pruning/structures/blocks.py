@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxprune.errors import UserError, unknown
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.allocations.counts import check_finite
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.structure import Structure
 from jaxprune.trees import named_leaves
@@ -81,14 +82,16 @@ def _masks(
     check_finite(scores, prunable)
     leaves, treedef = jax.tree.flatten(scores)
     chosen = flags(scores, prunable)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    known = optional_masks(masks, scores)
     pooled = [
         _pool(s, mask, size=size, pool=pool) if prune else s
         for s, mask, prune in zip(leaves, known, chosen, strict=True)
     ]
     alive = None
     if masks is not None:
-        alive = treedef.unflatten([_alive(m, size=size) if p else m for m, p in zip(known, chosen, strict=True)])
+        alive = treedef.unflatten(
+            [_alive(m, size=size) if p and m is not None else m for m, p in zip(known, chosen, strict=True)]
+        )
     kept = allocation(treedef.unflatten(pooled), sparsity, prunable, alive)
     units = zip(treedef.flatten_up_to(kept), known, chosen, strict=True)
     return treedef.unflatten([_expand(unit, mask, size=size) if p else unit for unit, mask, p in units])

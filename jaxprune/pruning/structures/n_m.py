@@ -13,6 +13,7 @@ from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.allocations.counts import check_finite
 from jaxprune.pruning.masks import check_sparsity, layerwise_masks, units_to_prune
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.patterns import pattern_values, values_of
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.structure import Structure
@@ -99,7 +100,7 @@ def _masks(
     check_finite(scores, prunable)
     pruned = units_to_prune(sparsity, m)
     leaves, treedef = jax.tree.flatten(scores)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    known = optional_masks(masks, scores)
     along, chosen = _axis_of_each(scores, axes), flags(scores, prunable)
     result = [
         _keep_highest(s, mask, pruned, m=m, axis=axis) if prune else (jnp.ones_like(s, bool), None)
