@@ -95,6 +95,7 @@ def reestimate_statistics(
 
 
 def _check(stats: Stats, count: Array, fits: list[Array]) -> None:
+    count, fits = jax.device_get((count, fits))
     if count == 0:
         raise UserError("data: every example has weight 0; give examples of the training split")
     names = [name for name, leaf in zip(leaf_names(stats), jax.tree.leaves(stats), strict=True) if _is_float(leaf)]

@@ -8,6 +8,7 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.counting import count, units_to_prune
+from jaxprune.pruning.finite_scores import count_not_finite, raise_for_counts
 from jaxprune.pruning.matching import matched_masks, optional_masks
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
@@ -138,7 +139,7 @@ def _faults(scores: list[Array], masks: Sequence[Array | None]) -> tuple[Array, 
     Returns:
       [L], [L] int32, scores that are not finite, and units that are pruned already.
     """
-    faulty = [count(~jnp.isfinite(leaf))[0] for leaf in scores]
+    faulty = [count_not_finite(leaf) for leaf in scores]
     already = [jnp.int32(0) if mask is None else count(~mask)[0] for mask in masks]
     return jnp.stack(faulty), jnp.stack(already)
 
@@ -157,12 +158,7 @@ def _check(
     if any(isinstance(number, Tracer) for number in found):
         return
     faulty, already, *wanted = jax.device_get(found)
-    for path, bad in zip(scores, faulty, strict=True):
-        if bad:
-            raise UserError(
-                f"the scores of {path} hold NaN or infinite values; "
-                "the parameters may have diverged: train with a lower learning rate"
-            )
+    raise_for_counts(list(scores), faulty)
     pruned = already if len(units) == len(scores) else [already.sum()]
     for (where, size), done, aim in zip(units.items(), pruned, wanted, strict=True):
         if aim < done:

@@ -13,13 +13,14 @@ from jax.typing import ArrayLike
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.criteria.random import random
-from jaxprune.pruning.masks import apply_masks, check_sparsity, keep_all_but_lowest, layerwise_masks
+from jaxprune.pruning.masks import apply_masks, check_sparsity, layerwise_masks
 from jaxprune.pruning.matching import matched, matched_masks
 from jaxprune.pruning.oneshot import prune
 from jaxprune.pruning.schedules import check_times, is_due
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.sparsify import SparsifyState, mask_gradients
+from jaxprune.pruning.thresholds import keep_all_but_lowest
 from jaxprune.pruning.transform import mask_updates, needed
 from jaxprune.pruning.updates import key_data, key_of_step
 from jaxprune.replicas import only_when

@@ -366,3 +366,10 @@ def test_the_way_in_which_options_are_written_makes_no_difference():
 def test_scores_that_are_not_finite_are_errors(name, bad):
     with pytest.raises(UserError, match="layer_1"):
         make(name)({"layer_0": jnp.ones(3), "layer_1": jnp.array([1.0, bad])}, 0.5)
+
+
+@pytest.mark.parametrize("name", [*ALLOCATIONS, "normalised"])
+def test_the_first_layer_at_fault_is_named_in_the_order_of_the_layers(name):
+    scores = [jnp.ones(3) if i in (0, 1) else jnp.array([1.0, np.nan]) for i in range(12)]
+    with pytest.raises(UserError, match="the scores of 2 hold"):
+        make(name)(scores, 0.5)

@@ -8,7 +8,7 @@ import pytest
 from jaxprune import pruning
 from jaxprune.compat import enable_x64
 from jaxprune.pruning import thresholds
-from jaxprune.pruning.masks import keep_all_but_lowest
+from jaxprune.pruning.thresholds import keep_all_but_lowest
 
 SHAPES = ((4, 32, 300), (500, 401), (32_000,))
 SIZE = 4 * 32 * 300 + 500 * 401 + 32_000

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError, unknown
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import check_finite
+from jaxprune.pruning.finite_scores import check_finite
 from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.structure import Structure

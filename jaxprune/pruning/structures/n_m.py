@@ -11,8 +11,9 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import check_finite
-from jaxprune.pruning.masks import check_sparsity, layerwise_masks, units_to_prune
+from jaxprune.pruning.counting import units_to_prune
+from jaxprune.pruning.finite_scores import check_finite
+from jaxprune.pruning.masks import check_sparsity, layerwise_masks
 from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.patterns import pattern_values, values_of
 from jaxprune.pruning.selection import flags
@@ -192,11 +193,12 @@ def _check(params: Params, prunable: PyTree, sparsities: Sequence[float], *, m: 
 
 def _check_held(paths: list[str], overfull: list[Array | None], sparsity: float | Array, m: int) -> None:
     counts = [
-        (path, int(count))
+        (path, count)
         for path, count in zip(paths, overfull, strict=True)
         if count is not None and not isinstance(count, Tracer)
     ]
-    if named := ", ".join(f"{count} groups of {path}" for path, count in counts if count):
+    numbers = jax.device_get([count for _, count in counts])
+    if named := ", ".join(f"{n} groups of {path}" for (path, _), n in zip(counts, numbers, strict=True) if n):
         raise UserError(
             f"masks: more of {m} weights than a sparsity of {float(sparsity):g} prunes are pruned already in {named}; "
             "ask for a higher sparsity"
