@@ -10,7 +10,7 @@ import numpy as np
 from jaxprune.pruning.counting import count, on_one_cpu
 from jaxprune.types import Array, PyTree
 
-_SAMPLE, _WORTH_A_SAMPLE = 2**13, 2**18  # scores
+SAMPLE, WORTH_A_SAMPLE = 2**13, 2**18  # scores
 
 # (arrays, three numbers) -> for each leaf, where it is below each of them
 _Below = Callable[[PyTree, Array], list[list[Array]]]
@@ -55,8 +55,8 @@ def keep_all_but_lowest(scores: list[Array], pruned: Array, masks: Sequence[Arra
         return [[(key == threshold) & (at < t) for t in tried] for key, at in keys_and_places(given)]
 
     guess = None
-    if on_one_cpu() and starts[-1] >= _WORTH_A_SAMPLE:
-        stride = starts[-1] // _SAMPLE | 1  # odd: not always the same channels
+    if on_one_cpu() and starts[-1] >= WORTH_A_SAMPLE:
+        stride = starts[-1] // SAMPLE | 1  # odd: not always the same channels
         sample = jax.tree.map(lambda leaf: leaf.reshape(-1)[::stride], given[:2])
         guess = _guess(jnp.concatenate(keys_of(sample)), pruned / starts[-1], last)
     threshold, found = _search(below, given, pruned, last, guess)
