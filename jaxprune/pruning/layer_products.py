@@ -113,9 +113,9 @@ class Program:
         walk.run(self.traced.jaxpr, self.traced.consts, values, [*views, *[None] * (len(values) - len(views))])
         # A parameter that products use by different axes has no inputs of its own.
         of_leaf: dict[int, set[Kernel]] = {}
-        for product, _ in walk.found:
+        for product, _ in walk.products:
             of_leaf.setdefault(product.kernel.index, set()).add(product.kernel)
-        return [(product, x) for product, x in walk.found if len(of_leaf[product.kernel.index]) == 1]
+        return [(product, x) for product, x in walk.products if len(of_leaf[product.kernel.index]) == 1]
 
 
 def program_of(apply: Apply, params: Params, x: Any) -> Program:
@@ -142,7 +142,7 @@ class _Walk:
     """One evaluation of a program, which notes products with kernels."""
 
     leaves: Sequence[tuple[str, tuple[int, ...]]]  # the path and the shape of each
-    found: list[tuple[Product, Any]] = field(default_factory=list)
+    products: list[tuple[Product, Any]] = field(default_factory=list)
 
     def run(self, jaxpr: Any, constants: Sequence[Any], values: Sequence[Any], views: Sequence[_View | None]) -> list:
         """Evaluate a program on values and their views."""
@@ -175,7 +175,7 @@ class _Walk:
             if kernel is not None:
                 operand = values[1 - sides[0]]
                 count = jax.eval_shape(reading.rows, operand).shape[1]
-                self.found.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
+                self.products.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
             return [(results[0], None)]
         following = _following(equation, axes)
         return [(result, None if following is None else (leaf, following)) for result in results]

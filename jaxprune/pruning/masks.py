@@ -108,21 +108,20 @@ def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Mas
     check_sparsity(sparsity)
     paths, treedef = jax.tree_util.tree_flatten_with_path(scores)
     chosen = flags(scores, prunable)
-    kept = optional_masks(masks, scores)
-    picked = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
-    known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
-    leaves = list(picked.values())
-    sizes = {path: leaf.size for path, leaf in picked.items()}
+    by_path = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
+    before = [mask for mask, prune in zip(optional_masks(masks, scores), chosen, strict=True) if prune]
+    leaves = list(by_path.values())
+    sizes = {path: leaf.size for path, leaf in by_path.items()}
     units = {"": sum(sizes.values())} if together else {f" of {path}": size for path, size in sizes.items()}
     counts = [units_to_prune(sparsity, size) for size in units.values()]
     if together:
-        found = keep_all_but_lowest(leaves, counts[0], known)
+        kept = keep_all_but_lowest(leaves, counts[0], before)
     else:
-        found = [keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(leaves, counts, known, strict=True)]
-    _check(picked, known, sparsity, units, counts)
-    result = iter(found)
+        kept = [keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(leaves, counts, before, strict=True)]
+    _check(by_path, before, sparsity, units, counts)
+    remaining = iter(kept)
     return treedef.unflatten(
-        [next(result) if prune else jnp.ones_like(s, bool) for (_, s), prune in zip(paths, chosen, strict=True)]
+        [next(remaining) if prune else jnp.ones_like(s, bool) for (_, s), prune in zip(paths, chosen, strict=True)]
     )
 
 
@@ -154,21 +153,21 @@ def _check(
     """Raise for bad scores or a bad target, outside of jit."""
     if not scores:
         return
-    found = (*_faults(list(scores.values()), masks), *counts)
-    if any(isinstance(number, Tracer) for number in found):
+    numbers = (*_faults(list(scores.values()), masks), *counts)
+    if any(isinstance(number, Tracer) for number in numbers):
         return
-    faulty, already, *wanted = jax.device_get(found)
+    faulty, already, *targets = jax.device_get(numbers)
     raise_for_counts(list(scores), faulty)
-    pruned = already if len(units) == len(scores) else [already.sum()]
-    for (where, size), done, aim in zip(units.items(), pruned, wanted, strict=True):
-        if aim < done:
-            least = _share_of(int(done), size)
+    sums = already if len(units) == len(scores) else [already.sum()]
+    for (where, size), pruned, target in zip(units.items(), sums, targets, strict=True):
+        if target < pruned:
+            least = _share_of(int(pruned), size)
             raise UserError(
                 f"sparsity: {sparsity} is below the {least}{where} that are pruned already; give at least {least}"
             )
 
 
-def _share_of(done: int, size: int) -> float:
-    """The shortest decimal below 1 of which `size` has at least `done`."""
-    shares = (min(round(done / size, digits), 1 - 10.0**-digits) for digits in range(2, 16))
-    return next((share for share in shares if round(share * size) >= done), done / size)
+def _share_of(pruned: int, size: int) -> float:
+    """The shortest decimal below 1 of which `size` has at least `pruned`."""
+    shares = (min(round(pruned / size, digits), 1 - 10.0**-digits) for digits in range(2, 16))
+    return next((share for share in shares if round(share * size) >= pruned), pruned / size)

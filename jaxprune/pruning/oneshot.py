@@ -113,17 +113,17 @@ def allocation_of(criterion: Criterion, structure: Structure, allocation: Alloca
       UserError: The criterion or the structure is defined for another one.
     """
     own = [part.allocation for part in (criterion, structure) if part.allocation is not None]
-    wanted = [*own, *([] if allocation is None else [allocation])]
-    if any(other is not wanted[0] for other in wanted):
+    allocations = [*own, *([] if allocation is None else [allocation])]
+    if any(other is not allocations[0] for other in allocations):
         raise UserError("allocation: the criterion or the structure is defined for another allocation; leave it out")
-    return wanted[0] if wanted else global_masks
+    return allocations[0] if allocations else global_masks
 
 
 def _in_rounds(of_round: Any, start: Masks, sparsity: float | Array, prunable: PyTree, rounds: int) -> Masks:
     """Prune in rounds that each keep the same share."""
     leaves, treedef = jax.tree.flatten(start)
-    picked = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
-    density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in picked) / sum(leaf.size for leaf in picked)
+    chosen = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
+    density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in chosen) / sum(leaf.size for leaf in chosen)
 
     # A power that is rounded up must not prune more than the sparsity does: the float32 below it never does.
     most = jnp.nextafter(jnp.float32(sparsity), jnp.float32(0))

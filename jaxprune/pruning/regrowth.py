@@ -213,14 +213,14 @@ def _sparse_training(
             chosen = select_prunable(params) if prunable is None else prunable
             return drop_and_grow(params, masks, scores, fraction, chosen)
 
-        found = only_when(is_due(state.step, regrowth.begin, regrowth.end, regrowth.every), renewed, masks)
+        new_masks = only_when(is_due(state.step, regrowth.begin, regrowth.end, regrowth.every), renewed, masks)
         # Those that take this step: what grew is 0 and has no gradient yet; what is pruned has nothing to remember.
         # Beginning anew is outside of the condition, which would copy the whole state at every step, and before the
         # optimiser's step, with which it fuses.
-        stay = jax.tree.map(jnp.logical_and, found, masks)
+        stay = jax.tree.map(jnp.logical_and, new_masks, masks)
         anew = reset_moments(state.inner, inner.init(apply_masks(params, stay)), stay)
         steps, inner_state = inner.update(mask_gradients(updates, stay), anew, params, **extra)
-        return mask_updates(steps, stay, params), SparsifyState(state.step + 1, found, state.key, inner_state)
+        return mask_updates(steps, stay, params), SparsifyState(state.step + 1, new_masks, state.key, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

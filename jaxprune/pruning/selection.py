@@ -34,7 +34,7 @@ def prunable(
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
     paths = [leaf_path(path) for path, _ in leaves]
-    include, exclude = ([given] if isinstance(given, str) else given for given in (include, exclude))
+    include, exclude = ([patterns] if isinstance(patterns, str) else patterns for patterns in (include, exclude))
     for argument, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             if not any(fnmatchcase(path, pattern) for path in paths):

@@ -75,7 +75,7 @@ def masks_by_count(scores: Scores, counts: Sequence[int | Array], prunable: PyTr
     """
     paths, chosen, before = leaf_names(scores), flags(scores, prunable), optional_masks(masks, scores)
     check_finite(scores, prunable)
-    _check_held({path: mask for path, mask, prune in zip(paths, before, chosen, strict=True) if prune}, counts)
+    _check_pruned({path: mask for path, mask, prune in zip(paths, before, chosen, strict=True) if prune}, counts)
     leaves, treedef = jax.tree.flatten(scores)
     remaining, result = iter(counts), []
     for leaf, mask, prune in zip(leaves, before, chosen, strict=True):
@@ -86,15 +86,15 @@ def masks_by_count(scores: Scores, counts: Sequence[int | Array], prunable: PyTr
     return treedef.unflatten(result)
 
 
-def sizes_and_held(scores: Scores, prunable: PyTree, masks: Masks | None) -> tuple[list[int], Array]:
+def sizes_and_pruned(scores: Scores, prunable: PyTree, masks: Masks | None) -> tuple[list[int], Array]:
     """The units of each prunable leaf, [L], and those pruned already, [L] int32."""
     chosen = flags(scores, prunable)
     sizes = [leaf.size for leaf, prune in zip(jax.tree.leaves(scores), chosen, strict=True) if prune]
     if masks is None:
         return sizes, np.zeros(len(sizes), np.int32)
     before = optional_masks(masks, scores)
-    held = [_num_pruned(mask) for mask, prune in zip(before, chosen, strict=True) if prune]
-    return sizes, jnp.stack(held) if held else np.zeros(0, np.int32)
+    already = [_num_pruned(mask) for mask, prune in zip(before, chosen, strict=True) if prune]
+    return sizes, jnp.stack(already) if already else np.zeros(0, np.int32)
 
 
 def _num_pruned(mask: Array | None) -> Array:
@@ -106,7 +106,7 @@ def whole(sparsity: float | Array, size: int) -> int | Array:
     return units_to_prune(sparsity, size) if isinstance(sparsity, Tracer) else round(float(sparsity) * size)
 
 
-def _check_held(masks: dict[str, Array | None], counts: Sequence[int | Array]) -> None:
+def _check_pruned(masks: dict[str, Array | None], counts: Sequence[int | Array]) -> None:
     """Raise if more of a leaf is pruned already than is to be."""
     layers = [
         (path, np.size(mask), _num_pruned(mask), number)

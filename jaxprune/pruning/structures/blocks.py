@@ -82,18 +82,18 @@ def _masks(
     check_finite(scores, prunable)
     leaves, treedef = jax.tree.flatten(scores)
     chosen = flags(scores, prunable)
-    known = optional_masks(masks, scores)
+    before = optional_masks(masks, scores)
     pooled = [
         _pool(s, mask, size=size, pool=pool) if prune else s
-        for s, mask, prune in zip(leaves, known, chosen, strict=True)
+        for s, mask, prune in zip(leaves, before, chosen, strict=True)
     ]
     alive = None
     if masks is not None:
         alive = treedef.unflatten(
-            [_alive(m, size=size) if p and m is not None else m for m, p in zip(known, chosen, strict=True)]
+            [_alive(m, size=size) if p and m is not None else m for m, p in zip(before, chosen, strict=True)]
         )
     kept = allocation(treedef.unflatten(pooled), sparsity, prunable, alive)
-    units = zip(treedef.flatten_up_to(kept), known, chosen, strict=True)
+    units = zip(treedef.flatten_up_to(kept), before, chosen, strict=True)
     return treedef.unflatten([_expand(unit, mask, size=size) if p else unit for unit, mask, p in units])
 
 

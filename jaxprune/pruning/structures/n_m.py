@@ -64,11 +64,11 @@ def n_m(*, m: int = 4, axis: int | Mapping[str, Any] | Sequence[str] | None = No
     return _n_m(int(m), axes)
 
 
-def _axes(given: Mapping[str, Any] | Sequence[str] | None) -> _Axes:
-    if isinstance(given, Mapping) and any(isinstance(value, Mapping) for value in given.values()):
-        leaves = jax.tree_util.tree_leaves_with_path(given, is_leaf=lambda value: isinstance(value, tuple | list))
-        given = {leaf_path(path): value for path, value in leaves}
-    return pattern_values("axis", () if given is None else given, _axis, "attention/query/kernel=0")
+def _axes(axis: Mapping[str, Any] | Sequence[str] | None) -> _Axes:
+    if isinstance(axis, Mapping) and any(isinstance(value, Mapping) for value in axis.values()):
+        leaves = jax.tree_util.tree_leaves_with_path(axis, is_leaf=lambda value: isinstance(value, tuple | list))
+        axis = {leaf_path(path): value for path, value in leaves}
+    return pattern_values("axis", () if axis is None else axis, _axis, "attention/query/kernel=0")
 
 
 def _axis(value: Any) -> int | tuple[int, ...]:
@@ -101,13 +101,13 @@ def _masks(
     check_finite(scores, prunable)
     pruned = units_to_prune(sparsity, m)
     leaves, treedef = jax.tree.flatten(scores)
-    known = optional_masks(masks, scores)
+    before = optional_masks(masks, scores)
     along, chosen = _axis_of_each(scores, axes), flags(scores, prunable)
     result = [
         _keep_highest(s, mask, pruned, m=m, axis=axis) if prune else (jnp.ones_like(s, bool), None)
-        for s, mask, prune, axis in zip(leaves, known, chosen, along, strict=True)
+        for s, mask, prune, axis in zip(leaves, before, chosen, along, strict=True)
     ]
-    _check_held(leaf_names(scores), [overfull for _, overfull in result], sparsity, m)
+    _check_groups(leaf_names(scores), [overfull for _, overfull in result], sparsity, m)
     return jax.tree.unflatten(treedef, [kept for kept, _ in result])
 
 
@@ -151,8 +151,8 @@ def _in_order(scores: Array) -> Array:
 
 
 def _axis_of_each(tree: PyTree, axes: _Axes) -> list[int]:
-    given = values_of("axis", axes, leaf_names(tree))
-    return [_nearest(axis, leaf.ndim) for axis, leaf in zip(given, jax.tree.leaves(tree), strict=True)]
+    of_leaves = values_of("axis", axes, leaf_names(tree))
+    return [_nearest(axis, leaf.ndim) for axis, leaf in zip(of_leaves, jax.tree.leaves(tree), strict=True)]
 
 
 def _nearest(axis: int | tuple[int, ...] | None, ndim: int) -> int:
@@ -191,7 +191,7 @@ def _check(params: Params, prunable: PyTree, sparsities: Sequence[float], *, m: 
         raise UserError(f"m: {m} does not divide {named}; exclude {', '.join(path for path, _ in unfit)} from pruning")
 
 
-def _check_held(paths: list[str], overfull: list[Array | None], sparsity: float | Array, m: int) -> None:
+def _check_groups(paths: list[str], overfull: list[Array | None], sparsity: float | Array, m: int) -> None:
     counts = [
         (path, count)
         for path, count in zip(paths, overfull, strict=True)
