@@ -50,7 +50,10 @@ def evaluate_equation(equation: Any, values: Sequence[Any]) -> list[Any]:
 
 
 def called_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The program that an equation calls, and its constants; None if it calls none."""
+    """The program that an equation calls, with its constants.
+
+    None if it calls none.
+    """
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     inner = next((equation.params[name] for name in names if name in equation.params), None)
     return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else None if inner is None else (inner, ())

@@ -1,4 +1,4 @@
-"""The check that scores are finite, before masks are made of them."""
+"""The check that scores are finite."""
 
 from collections.abc import Sequence
 

@@ -53,4 +53,4 @@ def _wrong(argument: str, value: Any, example: str) -> UserError:
     name = getattr(value, "__name__", type(value).__name__)
     if callable(value):
         return UserError(f"{argument}: {name} is a function that makes one; call it, as in {example}")
-    return UserError(f"{argument}: a value of type {name} is none; give one such as {example}")
+    return UserError(f"{argument}: a value of type {name} does not fit; give one such as {example}")

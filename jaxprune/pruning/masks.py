@@ -150,7 +150,7 @@ def _check(
     units: dict[str, int],
     counts: list[Array],
 ) -> None:
-    """Raise for bad scores or a bad target, outside of jit."""
+    """Raise for scores that are not finite or an unreachable target."""
     if not scores:
         return
     numbers = (*_faults(list(scores.values()), masks), *counts)

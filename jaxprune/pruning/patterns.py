@@ -65,4 +65,4 @@ def _read(argument: str, value: object, kind: Callable[..., Value], example: str
     try:
         return kind(value)
     except (TypeError, ValueError):
-        raise UserError(f"{argument}: {value!r} is no number; write it as in {example!r}") from None
+        raise UserError(f"{argument}: {value!r} is not a number; write it as in {example!r}") from None

@@ -69,8 +69,8 @@ def sparsify(
 
     Raises:
       UserError: The criterion needs a key, or the allocation is not the one that it is defined for; from `init`, where
-        the structure does not fit the parameters; from `update`, where the criterion needs an argument.
-      ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
+        the structure or the masks do not fit the parameters; from `update`, where the criterion needs an argument.
+      ValueError: From `update`, without `params`.
 
     Example:
       >>> import jax

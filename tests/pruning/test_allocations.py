@@ -233,9 +233,9 @@ def test_the_ends_of_the_reach_that_a_message_names_are_within_reach():
     [
         (("head",), "levels: 'head' has no pattern and value"),
         (("=0.5",), "levels: '=0.5' has no pattern and value"),
-        (("head=much",), "levels: 'much' is no number"),
+        (("head=much",), "levels: 'much' is not a number"),
         ({"head": 1.0}, r"levels: head: 1.0 is outside \[0, 1\)"),
-        ({"head": None}, "levels: None is no number"),
+        ({"head": None}, "levels: None is not a number"),
     ],
 )
 def test_levels_that_are_none_are_errors(levels, message):

@@ -124,9 +124,9 @@ def test_none_in_place_of_a_mask_is_nothing_pruned(allocation):
         (lambda: pruning.sparsify(optax.sgd(0.1), MAGNITUDE, pruning.cubic), "schedule: cubic .* call it"),
         (
             lambda: pruning.straight_through(optax.sgd(0.1), MAGNITUDE, None),
-            "schedule: a value of type NoneType is none",
+            "schedule: a value of type NoneType does not fit",
         ),
-        (lambda: pruning.gradual(0.5, end=9), r"value: 0.5 is no optax schedule; .* pruning.at_once"),
+        (lambda: pruning.gradual(0.5, end=9), r"value: 0.5 is not an optax schedule; .* pruning.at_once"),
         (
             lambda: pruning.sparsify(optax.sgd(0.1), MAGNITUDE, optax.linear_schedule(0, 0.5, 9)),
             r"schedule: .* pruning.gradual\(schedule, end=...\)",

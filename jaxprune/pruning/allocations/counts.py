@@ -87,7 +87,11 @@ def masks_by_count(scores: Scores, counts: Sequence[int | Array], prunable: PyTr
 
 
 def sizes_and_pruned(scores: Scores, prunable: PyTree, masks: Masks | None) -> tuple[list[int], Array]:
-    """The units of each prunable leaf, [L], and those pruned already, [L] int32."""
+    """Count the units of each prunable leaf.
+
+    Returns:
+      [L] the units, and [L] int32, those that are pruned already.
+    """
     chosen = flags(scores, prunable)
     sizes = [leaf.size for leaf, prune in zip(jax.tree.leaves(scores), chosen, strict=True) if prune]
     if masks is None:
@@ -107,7 +111,7 @@ def whole(sparsity: float | Array, size: int) -> int | Array:
 
 
 def _check_pruned(masks: dict[str, Array | None], counts: Sequence[int | Array]) -> None:
-    """Raise if more of a leaf is pruned already than is to be."""
+    """Raise if a leaf has more pruned already than asked for."""
     layers = [
         (path, np.size(mask), _num_pruned(mask), number)
         for (path, mask), number in zip(masks.items(), counts, strict=True)

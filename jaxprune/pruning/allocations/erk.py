@@ -107,7 +107,10 @@ def _erk(scale: float, kernel_dims: bool) -> Allocation:
 
 
 def _shares(shapes: Sequence[Sequence[int]], scale: float, kernel_dims: bool) -> np.ndarray:
-    """The p of every layer divided by the largest, which changes ε alone, [L]."""
+    """The p of every layer, [L], divided by the largest.
+
+    The division changes ε alone.
+    """
     dims = [tuple(shape) if kernel_dims else tuple(shape)[-2:] for shape in shapes]
     # In logarithms: a high scale would make all of them vanish. An array without axes is one unit, with p = 1.
     logs = np.array([math.log(max(sum(d), 1)) - math.log(max(math.prod(d), 1)) for d in dims]) * scale

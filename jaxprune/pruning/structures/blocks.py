@@ -52,7 +52,7 @@ def blocks(*, height: int = 4, width: int = 4, pool: str = "mean") -> Structure:
       blocks do not tile.
 
     Raises:
-      UserError: A size is no whole number of at least 1, or the pool is unknown.
+      UserError: A size is not a whole number of at least 1, or the pool is unknown.
     """
     for name, size in (("height", height), ("width", width)):
         if size != int(size) or size < 1:

@@ -52,11 +52,11 @@ def n_m(*, m: int = 4, axis: int | Mapping[str, Any] | Sequence[str] | None = No
 
     Returns:
       The structure; the same object for the same options. It raises a `UserError` that names every layer whose axis `m`
-      does not divide, a sparsity that is no whole N, and, outside of jit, layers with a group of which more is pruned
+      does not divide, a sparsity that is not a whole N, and, outside of jit, layers with a group of which more is pruned
       already.
 
     Raises:
-      UserError: `m` is below 2, or an axis is no whole number.
+      UserError: `m` is below 2, or an axis is not a whole number.
     """
     if m != int(m) or m < 2:
         raise UserError(f"m: {m} is not a whole number of at least 2; hardware takes 4")
@@ -172,7 +172,9 @@ def _check(params: Params, prunable: PyTree, sparsities: Sequence[float], *, m: 
         check_sparsity(sparsity)
         if abs(sparsity * m - round(sparsity * m)) > 1e-5 or round(sparsity * m) == m:
             reachable = ", ".join(f"{n / m:.6g}" for n in range(1, m)) if m <= 16 else f"the multiples of 1/{m}"
-            raise UserError(f"sparsity: {sparsity:g} is no whole number of each {m} weights; m={m} reaches {reachable}")
+            raise UserError(
+                f"sparsity: {sparsity:g} is not a whole number of each {m} weights; m={m} reaches {reachable}"
+            )
     unfit, without = [], []
     for (path, leaf), prune, axis in zip(
         named_leaves(params), flags(params, prunable), _axis_of_each(params, axes), strict=True
