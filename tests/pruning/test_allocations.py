@@ -325,8 +325,7 @@ def test_what_is_pruned_already_stays_so_and_counts(name):
 def test_erk_keeps_more_of_other_layers_where_one_is_pruned_further():
     scores = scores_of([(3, 4), (7, 9)])
     assert pruned_of(pruning.erk()(scores, 0.4)) == [0, 30]
-    held = {"layer_0": jnp.zeros((3, 4), bool).at[0].set(True), "layer_3": None}
-    masks = {"layer_0": held["layer_0"], "layer_1": jnp.ones((7, 9), bool)}
+    masks = {"layer_0": jnp.zeros((3, 4), bool).at[0].set(True), "layer_1": jnp.ones((7, 9), bool)}
     assert pruned_of(pruning.erk()(scores, 0.4, None, masks)) == [8, 22]
 
 

@@ -52,8 +52,8 @@ def n_m(*, m: int = 4, axis: int | Mapping[str, Any] | Sequence[str] | None = No
 
     Returns:
       The structure; the same object for the same options. It raises a `UserError` that names every layer whose axis `m`
-      does not divide, a sparsity that is not a whole N, and, outside of jit, layers with a group of which more is pruned
-      already.
+      does not divide, a sparsity that is not a whole N, and, outside of jit, layers with a group of which more is
+      pruned already.
 
     Raises:
       UserError: `m` is below 2, or an axis is not a whole number.
