@@ -1,4 +1,4 @@
-"""Times masks of 90 % sparsity over all layers against a sort and PyTorch's ways.
+"""Time masks of 90 % sparsity against a sort and PyTorch.
 
     python benchmarks/pruning.py [--millions 1 11 25 100] [--quick]
 
@@ -31,20 +31,23 @@ Side = Callable[[], Callable[[], object]]  # makes a call ready, which is not ti
 
 
 def alternating(turns: int, sides: dict[str, Side]) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of several calls of each side, the sides taking turns, after a first call of each."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    """Measure the seconds of each side, the sides taking turns.
+
+    A first call of each, which compiles, is left out.
+    """
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for turn in range(turns + 1):
         for name, side in sides.items():
             call = side()
             begun = time.perf_counter(), time.process_time()
             jax.block_until_ready(call())
             if turn:
-                found[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+                seconds[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
     return {
         name: {
             clock: record.spread(times) for clock, times in zip(("wall", "cpu"), zip(*pairs, strict=True), strict=True)
         }
-        for name, pairs in found.items()
+        for name, pairs in seconds.items()
     }
 
 

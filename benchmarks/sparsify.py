@@ -1,10 +1,10 @@
-"""Times a training step that prunes as it goes, where no masks are due, against the dense step.
+"""Time a training step that prunes against the dense step.
 
     python benchmarks/sparsify.py
 
-Prints a table and writes benchmarks/results/sparsify.json. All sides alternate in one process, over the same data; each
-figure is seconds for one step of a compiled loop of steps, compilation left out; ratios are of
-minima. "due" is a step that updates masks.
+Prints a table and writes benchmarks/results/sparsify.json. All sides take turns in one process, over the same data;
+each figure is the seconds of one step of a compiled loop, without compilation; ratios are of minima. No masks are due,
+except in "due", where every step updates them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ NEVER = 10**6  # masks are updated at this step, which no loop here reaches
 
 
 def sides(inner: optax.GradientTransformation) -> dict[str, optax.GradientTransformation]:
-    """The dense optimiser, and every way to prune with it, no masks due; then masks due at every step."""
+    """The dense optimiser, and every way to prune with it."""
     key, later = jax.random.key(0), pruning.cubic(0.9, begin=NEVER, end=2 * NEVER, every=NEVER)
     return {
         "dense": inner,
@@ -35,7 +35,10 @@ def sides(inner: optax.GradientTransformation) -> dict[str, optax.GradientTransf
 
 
 def loop_of(network, batch: Batch, replicas: int, steps: int, tx: optax.GradientTransformation):
-    """A compiled loop of steps, ready to be called; R replicas are mapped over, 0 means one without `vmap`."""
+    """A compiled loop of steps and the state it begins with.
+
+    It maps over R replicas; 0 is one network without `vmap`.
+    """
     step = training.make_step(network, losses.cross_entropy, tx)
 
     def one(state):
@@ -52,7 +55,7 @@ def loop_of(network, batch: Batch, replicas: int, steps: int, tx: optax.Gradient
 
 
 def measure(network, batch: Batch, replicas: int, steps: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds a step of every side, by the clock and of the processors, the sides taking turns."""
+    """Measure wall and processor seconds of a step of every side."""
     loops = {name: loop_of(network, batch, replicas, steps, tx) for name, tx in sides(optax.adam(1e-3)).items()}
     clocks = {"wall": time.perf_counter, "processor": time.process_time}
     seconds = {clock: {name: [] for name in loops} for clock in clocks}
@@ -64,9 +67,9 @@ def measure(network, batch: Batch, replicas: int, steps: int, repeats: int) -> d
                 for clock, read in clocks.items():
                     seconds[clock][name].append((read() - begun[clock]) / steps)
     return {
-        f"{name}, {clock}": record.spread(times) | {"/ dense": min(times) / min(sides["dense"])}
-        for clock, sides in seconds.items()
-        for name, times in sides.items()
+        f"{name}, {clock}": record.spread(times) | {"/ dense": min(times) / min(of_side["dense"])}
+        for clock, of_side in seconds.items()
+        for name, times in of_side.items()
     }
 
 
@@ -78,17 +81,17 @@ def main() -> None:
     options = parser.parse_args()
     out = record.out_file("sparsify")
     rng = np.random.default_rng(0)
-    size, width, pictures, side, steps = (1024, 2048, 1024, 32, 200) if options.large else (512, 512, 64, 16, 5)
+    size, width, num_images, side, steps = (1024, 2048, 1024, 32, 200) if options.large else (512, 512, 64, 16, 5)
 
     def batch(size: int, *shape: int) -> Batch:
         x = rng.normal(size=(size, *shape)).astype(np.float32)
         y = rng.integers(0, 10, size).astype(np.int32)
         return jax.tree.map(jnp.asarray, Batch(x, y, np.zeros(size, np.int32), np.ones(size, np.float32)))
 
-    flat, images = batch(size, 784), batch(pictures, side, side, 3)
+    flat, images = batch(size, 784), batch(num_images, side, side, 3)
     networks = {
         f"mlp {width}-{width}, batch {size}": (models.build("mlp", flat.x[0], 10, hidden=(width, width)), flat),
-        f"resnet20, {side}x{side}, batch {pictures}": (models.build("resnet20", images.x[0], 10), images),
+        f"resnet20, {side}x{side}, batch {num_images}": (models.build("resnet20", images.x[0], 10), images),
     }
     rows = {}
     for name, (network, data) in networks.items():
@@ -98,8 +101,8 @@ def main() -> None:
             label = f"{name}, {f'{replicas} replicas' if replicas else 'alone'}"
             rows[label] = figures = measure(network, data, replicas, steps, options.repeats)
             print(f"{label}: dense {1e3 * figures['dense, wall']['min']:.2f} ms a step; times the dense step:")
-            for side, times in figures.items():
-                print(f"    {side:32}{times['/ dense']:8.3f}", flush=True)
+            for figure, times in figures.items():
+                print(f"    {figure:32}{times['/ dense']:8.3f}", flush=True)
     record.write(out, rows)
 
 

@@ -11,9 +11,10 @@ from jaxprune.types import Array, PyTree
 
 
 def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTree, Any], PyTree]:
-    """`(due, start, at) -> improve(start, at) if due else start`, computed only where it is due for some replica.
+    """Make a condition that stays one under `vmap` over replicas.
 
-    A plain `lax.cond` becomes a selection under `vmap`, so that both branches would be computed every time.
+    The result is `(due, start, at) -> improve(start, at) if due else start`, where `improve` runs only if it is due for
+    some replica. A plain `lax.cond` becomes a selection under `vmap`, so that both branches run every time.
 
     Args:
       improve: Gives the structure of `start`, shapes and types included. It must close over no traced value: what
@@ -50,9 +51,9 @@ def where_due(improve: Callable[[PyTree, Any], PyTree]) -> Callable[[Array, PyTr
 
 
 def only_when(due: Array, compute: Callable[[], PyTree], otherwise: PyTree) -> PyTree:
-    """`compute() if due else otherwise`, computed only where it is due for some replica.
+    """Compute a value only if it is due for some replica.
 
-    `where_due` for a function that closes over traced values.
+    `compute() if due else otherwise`, by `where_due` for a function that closes over traced values.
 
     Args:
       due: [] bool.

@@ -16,7 +16,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "numbers", "text", "types"},
+    {"errors", "numbers", "programs", "text", "types"},
     {"cache", "compat", "frames", "interruption", "memory", "networks", "registry", "storage", "terminal", "trees"},
     {"components", "optimisers"},
     {"batches", "config", "devices", "replicas", "sharding", "states"},

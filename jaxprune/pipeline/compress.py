@@ -20,7 +20,7 @@ from jaxprune.pipeline.nodes import Compress, Train, TrainSparse
 from jaxprune.pipeline.parts import allocation_for, criterion_for, structure_for
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
-from jaxprune.pruning.allocations.counts import check_finite
+from jaxprune.pruning.finite_scores import check_finite
 from jaxprune.pruning.gradients import mean_gradient
 from jaxprune.pruning.oneshot import allocation_of
 from jaxprune.types import Batch, Masks, Params, PyTree, Scores, Stats

@@ -1,4 +1,4 @@
-"""Criteria, masks, and the transformation that keeps pruned weights at zero."""
+"""Pruning: criteria, structures, allocations, schedules and optax transformations."""
 
 from jaxprune.components import ALLOCATIONS, CRITERIA, STRUCTURES
 from jaxprune.pruning.allocation import Allocation

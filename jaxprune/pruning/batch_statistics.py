@@ -67,7 +67,7 @@ def reestimate_statistics(
       The new statistics; `stats` itself where the network has none.
 
     Raises:
-      UserError: A statistic is no average of moments over batches, or no example counts (both checked outside of
+      UserError: A statistic is not an average of moments over batches, or all weights are 0 (both checked outside of
         jit and vmap); there are no examples, or the batch size is less than 1.
 
     Example:
@@ -95,13 +95,14 @@ def reestimate_statistics(
 
 
 def _check(stats: Stats, count: Array, fits: list[Array]) -> None:
+    count, fits = jax.device_get((count, fits))
     if count == 0:
         raise UserError("data: every example has weight 0; give examples of the training split")
     names = [name for name, leaf in zip(leaf_names(stats), jax.tree.leaves(stats), strict=True) if _is_float(leaf)]
     for name, fit in zip(names, fits, strict=True):
         if not fit:
             raise UserError(
-                f"stats: {name} is no finite running average of moments of batches, so it cannot be estimated anew; "
+                f"stats: {name} is not a finite running average of moments of batches, so it cannot be estimated anew; "
                 "train for some steps instead"
             )
 
@@ -166,7 +167,10 @@ def _starts(step: Array, at_zero: list[Array]) -> list[Array]:
 
 
 def _is_affine(value: Array, at_zero: Array, slope: Array, start: Array) -> Array:
-    """[] bool, whether a statistic is m s + (1 - m) b, of its own entry s."""
+    """Return whether a statistic is a running average, [] bool.
+
+    It is m s + (1 - m) b, of its own entry s.
+    """
     error = jnp.abs(value - (at_zero + slope * start))
     limit = float(jnp.finfo(start.dtype).eps) ** 0.5 * (jnp.abs(value) + jnp.abs(at_zero) + start)
     return jnp.all((error <= limit) & (slope >= -1e-6) & ((slope < 1) | _is_kept(slope)))

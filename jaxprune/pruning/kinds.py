@@ -47,10 +47,10 @@ def _takes_no_scores(allocation: Any) -> bool:
     return all(kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for kind in kinds)
 
 
-def _wrong(argument: str, given: Any, example: str) -> UserError:
-    if isinstance(given, str):
-        return UserError(f"{argument}: {given!r} is a name; give the part itself, such as {example}")
-    name = getattr(given, "__name__", type(given).__name__)
-    if callable(given):
+def _wrong(argument: str, value: Any, example: str) -> UserError:
+    if isinstance(value, str):
+        return UserError(f"{argument}: {value!r} is a name; give the part itself, such as {example}")
+    name = getattr(value, "__name__", type(value).__name__)
+    if callable(value):
         return UserError(f"{argument}: {name} is a function that makes one; call it, as in {example}")
-    return UserError(f"{argument}: a value of type {name} is none; give one such as {example}")
+    return UserError(f"{argument}: a value of type {name} does not fit; give one such as {example}")

@@ -38,11 +38,11 @@ def kernels(apply: Apply, params: Params, x: Any) -> list[Kernel]:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxprune.pruning.layer_inputs import kernels
+      >>> from jaxprune import pruning
       >>> params = {"first": jnp.ones((4, 8)), "second": jnp.ones((3, 8)), "bias": jnp.ones(3)}
       >>> def apply(params, x):
       ...     return jnp.tanh(x @ params["first"]) @ params["second"].T + params["bias"]
-      >>> [(kernel.path, kernel.reduction_axes) for kernel in kernels(apply, params, jnp.ones((1, 4)))]
+      >>> [(kernel.path, kernel.reduction_axes) for kernel in pruning.kernels(apply, params, jnp.ones((1, 4)))]
       [('first', (0,)), ('second', (1,))]
     """
     return list(_kernels_of(program_of(apply, params, x).products()).values())
@@ -65,7 +65,7 @@ def input_norms(
 
     Returns:
       The structure of `params`: arrays that broadcast to the parameter, of length 1 along axes of outputs, behind an
-      axis G where groups are asked for. Ones for what is no kernel; 0 for a group without examples.
+      axis G where groups are asked for. Ones for leaves that are not kernels; 0 for a group without examples.
 
     Raises:
       UserError: A group or a weight is out of range, or lengths differ.

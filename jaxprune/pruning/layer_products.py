@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
 from jaxprune.networks import as_pytree
+from jaxprune.programs import called_program, evaluate_equation, evaluate_program
 from jaxprune.pruning.input_windows import Windows
 from jaxprune.pruning.kernel_views import Atom, Axes, Kernel, kernel_of, reshaped, whole
 from jaxprune.trees import named_leaves
@@ -112,9 +113,9 @@ class Program:
         walk.run(self.traced.jaxpr, self.traced.consts, values, [*views, *[None] * (len(values) - len(views))])
         # A parameter that products use by different axes has no inputs of its own.
         of_leaf: dict[int, set[Kernel]] = {}
-        for product, _ in walk.found:
+        for product, _ in walk.products:
             of_leaf.setdefault(product.kernel.index, set()).add(product.kernel)
-        return [(product, x) for product, x in walk.found if len(of_leaf[product.kernel.index]) == 1]
+        return [(product, x) for product, x in walk.products if len(of_leaf[product.kernel.index]) == 1]
 
 
 def program_of(apply: Apply, params: Params, x: Any) -> Program:
@@ -141,31 +142,21 @@ class _Walk:
     """One evaluation of a program, which notes products with kernels."""
 
     leaves: Sequence[tuple[str, tuple[int, ...]]]  # the path and the shape of each
-    found: list[tuple[Product, Any]] = field(default_factory=list)
+    products: list[tuple[Product, Any]] = field(default_factory=list)
 
     def run(self, jaxpr: Any, constants: Sequence[Any], values: Sequence[Any], views: Sequence[_View | None]) -> list:
         """Evaluate a program on values and their views."""
-        known: dict[Any, tuple[Any, _View | None]] = {}
+        inputs = zip(values, views, strict=True)
+        return evaluate_program(jaxpr, constants, list(inputs), step=self.step, plain=lambda value: (value, None))
 
-        def read(variable: Any) -> tuple[Any, _View | None]:
-            return (variable.val, None) if isinstance(variable, Literal) else known[variable]
-
-        known.update(zip(jaxpr.constvars, ((c, None) for c in constants), strict=True))
-        known.update(zip(jaxpr.invars, zip(values, views, strict=True), strict=True))
-        for equation in jaxpr.eqns:
-            inputs = [read(variable) for variable in equation.invars]
-            outputs = self.step(equation, [value for value, _ in inputs], [view for _, view in inputs])
-            known.update(zip(equation.outvars, outputs, strict=True))
-        return [read(variable) for variable in jaxpr.outvars]
-
-    def step(self, equation: Any, values: list, views: list[_View | None]) -> list[tuple[Any, _View | None]]:
+    def step(self, equation: Any, inputs: list[tuple[Any, _View | None]]) -> list[tuple[Any, _View | None]]:
         """Evaluate one equation."""
         name, parameters = equation.primitive.name, equation.params
-        inner = next((parameters[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in parameters), None)
+        values, views = [value for value, _ in inputs], [view for _, view in inputs]
+        inner = called_program(equation)
         if name in _CALLS and inner is not None:
-            program, constants = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-            return self.run(program, constants, values, views)
-        results = _evaluate(equation, values)
+            return self.run(*inner, values, views)
+        results = evaluate_equation(equation, values)
         if parameters.get("branches_platforms"):
             # One of several ways to compute the same: the last one, which is for any platform, is read, and not used.
             program = parameters["branches"][-1]
@@ -184,17 +175,10 @@ class _Walk:
             if kernel is not None:
                 operand = values[1 - sides[0]]
                 count = jax.eval_shape(reading.rows, operand).shape[1]
-                self.found.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
+                self.products.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
             return [(results[0], None)]
         following = _following(equation, axes)
         return [(result, None if following is None else (leaf, following)) for result in results]
-
-
-def _evaluate(equation: Any, values: list) -> list:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # the former in older versions of jax
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _following(equation: Any, axes: Axes) -> Axes | None:

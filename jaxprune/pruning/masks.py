@@ -8,7 +8,9 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.counting import count, units_to_prune
-from jaxprune.pruning.matching import matched, matched_masks
+from jaxprune.pruning.finite_scores import count_not_finite, raise_for_counts
+from jaxprune.pruning.matching import matched_masks, optional_masks
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.thresholds import keep_all_but_lowest
 from jaxprune.trees import leaf_path
@@ -88,9 +90,12 @@ def nonzero_masks(params: Params, prunable: PyTree = None) -> Masks:
       >>> masks["kernel"].tolist(), masks["bias"].tolist()
       ([[True, False]], [True, True])
     """
-    chosen = select_prunable(params) if prunable is None else prunable
+    leaves, treedef = jax.tree.flatten(params)
+    chosen = flags(params, select_prunable(params) if prunable is None else prunable)
     # By the bits, not by params != 0, which is false of denormals where a processor flushes them.
-    return jax.tree.map(lambda p, prune: _not_zero(p) if prune else jnp.ones_like(p, bool), params, chosen)
+    return treedef.unflatten(
+        [_not_zero(p) if prune else jnp.ones_like(p, bool) for p, prune in zip(leaves, chosen, strict=True)]
+    )
 
 
 def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
@@ -102,22 +107,21 @@ def check_sparsity(sparsity: float | Array, where: str = "sparsity") -> None:
 def _masks(scores: Scores, sparsity: float | Array, prunable: PyTree, masks: Masks | None, *, together: bool) -> Masks:
     check_sparsity(sparsity)
     paths, treedef = jax.tree_util.tree_flatten_with_path(scores)
-    chosen = [True] * len(paths) if prunable is None else matched(prunable, scores, "prunable: the flags")
-    kept = [None] * len(paths) if masks is None else matched_masks(masks, scores, none=True)
-    picked = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
-    known = [mask for mask, prune in zip(kept, chosen, strict=True) if prune]
-    leaves = list(picked.values())
-    sizes = {path: leaf.size for path, leaf in picked.items()}
+    chosen = flags(scores, prunable)
+    by_path = {leaf_path(path): leaf for (path, leaf), prune in zip(paths, chosen, strict=True) if prune}
+    before = [mask for mask, prune in zip(optional_masks(masks, scores), chosen, strict=True) if prune]
+    leaves = list(by_path.values())
+    sizes = {path: leaf.size for path, leaf in by_path.items()}
     units = {"": sum(sizes.values())} if together else {f" of {path}": size for path, size in sizes.items()}
     counts = [units_to_prune(sparsity, size) for size in units.values()]
     if together:
-        found = keep_all_but_lowest(leaves, counts[0], known)
+        kept = keep_all_but_lowest(leaves, counts[0], before)
     else:
-        found = [keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(leaves, counts, known, strict=True)]
-    _check(picked, known, sparsity, units, counts)
-    result = iter(found)
+        kept = [keep_all_but_lowest([s], n, [m])[0] for s, n, m in zip(leaves, counts, before, strict=True)]
+    _check(by_path, before, sparsity, units, counts)
+    remaining = iter(kept)
     return treedef.unflatten(
-        [next(result) if prune else jnp.ones_like(s, bool) for (_, s), prune in zip(paths, chosen, strict=True)]
+        [next(remaining) if prune else jnp.ones_like(s, bool) for (_, s), prune in zip(paths, chosen, strict=True)]
     )
 
 
@@ -134,7 +138,7 @@ def _faults(scores: list[Array], masks: Sequence[Array | None]) -> tuple[Array, 
     Returns:
       [L], [L] int32, scores that are not finite, and units that are pruned already.
     """
-    faulty = [count(~jnp.isfinite(leaf))[0] for leaf in scores]
+    faulty = [count_not_finite(leaf) for leaf in scores]
     already = [jnp.int32(0) if mask is None else count(~mask)[0] for mask in masks]
     return jnp.stack(faulty), jnp.stack(already)
 
@@ -146,29 +150,24 @@ def _check(
     units: dict[str, int],
     counts: list[Array],
 ) -> None:
-    """Raise for bad scores or a bad target, outside of jit."""
+    """Raise for scores that are not finite or an unreachable target."""
     if not scores:
         return
-    found = (*_faults(list(scores.values()), masks), *counts)
-    if any(isinstance(number, Tracer) for number in found):
+    numbers = (*_faults(list(scores.values()), masks), *counts)
+    if any(isinstance(number, Tracer) for number in numbers):
         return
-    faulty, already, *wanted = jax.device_get(found)
-    for path, bad in zip(scores, faulty, strict=True):
-        if bad:
-            raise UserError(
-                f"the scores of {path} hold NaN or infinite values; "
-                "the parameters may have diverged: train with a lower learning rate"
-            )
-    pruned = already if len(units) == len(scores) else [already.sum()]
-    for (where, size), done, aim in zip(units.items(), pruned, wanted, strict=True):
-        if aim < done:
-            least = _share_of(int(done), size)
+    faulty, already, *targets = jax.device_get(numbers)
+    raise_for_counts(list(scores), faulty)
+    sums = already if len(units) == len(scores) else [already.sum()]
+    for (where, size), pruned, target in zip(units.items(), sums, targets, strict=True):
+        if target < pruned:
+            least = _share_of(int(pruned), size)
             raise UserError(
                 f"sparsity: {sparsity} is below the {least}{where} that are pruned already; give at least {least}"
             )
 
 
-def _share_of(done: int, size: int) -> float:
-    """The shortest decimal below 1 of which `size` has at least `done`."""
-    shares = (min(round(done / size, digits), 1 - 10.0**-digits) for digits in range(2, 16))
-    return next((share for share in shares if round(share * size) >= done), done / size)
+def _share_of(pruned: int, size: int) -> float:
+    """The shortest decimal below 1 of which `size` has at least `pruned`."""
+    shares = (min(round(pruned / size, digits), 1 - 10.0**-digits) for digits in range(2, 16))
+    return next((share for share in shares if round(share * size) >= pruned), pruned / size)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError
 from jaxprune.trees import leaf_path, named_leaves
-from jaxprune.types import Masks, Params, PyTree
+from jaxprune.types import Array, Masks, Params, PyTree, Scores
 
 
 def matched(tree: PyTree, like: PyTree, what: str, *, none: bool = False) -> list[Any]:
@@ -29,19 +29,19 @@ def matched(tree: PyTree, like: PyTree, what: str, *, none: bool = False) -> lis
       UserError: The trees differ; it names the first leaf that only one of them has.
     """
     try:
-        found = jax.tree.structure(like).flatten_up_to(tree)
+        leaves = jax.tree.structure(like).flatten_up_to(tree)
     except (ValueError, TypeError):
-        found = None  # other nodes
-    if found is not None and _are_leaves(found, none=none):
-        return found
-    given = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
-    wanted = [path.removesuffix("/value") for path, _ in named_leaves(like)]
-    for path in wanted:
-        if path not in given or (given[path] is None and not none):
+        leaves = None  # other nodes
+    if leaves is not None and _are_leaves(leaves, none=none):
+        return leaves
+    by_path = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
+    paths = [path.removesuffix("/value") for path, _ in named_leaves(like)]
+    for path in paths:
+        if path not in by_path or (by_path[path] is None and not none):
             raise _unlike(what, f"there is none for {path}")
-    if extra := [path for path, leaf in given.items() if leaf is not None and path not in {*wanted}]:
+    if extra := [path for path, leaf in by_path.items() if leaf is not None and path not in {*paths}]:
         raise _unlike(what, f"there is no parameter {extra[0]}")
-    return [given[path] for path in wanted]
+    return [by_path[path] for path in paths]
 
 
 def matched_masks(masks: Masks, params: Params, *, none: bool = False) -> list[Any]:
@@ -55,19 +55,33 @@ def matched_masks(masks: Masks, params: Params, *, none: bool = False) -> list[A
     Raises:
       UserError: The structures or the shapes differ; it names the first leaf where they do.
     """
-    found = matched(masks, params, "the masks", none=none)
-    for (path, leaf), mask in zip(named_leaves(params), found, strict=True):
+    ordered = matched(masks, params, "the masks", none=none)
+    for (path, leaf), mask in zip(named_leaves(params), ordered, strict=True):
         if mask is not None and jnp.shape(mask) != jnp.shape(leaf):
             raise UserError(
                 f"the mask of {path} has shape {jnp.shape(mask)}, the parameter {jnp.shape(leaf)}; "
                 "prune these parameters"
             )
-    return found
+    return ordered
 
 
-def _are_leaves(found: list[Any], *, none: bool) -> bool:
-    there = [leaf for leaf in found if leaf is not None]
-    return (none or len(there) == len(found)) and jax.tree_util.all_leaves(there)
+def optional_masks(masks: Masks | None, scores: Scores) -> list[Array | None]:
+    """The mask of each leaf, None where nothing is pruned already.
+
+    Args:
+      masks: The masks, of which a leaf may be None; None for nothing.
+      scores: Arrays of the same shapes.
+
+    Raises:
+      UserError: As from `matched_masks`.
+    """
+    leaves = jax.tree.leaves(scores)
+    return [None] * len(leaves) if masks is None else matched_masks(masks, scores, none=True)
+
+
+def _are_leaves(leaves: list[Any], *, none: bool) -> bool:
+    present = [leaf for leaf in leaves if leaf is not None]
+    return (none or len(present) == len(leaves)) and jax.tree_util.all_leaves(present)
 
 
 def _is_none(leaf: Any) -> bool:

@@ -14,7 +14,8 @@ from jaxprune.pruning.criterion import Criterion
 from jaxprune.pruning.gradients import mean_gradient
 from jaxprune.pruning.kinds import check_kinds
 from jaxprune.pruning.masks import apply_masks, check_sparsity, global_masks
-from jaxprune.pruning.matching import matched, matched_masks
+from jaxprune.pruning.matching import matched_masks
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.structure import Structure
 from jaxprune.pruning.structures.weights import weights
@@ -74,11 +75,7 @@ def prune(
     """
     check_kinds(criterion, allocation, structure)
     treedef = jax.tree.structure(params)
-    chosen = (
-        select_prunable(params)
-        if prunable is None
-        else treedef.unflatten(matched(prunable, params, "prunable: the flags"))
-    )
+    chosen = treedef.unflatten(flags(params, select_prunable(params) if prunable is None else prunable))
     structure = weights() if structure is None else structure
     check_sparsity(sparsity)
     if not isinstance(sparsity, Tracer):
@@ -116,17 +113,17 @@ def allocation_of(criterion: Criterion, structure: Structure, allocation: Alloca
       UserError: The criterion or the structure is defined for another one.
     """
     own = [part.allocation for part in (criterion, structure) if part.allocation is not None]
-    wanted = [*own, *([] if allocation is None else [allocation])]
-    if any(other is not wanted[0] for other in wanted):
+    allocations = [*own, *([] if allocation is None else [allocation])]
+    if any(other is not allocations[0] for other in allocations):
         raise UserError("allocation: the criterion or the structure is defined for another allocation; leave it out")
-    return wanted[0] if wanted else global_masks
+    return allocations[0] if allocations else global_masks
 
 
 def _in_rounds(of_round: Any, start: Masks, sparsity: float | Array, prunable: PyTree, rounds: int) -> Masks:
     """Prune in rounds that each keep the same share."""
     leaves, treedef = jax.tree.flatten(start)
-    picked = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
-    density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in picked) / sum(leaf.size for leaf in picked)
+    chosen = [leaf for leaf, prune in zip(leaves, treedef.flatten_up_to(prunable), strict=True) if prune]
+    density = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in chosen) / sum(leaf.size for leaf in chosen)
 
     # A power that is rounded up must not prune more than the sparsity does: the float32 below it never does.
     most = jnp.nextafter(jnp.float32(sparsity), jnp.float32(0))

@@ -10,13 +10,13 @@ Value = TypeVar("Value")
 
 
 def pattern_values(
-    argument: str, given: Mapping[str, Value] | Sequence[str], kind: Callable[..., Value], example: str
+    argument: str, values: Mapping[str, Value] | Sequence[str], kind: Callable[..., Value], example: str
 ) -> tuple[tuple[str, Value], ...]:
     """Read a mapping, or texts such as "dense_0/*=0.5".
 
     Args:
       argument: The name of the argument, for messages.
-      given: Pattern -> value, or texts; one text may hold several, with commas between them.
+      values: Pattern -> value, or texts; one text may hold several, with commas between them.
       kind: The type of the values, which reads them from a text.
       example: Of a text, for messages.
 
@@ -26,9 +26,9 @@ def pattern_values(
     Raises:
       UserError: A text is not a pattern and a value.
     """
-    if isinstance(given, Mapping):
-        return tuple((str(pattern), _read(argument, value, kind, example)) for pattern, value in given.items())
-    texts = given.split(",") if isinstance(given, str) else given
+    if isinstance(values, Mapping):
+        return tuple((str(pattern), _read(argument, value, kind, example)) for pattern, value in values.items())
+    texts = values.split(",") if isinstance(values, str) else values
     pairs = []
     for text in texts:
         pattern, equals, value = str(text).strip().rpartition("=")
@@ -65,4 +65,4 @@ def _read(argument: str, value: object, kind: Callable[..., Value], example: str
     try:
         return kind(value)
     except (TypeError, ValueError):
-        raise UserError(f"{argument}: {value!r} is no number; write it as in {example!r}") from None
+        raise UserError(f"{argument}: {value!r} is not a number; write it as in {example!r}") from None

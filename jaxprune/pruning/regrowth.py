@@ -13,11 +13,14 @@ from jax.typing import ArrayLike
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.criteria.random import random
-from jaxprune.pruning.masks import apply_masks, check_sparsity, keep_all_but_lowest, layerwise_masks
+from jaxprune.pruning.masks import apply_masks, check_sparsity, layerwise_masks
+from jaxprune.pruning.matching import matched, matched_masks
 from jaxprune.pruning.oneshot import prune
 from jaxprune.pruning.schedules import check_times, is_due
+from jaxprune.pruning.selection import flags
 from jaxprune.pruning.selection import prunable as select_prunable
 from jaxprune.pruning.sparsify import SparsifyState, mask_gradients
+from jaxprune.pruning.thresholds import keep_all_but_lowest
 from jaxprune.pruning.transform import mask_updates, needed
 from jaxprune.pruning.updates import key_data, key_of_step
 from jaxprune.replicas import only_when
@@ -210,14 +213,14 @@ def _sparse_training(
             chosen = select_prunable(params) if prunable is None else prunable
             return drop_and_grow(params, masks, scores, fraction, chosen)
 
-        found = only_when(is_due(state.step, regrowth.begin, regrowth.end, regrowth.every), renewed, masks)
+        new_masks = only_when(is_due(state.step, regrowth.begin, regrowth.end, regrowth.every), renewed, masks)
         # Those that take this step: what grew is 0 and has no gradient yet; what is pruned has nothing to remember.
         # Beginning anew is outside of the condition, which would copy the whole state at every step, and before the
         # optimiser's step, with which it fuses.
-        stay = jax.tree.map(jnp.logical_and, found, masks)
+        stay = jax.tree.map(jnp.logical_and, new_masks, masks)
         anew = reset_moments(state.inner, inner.init(apply_masks(params, stay)), stay)
         steps, inner_state = inner.update(mask_gradients(updates, stay), anew, params, **extra)
-        return mask_updates(steps, stay, params), SparsifyState(state.step + 1, found, state.key, inner_state)
+        return mask_updates(steps, stay, params), SparsifyState(state.step + 1, new_masks, state.key, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -234,11 +237,14 @@ def drop_and_grow(params: Params, masks: Masks, growth: Scores, fraction: ArrayL
 
     Returns:
       Masks that keep as many weights of every layer as before.
+
+    Raises:
+      UserError: The masks, the scores or the flags do not fit the parameters.
     """
     leaves, treedef = jax.tree.flatten(params)
-    chosen = [True] * len(leaves) if prunable is None else treedef.flatten_up_to(prunable)
-    trees = zip(leaves, treedef.flatten_up_to(masks), treedef.flatten_up_to(growth), chosen, strict=True)
-    return jax.tree.unflatten(treedef, [_replace(p, m, s, fraction) if prune else m for p, m, s, prune in trees])
+    scores = matched(growth, params, "growth: the scores")
+    layers = zip(leaves, matched_masks(masks, params), scores, flags(params, prunable), strict=True)
+    return treedef.unflatten([_replace(p, m, s, fraction) if prune else m for p, m, s, prune in layers])
 
 
 def _replace(params: Array, mask: Array, growth: Array, fraction: ArrayLike) -> Array:

@@ -72,5 +72,5 @@ def iterative_levels(target: float, rounds: int) -> tuple[float, ...]:
     """
     check_sparsity(target, "target")
     if rounds < 1:
-        raise UserError(f"rounds: {rounds} is no number of rounds; give 1 or more")
+        raise UserError(f"rounds: {rounds} is not a number of rounds; give 1 or more")
     return (*(1.0 - (1.0 - target) ** (i / rounds) for i in range(1, rounds)), target)

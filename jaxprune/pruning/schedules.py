@@ -140,10 +140,10 @@ def gradual(value: optax.Schedule, *, begin: int = 0, end: int, every: int = 1) 
       The schedule.
 
     Raises:
-      UserError: The value is no function of the step.
+      UserError: The value is not a function of the step.
     """
     if not callable(value):
-        raise UserError(f"value: {value!r} is no optax schedule; for one sparsity, give pruning.at_once({value!r})")
+        raise UserError(f"value: {value!r} is not an optax schedule; for one sparsity, give pruning.at_once({value!r})")
     with jax.ensure_compile_time_eval():
         last = np.float32(np.asarray(value(end)))
     # The shortest decimal that float32 rounds to the same: 0.9, where the float32 nearest to it is 0.89999998.
@@ -180,4 +180,4 @@ def check_times(begin: int, end: int, every: int) -> None:
     if end < begin:
         raise UserError(f"end: the last update, at step {end}, is before the first, at step {begin}; give a later end")
     if every < 1:
-        raise UserError(f"every: {every} is no number of steps; give 1 or more")
+        raise UserError(f"every: {every} is not a number of steps; give 1 or more")

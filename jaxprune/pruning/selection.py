@@ -15,7 +15,7 @@ from jaxprune.types import Params, PyTree
 def prunable(
     params: Params, include: Sequence[str] | str = (), exclude: Sequence[str] | str = (), *, where: str = ""
 ) -> PyTree:
-    """Selects leaves by their path, such as `dense_0/kernel`.
+    """Select leaves by their path, such as `dense_0/kernel`.
 
     Without patterns: every float array with at least two axes, so kernels, but neither biases nor the scales of
     norms, nor a transformer's class token and positions (of one network, not of several stacked along a replica axis).
@@ -34,7 +34,7 @@ def prunable(
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
     paths = [leaf_path(path) for path, _ in leaves]
-    include, exclude = ([given] if isinstance(given, str) else given for given in (include, exclude))
+    include, exclude = ([patterns] if isinstance(patterns, str) else patterns for patterns in (include, exclude))
     for argument, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             if not any(fnmatchcase(path, pattern) for path in paths):
@@ -71,7 +71,7 @@ def keep_ends(prunable: PyTree, order: Sequence[str], *, first: bool = True, las
       Python bools with the structure of `prunable`.
 
     Raises:
-      UserError: `order` is empty or names a leaf that there is not, or nothing is left to prune.
+      UserError: `order` is empty or names a leaf that does not exist, or nothing is left to prune.
     """
     paths = leaf_names(prunable)
     if not order:

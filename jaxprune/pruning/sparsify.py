@@ -69,8 +69,8 @@ def sparsify(
 
     Raises:
       UserError: The criterion needs a key, or the allocation is not the one that it is defined for; from `init`, where
-        the structure does not fit the parameters; from `update`, where the criterion needs an argument.
-      ValueError: From `init`, where the masks do not fit the parameters; from `update`, without `params`.
+        the structure or the masks do not fit the parameters; from `update`, where the criterion needs an argument.
+      ValueError: From `update`, without `params`.
 
     Example:
       >>> import jax
@@ -100,11 +100,11 @@ def sparsify(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, SparsifyState]:
         params = needed(params, "sparsify")
-        found, correction = _update_masks(updated, updates, state, params, extra)
-        steps, inner_state = inner.update(mask_gradients(updates, found), state.inner, params, **extra)
+        new_masks, correction = _update_masks(updated, updates, state, params, extra)
+        steps, inner_state = inner.update(mask_gradients(updates, new_masks), state.inner, params, **extra)
         if correction is not None:
             steps = jax.tree.map(jnp.add, steps, correction)
-        return mask_updates(steps, found, params), SparsifyState(state.step + 1, found, state.key, inner_state)
+        return mask_updates(steps, new_masks, params), SparsifyState(state.step + 1, new_masks, state.key, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -34,8 +34,8 @@ def layer_sparsities(masks: Masks, prunable: PyTree = None) -> list[LayerSparsit
     leaves = jax.tree_util.tree_leaves_with_path(masks)
     return [
         LayerSparsity(leaf_path(path), int(np.size(leaf)), int(np.sum(np.asarray(leaf))))
-        for (path, leaf), wanted in zip(leaves, flags(masks, prunable), strict=True)
-        if wanted
+        for (path, leaf), prune in zip(leaves, flags(masks, prunable), strict=True)
+        if prune
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxprune.pruning.counting import count, on_one_cpu
 from jaxprune.types import Array, PyTree
 
-_SAMPLE, _WORTH_A_SAMPLE = 2**13, 2**18  # scores
+SAMPLE, WORTH_A_SAMPLE = 2**13, 2**18  # scores
 
 # (arrays, three numbers) -> for each leaf, where it is below each of them
 _Below = Callable[[PyTree, Array], list[list[Array]]]
@@ -37,48 +37,46 @@ def keep_all_but_lowest(scores: list[Array], pruned: Array, masks: Sequence[Arra
     unsigned = jnp.uint64 if wide else jnp.uint32
     starts = [0, *np.cumsum([leaf.size for leaf in scores]).tolist()]
     last = jnp.array(jnp.iinfo(unsigned).max, unsigned)
-    given = (scores, list(masks), jnp.array(starts, jnp.uint32))
+    arrays = (scores, list(masks), jnp.array(starts, jnp.uint32))
 
-    def keys_of(given: PyTree) -> list[Array]:
-        keys = [_ordered_bits(_wide(leaf) if wide else leaf.astype(jnp.float32), unsigned) for leaf in given[0]]
+    def keys_of(arrays: PyTree) -> list[Array]:
+        keys = [_ordered_bits(_wide(leaf) if wide else leaf.astype(jnp.float32), unsigned) for leaf in arrays[0]]
         # No finite score has the key 0.
-        return [key if mask is None else jnp.where(mask, key, 0) for key, mask in zip(keys, given[1], strict=True)]
+        return [key if mask is None else jnp.where(mask, key, 0) for key, mask in zip(keys, arrays[1], strict=True)]
 
-    def keys_and_places(given: PyTree) -> list[tuple[Array, Array]]:
-        keys = keys_of(given)
-        return [(key, _places(key.shape, given[2][i])) for i, key in enumerate(keys)]
+    def keys_and_places(arrays: PyTree) -> list[tuple[Array, Array]]:
+        keys = keys_of(arrays)
+        return [(key, _places(key.shape, arrays[2][i])) for i, key in enumerate(keys)]
 
-    def below(given: PyTree, tried: Array) -> list[list[Array]]:
-        return [[key < t for t in tried] for key in keys_of(given)]
+    def below(arrays: PyTree, tried: Array) -> list[list[Array]]:
+        return [[key < t for t in tried] for key in keys_of(arrays)]
 
-    def equal_before(given: PyTree, tried: Array) -> list[list[Array]]:
-        return [[(key == threshold) & (at < t) for t in tried] for key, at in keys_and_places(given)]
+    def equal_before(arrays: PyTree, tried: Array) -> list[list[Array]]:
+        return [[(key == threshold) & (at < t) for t in tried] for key, at in keys_and_places(arrays)]
 
     guess = None
-    if on_one_cpu() and starts[-1] >= _WORTH_A_SAMPLE:
-        stride = starts[-1] // _SAMPLE | 1  # odd: not always the same channels
-        sample = jax.tree.map(lambda leaf: leaf.reshape(-1)[::stride], given[:2])
+    if on_one_cpu() and starts[-1] >= WORTH_A_SAMPLE:
+        stride = starts[-1] // SAMPLE | 1  # odd: not always the same channels
+        sample = jax.tree.map(lambda leaf: leaf.reshape(-1)[::stride], arrays[:2])
         guess = _guess(jnp.concatenate(keys_of(sample)), pruned / starts[-1], last)
-    threshold, found = _search(below, given, pruned, last, guess)
-    first_kept, _ = _search(equal_before, given, pruned - found, jnp.uint32(starts[-1]))
+    threshold, num_below = _search(below, arrays, pruned, last, guess)
+    first_kept, _ = _search(equal_before, arrays, pruned - num_below, jnp.uint32(starts[-1]))
     return [
         ((key > threshold) | ((key == threshold) & (at >= first_kept))) & (key != 0)
-        for key, at in keys_and_places(given)
+        for key, at in keys_and_places(arrays)
     ]
 
 
-def _search(
-    below: _Below, given: PyTree, wanted: Array, last: Array, guess: Array | None = None
-) -> tuple[Array, Array]:
-    """Find the largest number with at most `wanted` below it.
+def _search(below: _Below, data: PyTree, target: Array, last: Array, guess: Array | None = None) -> tuple[Array, Array]:
+    """Find the largest number with at most `target` below it.
 
-    Three numbers are counted in each pass, which leaves a quarter of the range. Any number with exactly `wanted` below
+    Three numbers are counted in each pass, which leaves a quarter of the range. Any number with exactly `target` below
     it is as good: the search ends there.
 
     Args:
       below: Where each leaf is below three numbers.
-      given: The arrays that `below` is of.
-      wanted: [] int32.
+      data: The arrays that `below` is of.
+      target: [] int32.
       last: The largest number there can be.
       guess: [3], the numbers of the first pass in ascending order, from 1 to `last`.
 
@@ -87,24 +85,24 @@ def _search(
     """
 
     def unsettled(state: tuple[Array, ...]) -> Array:
-        low, high, found, _ = state
-        return (low != high) & (found != wanted)
+        low, high, num_below, _ = state
+        return (low != high) & (num_below != target)
 
     def narrow(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        # The number is at least low, with `found` below it, and at most high.
-        low, high, found, tried = state
+        # The number is at least low, with `num_below` below it, and at most high.
+        low, high, num_below, tried = state
         # Else XLA would prepare the arrays once, before the loop: as much memory again, and slower than to do it anew.
-        arrays, tried = jax.lax.optimization_barrier((given, tried))
+        arrays, tried = jax.lax.optimization_barrier((data, tried))
         counts = sum((count(*marked) for marked in below(arrays, tried)), start=jnp.zeros(3, jnp.int32))
-        fits = counts <= wanted
+        fits = counts <= target
         low = jnp.max(jnp.where(fits, tried, low))
         high = jnp.min(jnp.where(fits, high, tried - 1))
-        return low, high, jnp.max(jnp.where(fits, counts, found)), _quarters(low, high)
+        return low, high, jnp.max(jnp.where(fits, counts, num_below)), _quarters(low, high)
 
     low = jnp.zeros_like(last)
     start = (low, last, jnp.int32(0), _quarters(low, last) if guess is None else guess)
-    number, _, found, _ = jax.lax.while_loop(unsettled, narrow, start)
-    return number, found
+    number, _, num_below, _ = jax.lax.while_loop(unsettled, narrow, start)
+    return number, num_below
 
 
 def _quarters(low: Array, high: Array) -> Array:
@@ -126,9 +124,9 @@ def _guess(sample: Array, share: Array, last: Array) -> Array:
     def below(sample: Array, tried: Array) -> list[list[Array]]:
         return [[sample < t for t in tried]]
 
-    found, _ = jax.vmap(lambda rank: _search(below, sample, rank, last))(ranks)
+    numbers, _ = jax.vmap(lambda rank: _search(below, sample, rank, last))(ranks)
     # One more, so that a third that is the threshold, as where many are equal, is found to be the last.
-    return jnp.clip(found, 1, last - 1) + jnp.array([0, 0, 1], last.dtype)
+    return jnp.clip(numbers, 1, last - 1) + jnp.array([0, 0, 1], last.dtype)
 
 
 def _places(shape: tuple[int, ...], start: Array) -> Array:

@@ -233,9 +233,9 @@ def test_the_ends_of_the_reach_that_a_message_names_are_within_reach():
     [
         (("head",), "levels: 'head' has no pattern and value"),
         (("=0.5",), "levels: '=0.5' has no pattern and value"),
-        (("head=much",), "levels: 'much' is no number"),
+        (("head=much",), "levels: 'much' is not a number"),
         ({"head": 1.0}, r"levels: head: 1.0 is outside \[0, 1\)"),
-        ({"head": None}, "levels: None is no number"),
+        ({"head": None}, "levels: None is not a number"),
     ],
 )
 def test_levels_that_are_none_are_errors(levels, message):
@@ -325,8 +325,7 @@ def test_what_is_pruned_already_stays_so_and_counts(name):
 def test_erk_keeps_more_of_other_layers_where_one_is_pruned_further():
     scores = scores_of([(3, 4), (7, 9)])
     assert pruned_of(pruning.erk()(scores, 0.4)) == [0, 30]
-    held = {"layer_0": jnp.zeros((3, 4), bool).at[0].set(True), "layer_3": None}
-    masks = {"layer_0": held["layer_0"], "layer_1": jnp.ones((7, 9), bool)}
+    masks = {"layer_0": jnp.zeros((3, 4), bool).at[0].set(True), "layer_1": jnp.ones((7, 9), bool)}
     assert pruned_of(pruning.erk()(scores, 0.4, None, masks)) == [8, 22]
 
 
@@ -366,3 +365,10 @@ def test_the_way_in_which_options_are_written_makes_no_difference():
 def test_scores_that_are_not_finite_are_errors(name, bad):
     with pytest.raises(UserError, match="layer_1"):
         make(name)({"layer_0": jnp.ones(3), "layer_1": jnp.array([1.0, bad])}, 0.5)
+
+
+@pytest.mark.parametrize("name", [*ALLOCATIONS, "normalised"])
+def test_the_first_layer_at_fault_is_named_in_the_order_of_the_layers(name):
+    scores = [jnp.ones(3) if i in (0, 1) else jnp.array([1.0, np.nan]) for i in range(12)]
+    with pytest.raises(UserError, match="the scores of 2 hold"):
+        make(name)(scores, 0.5)

@@ -133,7 +133,7 @@ def test_counters_and_constants_are_left_as_they_are():
 def test_statistics_that_are_no_averages_are_refused_by_name(change):
     network = made_network(lambda s, x: {"u": change(s, x), "v": 0.9 * s["v"] + 0.1 * x.mean(0)})
     stats = {"u": jnp.ones(2), "v": jnp.ones(2)}
-    with pytest.raises(UserError, match="stats: u is no finite running average"):
+    with pytest.raises(UserError, match="stats: u is not a finite running average"):
         pruning.reestimate_statistics(network, {}, stats, examples(4, 2))
 
 

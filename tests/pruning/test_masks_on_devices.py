@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxprune import pruning
-from jaxprune.pruning.masks import keep_all_but_lowest
+from jaxprune.pruning.thresholds import keep_all_but_lowest
 
 found = {"devices": jax.device_count(), "equal": {}, "laid": {}, "gathers": {}, "sums": {}}
 rng = np.random.default_rng(0)

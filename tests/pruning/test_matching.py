@@ -11,6 +11,8 @@ from jaxprune.errors import UserError
 
 PARAMS = {"fc": {"kernel": jnp.arange(1.0, 9.0).reshape(4, 2), "bias": jnp.zeros(2)}}
 MASKS = jax.tree.map(lambda p: jnp.ones(p.shape, bool), PARAMS)
+MAGNITUDE, ONCE = pruning.magnitude(), pruning.at_once(0.5)
+KERNEL = {"fc": {"kernel": True, "bias": False}}
 PRUNED = {"fc": {"kernel": jnp.arange(8).reshape(4, 2) > 1, "bias": jnp.ones(2, bool)}}
 
 
@@ -25,10 +27,18 @@ def changed(**leaves):
         lambda masks: pruning.rewind(PARAMS, masks),
         lambda masks: pruning.prune(PARAMS, 0.5, criterion=pruning.magnitude(), masks=masks),
         lambda masks: pruning.global_masks(PARAMS, 0.5, masks=masks),
+        lambda masks: pruning.erk()(PARAMS, 0.5, masks=masks),
+        lambda masks: pruning.levels()(PARAMS, 0.5, masks=masks),
+        lambda masks: pruning.n_m(m=2).masks(PARAMS, 0.5, KERNEL, masks),
+        lambda masks: pruning.blocks(height=2, width=2).masks(PARAMS, 0.5, KERNEL, masks, pruning.global_masks),
+        lambda masks: pruning.drop_and_grow(PARAMS, masks, PARAMS, 0.5),
         lambda masks: pruning.keep_masked(masks).init(PARAMS),
         lambda masks: jax.jit(pruning.apply_masks)(PARAMS, masks),
     ],
-    ids=["apply_masks", "rewind", "prune", "global_masks", "keep_masked", "jit"],
+    ids=[
+        *("apply_masks", "rewind", "prune", "global_masks", "erk", "levels", "n_m", "blocks", "drop_and_grow"),
+        *("keep_masked", "jit"),
+    ],
 )
 @pytest.mark.parametrize(
     ("masks", "message"),
@@ -71,7 +81,34 @@ def test_masks_in_the_state_of_an_nnx_optimizer_fit(make):
     pruning.keep_masked(masks).init(params)
 
 
-MAGNITUDE, ONCE = pruning.magnitude(), pruning.at_once(0.5)
+@pytest.mark.parametrize("make", ["rigl", "sparsify"])
+def test_prunable_of_a_plain_dictionary_fits_an_nnx_state(make):
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(8, 5, rngs=nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    chosen = pruning.prunable(nnx.to_pure_dict(params))
+    if make == "rigl":
+        tx = pruning.rigl(optax.adam(1e-2), 0.5, key=jax.random.key(0), end=10, every=1, prunable=chosen)
+    else:
+        tx = pruning.sparsify(optax.adam(1e-2), MAGNITUDE, ONCE, prunable=chosen)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, params))
+    assert pruning.sparsity_of(optimizer.opt_state.masks, chosen) == 0.5
+    zeros = pruning.nonzero_masks(nnx.state(model, nnx.Param), chosen)
+    assert zeros["bias"][...].all()
+
+
+@pytest.mark.parametrize(
+    "allocation",
+    [pruning.global_masks, pruning.layerwise_masks, pruning.erk(), pruning.levels()],
+    ids=["global", "layerwise", "erk", "levels"],
+)
+def test_none_in_place_of_a_mask_is_nothing_pruned(allocation):
+    scores = {"a": jnp.arange(8.0), "b": jnp.arange(8.0)}
+    held = {"a": jnp.arange(8) > 5, "b": None}
+    masks = allocation(scores, 0.75, masks=held)
+    whole = allocation(scores, 0.75, masks={"a": held["a"], "b": jnp.ones(8, bool)})
+    jax.tree.map(np.testing.assert_array_equal, masks, whole)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +124,9 @@ MAGNITUDE, ONCE = pruning.magnitude(), pruning.at_once(0.5)
         (lambda: pruning.sparsify(optax.sgd(0.1), MAGNITUDE, pruning.cubic), "schedule: cubic .* call it"),
         (
             lambda: pruning.straight_through(optax.sgd(0.1), MAGNITUDE, None),
-            "schedule: a value of type NoneType is none",
+            "schedule: a value of type NoneType does not fit",
         ),
-        (lambda: pruning.gradual(0.5, end=9), r"value: 0.5 is no optax schedule; .* pruning.at_once"),
+        (lambda: pruning.gradual(0.5, end=9), r"value: 0.5 is not an optax schedule; .* pruning.at_once"),
         (
             lambda: pruning.sparsify(optax.sgd(0.1), MAGNITUDE, optax.linear_schedule(0, 0.5, 9)),
             r"schedule: .* pruning.gradual\(schedule, end=...\)",

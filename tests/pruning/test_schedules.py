@@ -70,7 +70,7 @@ def test_mistakes_are_one_line_that_says_what_to_do():
         (lambda: pruning.cubic(0.5, end=5, initial=-1), "initial: -1 is outside"),
         (lambda: pruning.cubic(0.5, begin=6, end=5), "end: the last update, at step 5, is before the first"),
         (lambda: pruning.cubic(0.5, begin=-1, end=5), "begin: -1 is negative"),
-        (lambda: pruning.iterative(0.5, end=5, every=0), "every: 0 is no number of steps"),
+        (lambda: pruning.iterative(0.5, end=5, every=0), "every: 0 is not a number of steps"),
         (lambda: pruning.check_schedule(pruning.cubic(0.5, end=100), 100), "training has 100 steps"),
         (lambda: pruning.iterative_levels(0.5, 0), "rounds: 0"),
         (lambda: pruning.iterative_levels(1.5, 2), "target: 1.5"),

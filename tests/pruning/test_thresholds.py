@@ -7,13 +7,12 @@ import pytest
 
 from jaxprune import pruning
 from jaxprune.compat import enable_x64
-from jaxprune.pruning import thresholds
-from jaxprune.pruning.masks import keep_all_but_lowest
+from jaxprune.pruning.thresholds import SAMPLE, WORTH_A_SAMPLE, keep_all_but_lowest
 
 SHAPES = ((4, 32, 300), (500, 401), (32_000,))
 SIZE = 4 * 32 * 300 + 500 * 401 + 32_000
 RNG = np.random.default_rng(0)
-STRIDE = SIZE // thresholds._SAMPLE | 1
+STRIDE = SIZE // SAMPLE | 1
 NORMAL = RNG.normal(size=SIZE)
 WAVE = np.where(np.arange(SIZE) % STRIDE, NORMAL, 100)  # a sample of one leaf sees hundreds alone
 SCORES = {
@@ -46,7 +45,7 @@ def by_sorting(order, pruned):
 
 @pytest.mark.parametrize("kind", SCORES)
 def test_thresholds_of_many_scores_are_those_of_a_stable_sort(kind):
-    assert SIZE >= thresholds._WORTH_A_SAMPLE
+    assert SIZE >= WORTH_A_SAMPLE
     leaves = leaves_of(SCORES[kind])
     order = np.argsort(flat(leaves), kind="stable")
     for pruned in (0, 1, SIZE // 1000, SIZE // 3, SIZE // 2, round(0.9 * SIZE), SIZE - 1, SIZE):

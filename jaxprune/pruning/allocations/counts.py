@@ -8,9 +8,12 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxprune.errors import UserError
-from jaxprune.pruning.masks import keep_all_but_lowest, units_to_prune
+from jaxprune.pruning.counting import units_to_prune
+from jaxprune.pruning.finite_scores import check_finite
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.selection import flags
-from jaxprune.trees import leaf_path
+from jaxprune.pruning.thresholds import keep_all_but_lowest
+from jaxprune.trees import leaf_names
 from jaxprune.types import Array, Masks, PyTree, Scores
 
 _LARGEST = np.float32(np.finfo(np.float32).max).view(np.int32)  # its bits: those of every finite factor are below
@@ -70,31 +73,36 @@ def masks_by_count(scores: Scores, counts: Sequence[int | Array], prunable: PyTr
     Raises:
       UserError: A score is not finite, or more is pruned already (checked outside of jit).
     """
-    leaves, treedef = jax.tree.flatten(scores)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    paths, chosen, before = leaf_names(scores), flags(scores, prunable), optional_masks(masks, scores)
     check_finite(scores, prunable)
+    _check_pruned({path: mask for path, mask, prune in zip(paths, before, chosen, strict=True) if prune}, counts)
+    leaves, treedef = jax.tree.flatten(scores)
     remaining, result = iter(counts), []
-    for (path, leaf), mask, prune in zip(
-        jax.tree_util.tree_leaves_with_path(scores), known, flags(scores, prunable), strict=True
-    ):
-        if not prune:
+    for leaf, mask, prune in zip(leaves, before, chosen, strict=True):
+        if prune:
+            result.append(keep_all_but_lowest([leaf], jnp.asarray(next(remaining), jnp.int32), [mask])[0])
+        else:
             result.append(jnp.ones_like(leaf, bool))
-            continue
-        count = next(remaining)
-        _check_held(leaf_path(path), mask, count)
-        result.append(keep_all_but_lowest([leaf], jnp.asarray(count, jnp.int32), [mask])[0])
-    return jax.tree.unflatten(treedef, result)
+    return treedef.unflatten(result)
 
 
-def sizes_and_held(scores: Scores, prunable: PyTree, masks: Masks | None) -> tuple[list[int], Array]:
-    """The units of each prunable leaf, [L], and those pruned already, [L] int32."""
+def sizes_and_pruned(scores: Scores, prunable: PyTree, masks: Masks | None) -> tuple[list[int], Array]:
+    """Count the units of each prunable leaf.
+
+    Returns:
+      [L] the units, and [L] int32, those that are pruned already.
+    """
     chosen = flags(scores, prunable)
     sizes = [leaf.size for leaf, prune in zip(jax.tree.leaves(scores), chosen, strict=True) if prune]
     if masks is None:
         return sizes, np.zeros(len(sizes), np.int32)
-    known = jax.tree.structure(scores).flatten_up_to(masks)
-    held = [jnp.sum(~jnp.asarray(mask), dtype=jnp.int32) for mask, prune in zip(known, chosen, strict=True) if prune]
-    return sizes, jnp.stack(held) if held else np.zeros(0, np.int32)
+    before = optional_masks(masks, scores)
+    already = [_num_pruned(mask) for mask, prune in zip(before, chosen, strict=True) if prune]
+    return sizes, jnp.stack(already) if already else np.zeros(0, np.int32)
+
+
+def _num_pruned(mask: Array | None) -> Array:
+    return jnp.int32(0) if mask is None else jnp.sum(~jnp.asarray(mask), dtype=jnp.int32)
 
 
 def whole(sparsity: float | Array, size: int) -> int | Array:
@@ -102,21 +110,18 @@ def whole(sparsity: float | Array, size: int) -> int | Array:
     return units_to_prune(sparsity, size) if isinstance(sparsity, Tracer) else round(float(sparsity) * size)
 
 
-def check_finite(scores: Scores, prunable: PyTree) -> None:
-    """Raise a `UserError` for a score that is NaN or infinite (outside of jit)."""
-    for (path, leaf), prune in zip(jax.tree_util.tree_leaves_with_path(scores), flags(scores, prunable), strict=True):
-        finite = jnp.isfinite(leaf).all() if prune else True  # traced inside of jit, whether or not the scores are
-        if not isinstance(finite, Tracer) and not finite:
+def _check_pruned(masks: dict[str, Array | None], counts: Sequence[int | Array]) -> None:
+    """Raise if a leaf has more pruned already than asked for."""
+    layers = [
+        (path, np.size(mask), _num_pruned(mask), number)
+        for (path, mask), number in zip(masks.items(), counts, strict=True)
+        if mask is not None
+    ]
+    plain = [layer for layer in layers if not any(isinstance(number, Tracer) for number in layer[2:])]
+    numbers = jax.device_get([layer[2:] for layer in plain])
+    for (path, size, *_), (already, number) in zip(plain, numbers, strict=True):
+        if already > number:
             raise UserError(
-                f"the scores of {leaf_path(path)} hold NaN or infinite values; "
-                "the parameters may have diverged: train with a lower learning rate"
+                f"masks: {already} units of {path} are pruned already, and {int(number)} of its {size} were to be; "
+                "ask for a higher sparsity there, or for another allocation"
             )
-
-
-def _check_held(path: str, mask: Array | None, count: int | Array) -> None:
-    held = 0 if mask is None else jnp.sum(~jnp.asarray(mask), dtype=jnp.int32)
-    if mask is not None and not isinstance(held, Tracer) and not isinstance(count, Tracer) and held > count:
-        raise UserError(
-            f"masks: {held} units of {path} are pruned already, and {int(count)} of its {np.size(mask)} were to be; "
-            "ask for a higher sparsity there, or for another allocation"
-        )

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import apportion, masks_by_count, sizes_and_held, whole
+from jaxprune.pruning.allocations.counts import apportion, masks_by_count, sizes_and_pruned, whole
 from jaxprune.pruning.masks import check_sparsity
 from jaxprune.pruning.selection import flags
 from jaxprune.types import Array, Masks, PyTree, Scores
@@ -95,19 +95,22 @@ def _erk(scale: float, kernel_dims: bool) -> Allocation:
         check_sparsity(sparsity)
         leaves = jax.tree.leaves(scores)
         shapes = [leaf.shape for leaf, prune in zip(leaves, flags(scores, prunable), strict=True) if prune]
-        sizes, held = sizes_and_held(scores, prunable, masks)
+        sizes, already = sizes_and_pruned(scores, prunable, masks)
         total = whole(sparsity, sum(sizes))
-        _check_reachable(sparsity, total, held, sum(sizes))
+        _check_reachable(sparsity, total, already, sum(sizes))
         weights = np.maximum(_shares(shapes, scale, kernel_dims) * np.array(sizes), _FAINTEST).astype(np.float32)
         units = np.array(sizes, np.int32)
-        kept = apportion(weights, units - held, sum(sizes) - total)
+        kept = apportion(weights, units - already, sum(sizes) - total)
         return masks_by_count(scores, list(units - kept), prunable, masks)
 
     return erk_masks
 
 
 def _shares(shapes: Sequence[Sequence[int]], scale: float, kernel_dims: bool) -> np.ndarray:
-    """The p of every layer divided by the largest, which changes ε alone, [L]."""
+    """The p of every layer, [L], divided by the largest.
+
+    The division changes ε alone.
+    """
     dims = [tuple(shape) if kernel_dims else tuple(shape)[-2:] for shape in shapes]
     # In logarithms: a high scale would make all of them vanish. An array without axes is one unit, with p = 1.
     logs = np.array([math.log(max(sum(d), 1)) - math.log(max(math.prod(d), 1)) for d in dims]) * scale
@@ -119,9 +122,12 @@ def _check_scale(scale: float) -> None:
         raise UserError(f"scale: {scale} is not a finite number of at least 0; ERK takes 1")
 
 
-def _check_reachable(sparsity: float | Array, total: int | Array, held: Array, size: int) -> None:
-    if not isinstance(total, Tracer) and not isinstance(held, Tracer) and total < int(held.sum()):
+def _check_reachable(sparsity: float | Array, total: int | Array, already: Array, size: int) -> None:
+    if isinstance(total, Tracer) or isinstance(already, Tracer):
+        return
+    pruned = int(already.sum())
+    if total < pruned:
         raise UserError(
-            f"sparsity: {float(sparsity):g} is below the {int(held.sum()) / size:.9g} that masks have pruned already, "
+            f"sparsity: {float(sparsity):g} is below the {pruned / size:.9g} that masks have pruned already, "
             "the lowest within reach; ask for that or more"
         )

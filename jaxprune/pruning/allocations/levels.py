@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import apportion, masks_by_count, sizes_and_held, whole
+from jaxprune.pruning.allocations.counts import apportion, masks_by_count, sizes_and_pruned, whole
 from jaxprune.pruning.masks import check_sparsity
 from jaxprune.pruning.patterns import pattern_values, values_of
 from jaxprune.pruning.selection import flags
@@ -65,7 +65,7 @@ def masks_by_level(
       UserError: The number of levels is not that of the prunable leaves; a level is outside [0, 1), a score is not
         finite, or more of a leaf is pruned already (these checked outside of jit).
     """
-    sizes, _ = sizes_and_held(scores, prunable, None)
+    sizes, _ = sizes_and_pruned(scores, prunable, None)
     if len(levels) != len(sizes):
         raise UserError(f"levels: there are {len(levels)} for {len(sizes)} prunable leaves; give one for each")
     for level in levels:
@@ -83,13 +83,13 @@ def _levels(named: tuple[tuple[str, float], ...]) -> Allocation:
         chosen = flags(scores, prunable)
         paths = [path for path, prune in zip(leaf_names(scores), chosen, strict=True) if prune]
         own = values_of("levels", named, paths, what="prunable layer")
-        sizes, held = sizes_and_held(scores, prunable, masks)
+        sizes, already = sizes_and_pruned(scores, prunable, masks)
         pruned = np.array([whole(level or 0.0, size) for level, size in zip(own, sizes, strict=True)], np.int32)
         shared = np.array([size if level is None else 0 for level, size in zip(own, sizes, strict=True)], np.int32)
-        total, held = whole(sparsity, sum(sizes)), (shared > 0) * held
-        if not isinstance(total, Tracer) and not isinstance(held, Tracer):
-            _check_reachable(total, int(pruned.sum() + held.sum()), int(pruned.sum() + shared.sum()), sum(sizes))
-        kept = apportion(shared, shared - held, int(shared.sum() + pruned.sum()) - total)
+        total, already = whole(sparsity, sum(sizes)), (shared > 0) * already
+        if not isinstance(total, Tracer) and not isinstance(already, Tracer):
+            _check_reachable(total, int(pruned.sum() + already.sum()), int(pruned.sum() + shared.sum()), sum(sizes))
+        kept = apportion(shared, shared - already, int(shared.sum() + pruned.sum()) - total)
         return masks_by_count(scores, list(pruned + shared - kept), prunable, masks)
 
     return level_masks

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxprune.errors import UserError, unknown
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import check_finite
+from jaxprune.pruning.finite_scores import check_finite
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.structure import Structure
 from jaxprune.trees import named_leaves
@@ -51,7 +52,7 @@ def blocks(*, height: int = 4, width: int = 4, pool: str = "mean") -> Structure:
       blocks do not tile.
 
     Raises:
-      UserError: A size is no whole number of at least 1, or the pool is unknown.
+      UserError: A size is not a whole number of at least 1, or the pool is unknown.
     """
     for name, size in (("height", height), ("width", width)):
         if size != int(size) or size < 1:
@@ -81,16 +82,18 @@ def _masks(
     check_finite(scores, prunable)
     leaves, treedef = jax.tree.flatten(scores)
     chosen = flags(scores, prunable)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    before = optional_masks(masks, scores)
     pooled = [
         _pool(s, mask, size=size, pool=pool) if prune else s
-        for s, mask, prune in zip(leaves, known, chosen, strict=True)
+        for s, mask, prune in zip(leaves, before, chosen, strict=True)
     ]
     alive = None
     if masks is not None:
-        alive = treedef.unflatten([_alive(m, size=size) if p else m for m, p in zip(known, chosen, strict=True)])
+        alive = treedef.unflatten(
+            [_alive(m, size=size) if p and m is not None else m for m, p in zip(before, chosen, strict=True)]
+        )
     kept = allocation(treedef.unflatten(pooled), sparsity, prunable, alive)
-    units = zip(treedef.flatten_up_to(kept), known, chosen, strict=True)
+    units = zip(treedef.flatten_up_to(kept), before, chosen, strict=True)
     return treedef.unflatten([_expand(unit, mask, size=size) if p else unit for unit, mask, p in units])
 
 

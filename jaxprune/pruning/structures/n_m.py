@@ -11,8 +11,10 @@ from jax.core import Tracer
 
 from jaxprune.errors import UserError
 from jaxprune.pruning.allocation import Allocation
-from jaxprune.pruning.allocations.counts import check_finite
-from jaxprune.pruning.masks import check_sparsity, layerwise_masks, units_to_prune
+from jaxprune.pruning.counting import units_to_prune
+from jaxprune.pruning.finite_scores import check_finite
+from jaxprune.pruning.masks import check_sparsity, layerwise_masks
+from jaxprune.pruning.matching import optional_masks
 from jaxprune.pruning.patterns import pattern_values, values_of
 from jaxprune.pruning.selection import flags
 from jaxprune.pruning.structure import Structure
@@ -50,11 +52,11 @@ def n_m(*, m: int = 4, axis: int | Mapping[str, Any] | Sequence[str] | None = No
 
     Returns:
       The structure; the same object for the same options. It raises a `UserError` that names every layer whose axis `m`
-      does not divide, a sparsity that is no whole N, and, outside of jit, layers with a group of which more is pruned
-      already.
+      does not divide, a sparsity that is not a whole N, and, outside of jit, layers with a group of which more is
+      pruned already.
 
     Raises:
-      UserError: `m` is below 2, or an axis is no whole number.
+      UserError: `m` is below 2, or an axis is not a whole number.
     """
     if m != int(m) or m < 2:
         raise UserError(f"m: {m} is not a whole number of at least 2; hardware takes 4")
@@ -62,11 +64,11 @@ def n_m(*, m: int = 4, axis: int | Mapping[str, Any] | Sequence[str] | None = No
     return _n_m(int(m), axes)
 
 
-def _axes(given: Mapping[str, Any] | Sequence[str] | None) -> _Axes:
-    if isinstance(given, Mapping) and any(isinstance(value, Mapping) for value in given.values()):
-        leaves = jax.tree_util.tree_leaves_with_path(given, is_leaf=lambda value: isinstance(value, tuple | list))
-        given = {leaf_path(path): value for path, value in leaves}
-    return pattern_values("axis", () if given is None else given, _axis, "attention/query/kernel=0")
+def _axes(axis: Mapping[str, Any] | Sequence[str] | None) -> _Axes:
+    if isinstance(axis, Mapping) and any(isinstance(value, Mapping) for value in axis.values()):
+        leaves = jax.tree_util.tree_leaves_with_path(axis, is_leaf=lambda value: isinstance(value, tuple | list))
+        axis = {leaf_path(path): value for path, value in leaves}
+    return pattern_values("axis", () if axis is None else axis, _axis, "attention/query/kernel=0")
 
 
 def _axis(value: Any) -> int | tuple[int, ...]:
@@ -99,13 +101,13 @@ def _masks(
     check_finite(scores, prunable)
     pruned = units_to_prune(sparsity, m)
     leaves, treedef = jax.tree.flatten(scores)
-    known = [None] * len(leaves) if masks is None else treedef.flatten_up_to(masks)
+    before = optional_masks(masks, scores)
     along, chosen = _axis_of_each(scores, axes), flags(scores, prunable)
     result = [
         _keep_highest(s, mask, pruned, m=m, axis=axis) if prune else (jnp.ones_like(s, bool), None)
-        for s, mask, prune, axis in zip(leaves, known, chosen, along, strict=True)
+        for s, mask, prune, axis in zip(leaves, before, chosen, along, strict=True)
     ]
-    _check_held(leaf_names(scores), [overfull for _, overfull in result], sparsity, m)
+    _check_groups(leaf_names(scores), [overfull for _, overfull in result], sparsity, m)
     return jax.tree.unflatten(treedef, [kept for kept, _ in result])
 
 
@@ -149,8 +151,8 @@ def _in_order(scores: Array) -> Array:
 
 
 def _axis_of_each(tree: PyTree, axes: _Axes) -> list[int]:
-    given = values_of("axis", axes, leaf_names(tree))
-    return [_nearest(axis, leaf.ndim) for axis, leaf in zip(given, jax.tree.leaves(tree), strict=True)]
+    of_leaves = values_of("axis", axes, leaf_names(tree))
+    return [_nearest(axis, leaf.ndim) for axis, leaf in zip(of_leaves, jax.tree.leaves(tree), strict=True)]
 
 
 def _nearest(axis: int | tuple[int, ...] | None, ndim: int) -> int:
@@ -170,7 +172,9 @@ def _check(params: Params, prunable: PyTree, sparsities: Sequence[float], *, m: 
         check_sparsity(sparsity)
         if abs(sparsity * m - round(sparsity * m)) > 1e-5 or round(sparsity * m) == m:
             reachable = ", ".join(f"{n / m:.6g}" for n in range(1, m)) if m <= 16 else f"the multiples of 1/{m}"
-            raise UserError(f"sparsity: {sparsity:g} is no whole number of each {m} weights; m={m} reaches {reachable}")
+            raise UserError(
+                f"sparsity: {sparsity:g} is not a whole number of each {m} weights; m={m} reaches {reachable}"
+            )
     unfit, without = [], []
     for (path, leaf), prune, axis in zip(
         named_leaves(params), flags(params, prunable), _axis_of_each(params, axes), strict=True
@@ -189,13 +193,14 @@ def _check(params: Params, prunable: PyTree, sparsities: Sequence[float], *, m: 
         raise UserError(f"m: {m} does not divide {named}; exclude {', '.join(path for path, _ in unfit)} from pruning")
 
 
-def _check_held(paths: list[str], overfull: list[Array | None], sparsity: float | Array, m: int) -> None:
+def _check_groups(paths: list[str], overfull: list[Array | None], sparsity: float | Array, m: int) -> None:
     counts = [
-        (path, int(count))
+        (path, count)
         for path, count in zip(paths, overfull, strict=True)
         if count is not None and not isinstance(count, Tracer)
     ]
-    if named := ", ".join(f"{count} groups of {path}" for path, count in counts if count):
+    numbers = jax.device_get([count for _, count in counts])
+    if named := ", ".join(f"{n} groups of {path}" for (path, _), n in zip(counts, numbers, strict=True) if n):
         raise UserError(
             f"masks: more of {m} weights than a sparsity of {float(sparsity):g} prunes are pruned already in {named}; "
             "ask for a higher sparsity"

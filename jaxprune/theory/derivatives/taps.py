@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
+from jaxprune.programs import called_program, evaluate_equation, evaluate_program
 from jaxprune.types import Array
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
@@ -59,30 +60,20 @@ class _Walk:
 
         Each value comes with its view: the leaf that it is a reshaped form of, or None.
         """
-        known: dict[Any, tuple[Any, int | None]] = {}
-
-        def read(variable: Any) -> tuple[Any, int | None]:
-            return (variable.val, None) if isinstance(variable, Literal) else known[variable]
-
-        known.update(zip(jaxpr.constvars, ((c, None) for c in constants), strict=True))
-        known.update(zip(jaxpr.invars, zip(values, views, strict=True), strict=True))
         # A view is the whole parameter, reordered at most: only then are the norms of both gradients the same.
-        for equation in jaxpr.eqns:
-            inputs = [read(variable) for variable in equation.invars]
-            outputs = self.step(equation, [value for value, _ in inputs], [view for _, view in inputs])
-            known.update(zip(equation.outvars, outputs, strict=True))
-        results = [read(variable) for variable in jaxpr.outvars]
+        inputs = list(zip(values, views, strict=True))
+        results = evaluate_program(jaxpr, constants, inputs, step=self.step, plain=lambda value: (value, None))
         self._used(view for _, view in results)  # a parameter that is a result has a gradient beside that of a product
         return results
 
-    def step(self, equation: Any, values: list, views: list[int | None]) -> list[tuple[Any, int | None]]:
+    def step(self, equation: Any, inputs: list[tuple[Any, int | None]]) -> list[tuple[Any, int | None]]:
         """Evaluate one equation."""
         name = equation.primitive.name
-        if name in _INLINED:
-            inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-            program, constants = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-            return self.run(program, constants, values, views)
-        results = _evaluate(equation, values)
+        values, views = [value for value, _ in inputs], [view for _, view in inputs]
+        inner = called_program(equation)
+        if name in _INLINED and inner is not None:
+            return self.run(*inner, values, views)
+        results = evaluate_equation(equation, values)
         leaves = [view for view in views if view is not None]
         if len(leaves) == 1 and (name in _ALIKE or _is_added_axis(equation)) and views[0] is not None:
             return [(results[0], views[0])]
@@ -157,7 +148,7 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
 
     def by_transpose(operand: Array, slope: Array) -> Array:
         kernel = product.equation.invars[1].aval
-        of_kernel = jax.linear_transpose(lambda k: _evaluate(product.equation, [operand, k])[0], kernel)
+        of_kernel = jax.linear_transpose(lambda k: evaluate_equation(product.equation, [operand, k])[0], kernel)
         return jnp.sum(of_kernel(slope)[0] ** 2)
 
     if product.equation.primitive.name != _CONVOLUTION or positions * (d + p) < d * p:
@@ -168,13 +159,6 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
 
 def _leaf_views(num_leaves: int, count: int) -> list[int | None]:
     return [i if i < num_leaves else None for i in range(count)]
-
-
-def _evaluate(equation: Any, values: list) -> list:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # the former in older versions of jax
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _is_added_axis(equation: Any) -> bool:
