@@ -150,7 +150,7 @@ def test_padding_may_hold_anything_in_the_curvature(chunk_size, people: Dataset)
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
-@pytest.mark.parametrize("sums_of_groups", [group_curvature])
+@pytest.mark.parametrize("sums_of_groups", [group_curvature, group_importance])
 def test_parameters_of_half_precision_have_sums_in_float32(sums_of_groups, people: Dataset):
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights())
     found = sums_of_groups(linear, half, people.train, num_groups=3, chunk_size=1)

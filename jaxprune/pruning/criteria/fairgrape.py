@@ -13,6 +13,7 @@ from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.networks import as_pytree
 from jaxprune.pruning.criterion import Criterion
+from jaxprune.pruning.gradients import wide_zeros
 from jaxprune.pruning.masks import layerwise_masks
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
 
@@ -43,7 +44,7 @@ def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: 
       chunk_size: Examples in a batch.
 
     Returns:
-      The structure of `params`, leaves [G, ...].
+      The structure of `params`, leaves [G, ...], float32 or wider.
 
     Raises:
       UserError: As `auditing.evaluate` does.
@@ -59,10 +60,11 @@ def _group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups:
 
     def add(sums: PyTree, chunk: Batch) -> tuple[PyTree, None]:
         slopes = jax.jacrev(group_losses)(params, chunk)
-        return jax.tree.map(lambda s, p, g: s + (p * g) ** 2, sums, params, slopes), None
+        return jax.tree.map(lambda s, p, g: s + (p * g).astype(s.dtype) ** 2, sums, params, slopes), None
 
-    zeros = jax.tree.map(lambda p: jnp.zeros((num_groups, *p.shape), p.dtype), params)
-    return jax.lax.scan(add, zeros, chunked(batch, chunk_size))[0]
+    zeros = jax.tree.map(lambda p: jnp.broadcast_to(wide_zeros(p), (num_groups, *p.shape)), params)
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(add, zeros, chunked(batch, chunk_size))[0]
 
 
 def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
