@@ -16,16 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxprune.compat import called_program, evaluate_equation
 from jaxprune.networks import as_pytree
 from jaxprune.pruning.input_windows import Windows
 from jaxprune.pruning.kernel_views import Atom, Axes, Kernel, kernel_of, reshaped, whole
 from jaxprune.trees import named_leaves
 from jaxprune.types import Apply, Array, Params
 
-_CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
-    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-)  # fmt: skip
 _ALIKE = ("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision", "sharding_constraint")
 _CONVOLUTION = "jaxprune_convolution"  # of models.conv: [1, B, H, W, D] and [1, height, width, D, E]
 
@@ -160,15 +157,12 @@ class _Walk:
 
     def step(self, equation: Any, values: list, views: list[_View | None]) -> list[tuple[Any, _View | None]]:
         """Evaluate one equation."""
-        name, parameters = equation.primitive.name, equation.params
-        inner = next((parameters[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in parameters), None)
-        if name in _CALLS and inner is not None:
-            program, constants = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-            return self.run(program, constants, values, views)
-        results = _evaluate(equation, values)
-        if parameters.get("branches_platforms"):
+        if (called := called_program(equation)) is not None:
+            return self.run(*called, values, views)
+        results = evaluate_equation(equation, values)
+        if equation.params.get("branches_platforms"):
             # One of several ways to compute the same: the last one, which is for any platform, is read, and not used.
-            program = parameters["branches"][-1]
+            program = equation.params["branches"][-1]
             self.run(program.jaxpr, program.consts, values[1:], views[1:])
             return [(result, None) for result in results]
         sides = [side for side, view in enumerate(views) if view is not None]
@@ -188,13 +182,6 @@ class _Walk:
             return [(results[0], None)]
         following = _following(equation, axes)
         return [(result, None if following is None else (leaf, following)) for result in results]
-
-
-def _evaluate(equation: Any, values: list) -> list:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # the former in older versions of jax
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _following(equation: Any, axes: Axes) -> Axes | None:

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 
+from jaxprune.compat import called_program, evaluate_equation
 from jaxprune.types import Apply, Array, Params
 
-_INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
-            "custom_vjp_call", "custom_vjp_call_jaxpr")  # fmt: skip
 _SUMS = ("dot_general", "conv_general_dilated", "jaxprune_convolution")  # of many products, which grow
 # f(2^e x) = 2^e f(x) for the one operand of floats.
 _LINEAR = ("reshape", "transpose", "squeeze", "expand_dims", "copy", "copy_p", "rev", "broadcast_in_dim", "slice",
@@ -79,26 +78,26 @@ def _run(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Scaled]) -> list
 
 def _step(equation: Any, inputs: list[Scaled]) -> list[Scaled]:
     name = equation.primitive.name
-    if name in _INLINED:
-        return _run(*_program(equation), inputs)
+    if (called := called_program(equation)) is not None:
+        return _run(*called, inputs)
     values, exponents = [v.value for v in inputs], [v.exponent for v in inputs]
     if name in _SUMS:
-        return [_scale(_evaluate(equation, values)[0], exponents[0] + exponents[1])]
+        return [_scale(evaluate_equation(equation, values)[0], exponents[0] + exponents[1])]
     if all(v.is_plain for v in inputs):
-        return [Scaled(result) for result in _evaluate(equation, values)]
+        return [Scaled(result) for result in evaluate_equation(equation, values)]
     if name == "cond":
         return _branch(equation, inputs)
     if name == "mul":
-        return [Scaled(_evaluate(equation, values)[0], exponents[0] + exponents[1])]
+        return [Scaled(evaluate_equation(equation, values)[0], exponents[0] + exponents[1])]
     if name == "div":
-        return [Scaled(_evaluate(equation, values)[0], exponents[0] - exponents[1])]
+        return [Scaled(evaluate_equation(equation, values)[0], exponents[0] - exponents[1])]
     if name in _LINEAR:
-        return [Scaled(_evaluate(equation, values)[0], exponents[0])]
+        return [Scaled(evaluate_equation(equation, values)[0], exponents[0])]
     if name in (*_ALIGNED, *_COMPARED):
         exponent = _largest_exponent(inputs)
-        result = _evaluate(equation, [_divided(v, exponent) for v in inputs])[0]
+        result = evaluate_equation(equation, [_divided(v, exponent) for v in inputs])[0]
         return [Scaled(result, exponent if name in _ALIGNED else 0)]
-    return [Scaled(result) for result in _evaluate(equation, [_divided(v, jnp.int32(0)) for v in inputs])]
+    return [Scaled(result) for result in evaluate_equation(equation, [_divided(v, jnp.int32(0)) for v in inputs])]
 
 
 def _branch(equation: Any, inputs: list[Scaled]) -> list[Scaled]:
@@ -111,20 +110,6 @@ def _branch(equation: Any, inputs: list[Scaled]) -> list[Scaled]:
 
     branches = [lambda operands, program=program: branch(program, operands) for program in equation.params["branches"]]
     return jax.lax.switch(index.value.astype(jnp.int32), branches, operands)
-
-
-def _program(equation: Any) -> tuple[Any, Sequence[Any]]:
-    """The program that an equation calls, and its constants."""
-    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    inner = next(equation.params[name] for name in names if name in equation.params)
-    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-
-
-def _evaluate(equation: Any, values: Sequence[Any]) -> list[Any]:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _scale(value: Array, exponent: Any) -> Scaled:

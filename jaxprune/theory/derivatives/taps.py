@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxprune.compat import evaluate_equation
 from jaxprune.types import Array
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
@@ -82,7 +83,7 @@ class _Walk:
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             program, constants = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
             return self.run(program, constants, values, views)
-        results = _evaluate(equation, values)
+        results = evaluate_equation(equation, values)
         leaves = [view for view in views if view is not None]
         if len(leaves) == 1 and (name in _ALIKE or _is_added_axis(equation)) and views[0] is not None:
             return [(results[0], views[0])]
@@ -157,7 +158,7 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
 
     def by_transpose(operand: Array, slope: Array) -> Array:
         kernel = product.equation.invars[1].aval
-        of_kernel = jax.linear_transpose(lambda k: _evaluate(product.equation, [operand, k])[0], kernel)
+        of_kernel = jax.linear_transpose(lambda k: evaluate_equation(product.equation, [operand, k])[0], kernel)
         return jnp.sum(of_kernel(slope)[0] ** 2)
 
     if product.equation.primitive.name != _CONVOLUTION or positions * (d + p) < d * p:
@@ -168,13 +169,6 @@ def squared_norm(product: Product, operand: Array, slope: Array) -> Array:
 
 def _leaf_views(num_leaves: int, count: int) -> list[int | None]:
     return [i if i < num_leaves else None for i in range(count)]
-
-
-def _evaluate(equation: Any, values: list) -> list:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # the former in older versions of jax
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _is_added_axis(equation: Any) -> bool:
