@@ -32,6 +32,9 @@ def synflow(*, rounds: int = 100) -> Criterion:
 
     Args:
       rounds: Rounds of scoring and pruning; 100 in the paper.
+
+    Raises:
+      UserError: There is no round.
     """
     if rounds < 1:
         raise UserError(f"rounds: {rounds} rounds prune nothing; give 1 or more")
