@@ -109,9 +109,9 @@ class Program:
         walk.run(self.traced.jaxpr, self.traced.consts, values, [*views, *[None] * (len(values) - len(views))])
         # A parameter that products use by different axes has no inputs of its own.
         of_leaf: dict[int, set[Kernel]] = {}
-        for product, _ in walk.found:
+        for product, _ in walk.uses:
             of_leaf.setdefault(product.kernel.index, set()).add(product.kernel)
-        return [(product, x) for product, x in walk.found if len(of_leaf[product.kernel.index]) == 1]
+        return [(product, x) for product, x in walk.uses if len(of_leaf[product.kernel.index]) == 1]
 
 
 def program_of(apply: Apply, params: Params, x: Any) -> Program:
@@ -138,21 +138,21 @@ class _Walk:
     """One evaluation of a program, which notes products with kernels."""
 
     leaves: Sequence[tuple[str, tuple[int, ...]]]  # the path and the shape of each
-    found: list[tuple[Product, Any]] = field(default_factory=list)
+    uses: list[tuple[Product, Any]] = field(default_factory=list)
 
     def run(self, jaxpr: Any, constants: Sequence[Any], values: Sequence[Any], views: Sequence[_View | None]) -> list:
         """Evaluate a program on values and their views."""
-        known: dict[Any, tuple[Any, _View | None]] = {}
+        results: dict[Any, tuple[Any, _View | None]] = {}
 
         def read(variable: Any) -> tuple[Any, _View | None]:
-            return (variable.val, None) if isinstance(variable, Literal) else known[variable]
+            return (variable.val, None) if isinstance(variable, Literal) else results[variable]
 
-        known.update(zip(jaxpr.constvars, ((c, None) for c in constants), strict=True))
-        known.update(zip(jaxpr.invars, zip(values, views, strict=True), strict=True))
+        results.update(zip(jaxpr.constvars, ((c, None) for c in constants), strict=True))
+        results.update(zip(jaxpr.invars, zip(values, views, strict=True), strict=True))
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
             outputs = self.step(equation, [value for value, _ in inputs], [view for _, view in inputs])
-            known.update(zip(equation.outvars, outputs, strict=True))
+            results.update(zip(equation.outvars, outputs, strict=True))
         return [read(variable) for variable in jaxpr.outvars]
 
     def step(self, equation: Any, values: list, views: list[_View | None]) -> list[tuple[Any, _View | None]]:
@@ -178,7 +178,7 @@ class _Walk:
             if kernel is not None:
                 operand = values[1 - sides[0]]
                 count = jax.eval_shape(reading.rows, operand).shape[1]
-                self.found.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
+                self.uses.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
             return [(results[0], None)]
         following = _following(equation, axes)
         return [(result, None if following is None else (leaf, following)) for result in results]

@@ -64,15 +64,15 @@ def apply_scaled(apply: Apply, params: Params, x: Array) -> Scaled:
 
 
 def _run(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Scaled]) -> list[Scaled]:
-    known: dict[Any, Scaled] = {}
+    results: dict[Any, Scaled] = {}
 
     def read(variable: Any) -> Scaled:
-        return Scaled(variable.val) if isinstance(variable, Literal) else known[variable]
+        return Scaled(variable.val) if isinstance(variable, Literal) else results[variable]
 
-    known.update(zip(jaxpr.constvars, (Scaled(constant) for constant in constants), strict=True))
-    known.update(zip(jaxpr.invars, inputs, strict=True))
+    results.update(zip(jaxpr.constvars, (Scaled(constant) for constant in constants), strict=True))
+    results.update(zip(jaxpr.invars, inputs, strict=True))
     for equation in jaxpr.eqns:
-        known.update(zip(equation.outvars, _step(equation, [read(v) for v in equation.invars]), strict=True))
+        results.update(zip(equation.outvars, _step(equation, [read(v) for v in equation.invars]), strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
