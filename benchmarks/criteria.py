@@ -5,9 +5,10 @@
 Both sides take turns in one process, and each figure is the minimum of the repeats, compilation left out. A criterion
 is compared with as many times one gradient of the mean loss of the same examples as it needs by its formula, in a
 compiled function of its own; criteria that square the gradients of single examples, with as many gradients of one
-example each as there are examples (and labels), in a compiled loop. FairGRAPE's greedy choice is compared with the
-algorithm as it is written, one weight at a time, and with a loop that keeps a sorted list and a position for each
-group.
+example each as there are examples (and labels), in a compiled loop. Wanda and SparseGPT need no gradient, and are
+compared with one. FairGRAPE's greedy choice is compared with the algorithm as it is written, one weight at a time: each
+turn searches all weights that are left, in Python or by numpy; and with a numpy loop that keeps a sorted list and a
+position for each group, which the paper does not describe.
 
 Prints a table and writes benchmarks/results/criteria.json.
 """
@@ -77,6 +78,12 @@ def gradient_counts() -> dict[str, tuple[float, Callable]]:
         "obd": (2 * PROBES, one_gradient),
         "synflow": (1, one_gradient),
         "fairgrape": (GROUPS, one_gradient),
+        "wanda": (1, one_gradient),
+        "worst_group_wanda": (1, one_gradient),
+        "sparsegpt": (1, one_gradient),
+        "sparsegpt, correction": (1, one_gradient),
+        "woodfisher": (1, single),
+        "woodfisher, correction": (1, single),
         "fisher": (1, single),
         "curvature": (CLASSES, single),
         "worst_group_curvature": (CLASSES, single),
@@ -85,12 +92,16 @@ def gradient_counts() -> dict[str, tuple[float, Callable]]:
 
 
 def scorer(name: str, params: dict, batch: Batch) -> Callable[[], Any]:
-    """A function that scores once; FairGRAPE's choice is timed apart from its gradients."""
+    """A function that scores (or corrects) once; FairGRAPE's choice is timed apart from its gradients."""
     evidence = {"apply": network, "batch": batch, "num_groups": GROUPS, "key": jax.random.key(0)}
     if name == "fairgrape":
         return partial(pruning.group_importance, network, params, batch, num_groups=GROUPS)
     options = {"obd": {"probes": PROBES, "exact_up_to": 0}, "movement": {"batch_size": 512}}.get(name, {})
+    name, _, correction = name.partition(", ")
     criterion = pruning.CRITERIA.make(name, **options)
+    if correction:
+        masks = pruning.global_masks(jax.tree.map(jnp.abs, params), 0.5)
+        return partial(criterion.correct, params, masks, **evidence)
     if "gradients" not in criterion.needs:
         return partial(criterion.score, params, **evidence)
     return lambda: criterion.score(params, grads=pruning.mean_gradient(network, params, batch), **evidence)
@@ -124,6 +135,22 @@ def greedy_as_written(importance: np.ndarray, kept: int) -> np.ndarray:
     return np.array(order)
 
 
+def greedy_over_weights(importance: np.ndarray, kept: int) -> np.ndarray:
+    """The same without numpy: each turn compares all weights that are left, one after another."""
+    rows, columns = importance.tolist(), importance.T.tolist()
+    groups, n, total = len(rows), len(columns), sum(map(sum, rows))
+    target = [sum(row) / total for row in rows]
+    left, sums, order = dict.fromkeys(range(n)), [0.0] * groups, []
+    for _ in range(kept):
+        have = sum(sums)
+        g = min(range(groups), key=lambda a: (sums[a] / have if have > 0 else 1 / groups) - target[a])
+        w = max(left, key=rows[g].__getitem__)
+        del left[w]
+        sums = [s + i for s, i in zip(sums, columns[w], strict=True)]
+        order.append(w)
+    return np.array(order)
+
+
 def greedy_with_lists(importance: np.ndarray, kept: int) -> np.ndarray:
     """The same with a sorted list and a position for each group."""
     groups, n = importance.shape
@@ -151,7 +178,8 @@ def greedy_rows(size: int, repeats: int) -> dict[str, Any]:
     sides = {
         "one weight in each turn": ours,
         "as the criterion picks": several,
-        "loop as written": lambda: greedy_as_written(wide, size),
+        "loop as written, in Python": lambda: greedy_over_weights(wide, size),
+        "loop as written, in numpy": lambda: greedy_as_written(wide, size),
         "loop with sorted lists": lambda: greedy_with_lists(wide, size),
     }
     times = in_turn(min(repeats, 3), *sides.values())

@@ -1,11 +1,12 @@
 """Differences between the supported versions of jax and flax."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr
 
 if TYPE_CHECKING:
     from flax.nnx import Dict as ModuleDict
@@ -15,9 +16,36 @@ if TYPE_CHECKING or hasattr(jax, "enable_x64"):
 else:
     from jax.experimental import enable_x64
 
-__all__ = ["ModuleDict", "enable_x64", "evaluate_now"]
+__all__ = ["ModuleDict", "called_program", "enable_x64", "evaluate_equation", "evaluate_now"]
 
 _LOOPS_WHILE_TRACING = jax.__version_info__ >= (0, 8)
+
+
+# Equations that do no more than call a program, by all the names that versions of JAX have for them.
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
+          "custom_vjp_call", "custom_vjp_call_jaxpr")  # fmt: skip
+
+
+def called_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
+    """The program that an equation of a jaxpr calls, and its constants.
+
+    None where it is no call. The rules of its own that a call has for derivatives are not part of the program.
+    """
+    if equation.primitive.name not in _CALLS:
+        return None
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    inner = next((equation.params[name] for name in names if name in equation.params), None)
+    if inner is None:
+        return None
+    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
+
+
+def evaluate_equation(equation: Any, values: Sequence[Any]) -> list[Any]:
+    """Evaluate one equation of a jaxpr."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
+    results = equation.primitive.bind(*functions, *values, **parameters)
+    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def evaluate_now(function: Any, *args: Any) -> Any:

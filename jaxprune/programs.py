@@ -1,9 +1,9 @@
-"""Evaluation of traced programs, equation by equation."""
+"""Evaluation of traced programs by a rule for their equations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 
 Value = TypeVar("Value")  # of a variable, with what the caller keeps beside it
 
@@ -39,21 +39,3 @@ def evaluate_program(
         outputs = step(equation, [read(variable) for variable in equation.invars])
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
-
-
-def evaluate_equation(equation: Any, values: Sequence[Any]) -> list[Any]:
-    """Compute the arrays that an equation gives."""
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
-    results = equation.primitive.bind(*functions, *values, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
-
-
-def called_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The program that an equation calls, with its constants.
-
-    None if it calls none.
-    """
-    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    inner = next((equation.params[name] for name in names if name in equation.params), None)
-    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else None if inner is None else (inner, ())

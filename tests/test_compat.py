@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.extend.core import Literal
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from jaxprune import models, theory
-from jaxprune.compat import ModuleDict, enable_x64, evaluate_now
+from jaxprune.compat import ModuleDict, called_program, enable_x64, evaluate_equation, evaluate_now
 from jaxprune.models.resnet import ResNet
 from jaxprune.types import Batch
 
@@ -22,6 +23,29 @@ pytestmark = pytest.mark.versions
 @jax.jit
 def running_sum(x):
     return jax.lax.scan(lambda total, one: (total + one, total + one), jnp.zeros(()), x)
+
+
+def test_a_program_is_evaluated_equation_by_equation():
+    """Through calls, by `jit` and for the sake of derivatives, and into none of the loops."""
+    entered = []
+
+    def evaluate(jaxpr, constants, values):
+        known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *values], strict=True))
+        for equation in jaxpr.eqns:
+            inputs = [v.val if isinstance(v, Literal) else known[v] for v in equation.invars]
+            called = called_program(equation)
+            entered.append(called is not None)
+            results = evaluate_equation(equation, inputs) if called is None else evaluate(*called, inputs)
+            known.update(zip(equation.outvars, results, strict=True))
+        return [v.val if isinstance(v, Literal) else known[v] for v in jaxpr.outvars]
+
+    def function(x):
+        return running_sum(jax.checkpoint(jax.nn.relu)(jnp.sin(x)))[1] + 1
+
+    x = jnp.array([1.0, 2.0, -1.0])
+    program = jax.make_jaxpr(function)(x)
+    np.testing.assert_allclose(evaluate(program.jaxpr, program.consts, [x])[0], function(x), rtol=1e-6)
+    assert sum(entered) >= 3
 
 
 def test_known_values_are_computed_while_a_function_is_traced():

@@ -16,17 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from jaxprune.compat import called_program, evaluate_equation
 from jaxprune.networks import as_pytree
-from jaxprune.programs import called_program, evaluate_equation, evaluate_program
+from jaxprune.programs import evaluate_program
 from jaxprune.pruning.input_windows import Windows
 from jaxprune.pruning.kernel_views import Atom, Axes, Kernel, kernel_of, reshaped, whole
 from jaxprune.trees import named_leaves
 from jaxprune.types import Apply, Array, Params
 
-_CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
-    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-)  # fmt: skip
 _ALIKE = ("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision", "sharding_constraint")
 _CONVOLUTION = "jaxprune_convolution"  # of models.conv: [1, B, H, W, D] and [1, height, width, D, E]
 
@@ -113,9 +110,9 @@ class Program:
         walk.run(self.traced.jaxpr, self.traced.consts, values, [*views, *[None] * (len(values) - len(views))])
         # A parameter that products use by different axes has no inputs of its own.
         of_leaf: dict[int, set[Kernel]] = {}
-        for product, _ in walk.products:
+        for product, _ in walk.uses:
             of_leaf.setdefault(product.kernel.index, set()).add(product.kernel)
-        return [(product, x) for product, x in walk.products if len(of_leaf[product.kernel.index]) == 1]
+        return [(product, x) for product, x in walk.uses if len(of_leaf[product.kernel.index]) == 1]
 
 
 def program_of(apply: Apply, params: Params, x: Any) -> Program:
@@ -142,7 +139,7 @@ class _Walk:
     """One evaluation of a program, which notes products with kernels."""
 
     leaves: Sequence[tuple[str, tuple[int, ...]]]  # the path and the shape of each
-    products: list[tuple[Product, Any]] = field(default_factory=list)
+    uses: list[tuple[Product, Any]] = field(default_factory=list)
 
     def run(self, jaxpr: Any, constants: Sequence[Any], values: Sequence[Any], views: Sequence[_View | None]) -> list:
         """Evaluate a program on values and their views."""
@@ -151,15 +148,13 @@ class _Walk:
 
     def step(self, equation: Any, inputs: list[tuple[Any, _View | None]]) -> list[tuple[Any, _View | None]]:
         """Evaluate one equation."""
-        name, parameters = equation.primitive.name, equation.params
         values, views = [value for value, _ in inputs], [view for _, view in inputs]
-        inner = called_program(equation)
-        if name in _CALLS and inner is not None:
-            return self.run(*inner, values, views)
+        if (called := called_program(equation)) is not None:
+            return self.run(*called, values, views)
         results = evaluate_equation(equation, values)
-        if parameters.get("branches_platforms"):
+        if equation.params.get("branches_platforms"):
             # One of several ways to compute the same: the last one, which is for any platform, is read, and not used.
-            program = parameters["branches"][-1]
+            program = equation.params["branches"][-1]
             self.run(program.jaxpr, program.consts, values[1:], views[1:])
             return [(result, None) for result in results]
         sides = [side for side, view in enumerate(views) if view is not None]
@@ -175,7 +170,7 @@ class _Walk:
             if kernel is not None:
                 operand = values[1 - sides[0]]
                 count = jax.eval_shape(reading.rows, operand).shape[1]
-                self.products.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
+                self.uses.append((Product(kernel, reading.reduced, reading.rows, reading.squares, count), operand))
             return [(results[0], None)]
         following = _following(equation, axes)
         return [(result, None if following is None else (leaf, following)) for result in results]

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxprune.programs import called_program, evaluate_equation, evaluate_program
+from jaxprune.compat import called_program, evaluate_equation
+from jaxprune.programs import evaluate_program
 from jaxprune.types import Apply, Array, Params
 
-_INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
-            "custom_vjp_call", "custom_vjp_call_jaxpr")  # fmt: skip
 _SUMS = ("dot_general", "conv_general_dilated", "jaxprune_convolution")  # of many products, which grow
 # f(2^e x) = 2^e f(x) for the one operand of floats.
 _LINEAR = ("reshape", "transpose", "squeeze", "expand_dims", "copy", "copy_p", "rev", "broadcast_in_dim", "slice",
@@ -70,9 +69,8 @@ def _run(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Scaled]) -> list
 
 def _step(equation: Any, inputs: list[Scaled]) -> list[Scaled]:
     name = equation.primitive.name
-    inner = called_program(equation)
-    if name in _INLINED and inner is not None:
-        return _run(*inner, inputs)
+    if (called := called_program(equation)) is not None:
+        return _run(*called, inputs)
     values, exponents = [v.value for v in inputs], [v.exponent for v in inputs]
     if name in _SUMS:
         return [_scale(evaluate_equation(equation, values)[0], exponents[0] + exponents[1])]

@@ -120,11 +120,12 @@ def test_fairgrape_keeps_what_serves_each_group():
     assert not layerwise_masks({"k": jnp.asarray(importance.sum(0))}, 0.5)["k"][10:].any()
 
 
-def test_curvature_of_a_linear_model_is_the_diagonal_of_its_hessian(people: Dataset):
+@pytest.mark.parametrize("chunk_size", [None, 1, 50])
+def test_curvature_of_a_linear_model_is_the_diagonal_of_its_hessian(chunk_size, people: Dataset):
     """Gauss-Newton is the Hessian there; also with padding and a ragged last chunk."""
     params, train = weights(), people.train
     weighted = train._replace(weight=np.where(np.arange(120) % 7, 1, 0).astype(np.float32))
-    found = jax.jit(lambda p: group_curvature(linear, p, weighted, num_groups=3, chunk_size=50))(params)
+    found = jax.jit(lambda p: group_curvature(linear, p, weighted, num_groups=3, chunk_size=chunk_size))(params)
 
     @jax.jit
     @jax.hessian
@@ -136,6 +137,28 @@ def test_curvature_of_a_linear_model_is_the_diagonal_of_its_hessian(people: Data
         member = (train.group == g) & (weighted.weight > 0)
         hessian = curve(params["kernel"], member).reshape(12, 12)
         np.testing.assert_allclose(found["kernel"][g].reshape(-1), jnp.diag(hessian), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 16])
+def test_padding_may_hold_anything_in_the_curvature(chunk_size, people: Dataset):
+    weight = np.where(np.arange(120) % 7, 1, 0).astype(np.float32)
+    padded = people.train._replace(weight=weight)
+    spoiled = padded._replace(
+        x=np.where(weight[:, None] > 0, padded.x, np.nan), group=np.where(weight > 0, padded.group, -1)
+    )
+    results = [group_curvature(linear, weights(), b, num_groups=3, chunk_size=chunk_size) for b in (padded, spoiled)]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+@pytest.mark.parametrize("sums_of_groups", [group_curvature, group_importance])
+def test_parameters_of_half_precision_have_sums_in_float32(sums_of_groups, people: Dataset):
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights())
+    found = sums_of_groups(linear, half, people.train, num_groups=3, chunk_size=1)
+    expected = sums_of_groups(
+        linear, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half), people.train, num_groups=3, chunk_size=1
+    )
+    assert {leaf.dtype for leaf in found.values()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=0.02)
 
 
 def test_fairprune_scores_by_the_formula():

@@ -472,6 +472,7 @@ def test_numbers_with_exponents_are_those_of_plain_floats():
     ("name", "options"),
     [
         ("grasp", {"temperature": 0.0}),
+        ("grasp", {"temperature": float("inf")}),
         ("synflow", {"rounds": 0}),
         ("obd", {"probes": 1}),
         ("obd", {"exact_up_to": 1_000_000}),

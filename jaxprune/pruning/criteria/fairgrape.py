@@ -13,6 +13,7 @@ from jaxprune.groups import group_mean
 from jaxprune.losses import cross_entropy
 from jaxprune.networks import as_pytree
 from jaxprune.pruning.criterion import Criterion
+from jaxprune.pruning.gradients import wide_zeros
 from jaxprune.pruning.masks import layerwise_masks
 from jaxprune.types import Apply, Array, Batch, Params, PyTree, Scores
 
@@ -43,7 +44,7 @@ def group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups: 
       chunk_size: Examples in a batch.
 
     Returns:
-      The structure of `params`, leaves [G, ...].
+      The structure of `params`, leaves [G, ...], float32 or wider.
 
     Raises:
       UserError: As `auditing.evaluate` does.
@@ -59,10 +60,11 @@ def _group_importance(apply: Apply, params: Params, batch: Batch, *, num_groups:
 
     def add(sums: PyTree, chunk: Batch) -> tuple[PyTree, None]:
         slopes = jax.jacrev(group_losses)(params, chunk)
-        return jax.tree.map(lambda s, p, g: s + (p * g) ** 2, sums, params, slopes), None
+        return jax.tree.map(lambda s, p, g: s + (p * g).astype(s.dtype) ** 2, sums, params, slopes), None
 
-    zeros = jax.tree.map(lambda p: jnp.zeros((num_groups, *p.shape), p.dtype), params)
-    return jax.lax.scan(add, zeros, chunked(batch, chunk_size))[0]
+    zeros = jax.tree.map(lambda p: jnp.broadcast_to(wide_zeros(p), (num_groups, *p.shape)), params)
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(add, zeros, chunked(batch, chunk_size))[0]
 
 
 def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
@@ -89,7 +91,7 @@ def fairgrape_scores(importance: PyTree, *, at_a_time: int = 1) -> Scores:
     return jax.tree.map(one, importance)
 
 
-_State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # positions [n], sums [G], places [G], count []
+_State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # positions [n + 1], sums [G], cursors [G], count []
 _AHEAD = 8  # blocks of a group's order that one pass looks through
 
 
@@ -120,27 +122,27 @@ def _order_of_picks(importance: Array, *, step: int) -> Array:
         return state[3] < n
 
     def turn(state: _State) -> _State:
-        picked, sums, position, count = state
+        positions, sums, cursors, count = state
         have = jnp.sum(sums)
         share = jnp.where(have > 0, sums / jnp.where(have > 0, have, 1), 1 / num_groups)
         # A group that has gone through all weights cannot pick.
-        lack = jnp.where(position < n, target - share, -jnp.inf)
+        lack = jnp.where(cursors < n, target - share, -jnp.inf)
         g = jnp.argmax(lack)
-        at = jax.lax.dynamic_slice(order, (g, position[g]), (1, _AHEAD * step))[0]
+        at = jax.lax.dynamic_slice(order, (g, cursors[g]), (1, _AHEAD * step))[0]
         # Others may have picked some of these weights before: an unpicked weight has position n. Index n is picked.
-        fresh = (picked[at] == n).reshape(_AHEAD, step)
+        fresh = (positions[at] == n).reshape(_AHEAD, step)
         block = jnp.argmax(jnp.any(fresh, 1))  # the first with a weight that is left, or else 0, of no weights
         passed = jnp.where(jnp.any(fresh), block + 1, _AHEAD) * step
         at, fresh = jax.lax.dynamic_slice(at, (block * step,), (step,)), fresh[block]
         place = count + jnp.cumsum(fresh, dtype=jnp.int32) - 1
         if step == 1:  # a slice is updated in place, and a scatter is a loop of its own
-            value = jnp.where(fresh, place, jax.lax.dynamic_slice(picked, (at[0],), (1,)))
-            picked = jax.lax.dynamic_update_slice(picked, value, (at[0],))
+            value = jnp.where(fresh, place, jax.lax.dynamic_slice(positions, (at[0],), (1,)))
+            positions = jax.lax.dynamic_update_slice(positions, value, (at[0],))
         else:
-            picked = picked.at[jnp.where(fresh, at, n + 1)].set(place, mode="drop")
+            positions = positions.at[jnp.where(fresh, at, n + 1)].set(place, mode="drop")
         worth = jnp.sum(jnp.where(fresh[:, None], by_weight[at], 0), 0)
-        position = jnp.where(jnp.arange(num_groups) == g, position + passed, position)
-        return picked, sums + worth, position, count + jnp.sum(fresh, dtype=jnp.int32)
+        cursors = jnp.where(jnp.arange(num_groups) == g, cursors + passed, cursors)
+        return positions, sums + worth, cursors, count + jnp.sum(fresh, dtype=jnp.int32)
 
     start = (
         jnp.full(n + 1, n, jnp.int32).at[n].set(-1),

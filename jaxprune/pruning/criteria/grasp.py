@@ -1,5 +1,6 @@
 """GraSP, gradient signal preservation (Wang et al. 2020)."""
 
+import math
 from functools import cache, partial
 from typing import Any
 
@@ -30,9 +31,12 @@ def grasp(*, temperature: float = 200.0) -> Criterion:
 
     Args:
       temperature: What the logits are divided by; 200 in the paper.
+
+    Raises:
+      UserError: The temperature is not positive and finite.
     """
-    if not temperature > 0:
-        raise UserError(f"temperature: {temperature} is not positive; give 200.0, or 1.0 for the plain loss")
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature: {temperature} is not positive and finite; give 200.0, or 1.0 for the plain loss")
     return Criterion(partial(_score, temperature=temperature), frozenset({"batch"}))
 
 

@@ -78,20 +78,21 @@ def _scores(
     batch = jax.tree.map(jnp.asarray, batch)
     rows, present = _orders(key, batch.y.shape[0], epochs, size)
 
-    def held(tree: Params) -> Params:
+    def masked(tree: Params) -> Params:
         return tree if masks is None else apply_masks(tree, masks)
 
-    def step(carry: tuple[Params, Scores], chosen: tuple[Array, Array]) -> tuple[tuple[Params, Scores], None]:
+    def step(carry: tuple[Params, Scores], rows_of_step: tuple[Array, Array]) -> tuple[tuple[Params, Scores], None]:
         params, scores = carry
-        examples = jax.tree.map(lambda a: a[chosen[0]], batch)
-        examples = examples._replace(weight=jnp.where(chosen[1], examples.weight, 0))
-        grads = held(jax.grad(partial(loss_sum, apply, loss))(params, examples))
+        indices, counts = rows_of_step
+        examples = jax.tree.map(lambda a: a[indices], batch)
+        examples = examples._replace(weight=jnp.where(counts, examples.weight, 0))
+        grads = masked(jax.grad(partial(loss_sum, apply, loss))(params, examples))
         grads = jax.tree.map(lambda g: g / total_weight(examples).astype(g.dtype), grads)
         scores = jax.tree.map(lambda s, p, g: s - (p * g).astype(s.dtype), scores, params, grads)
         return (jax.tree.map(lambda p, g: (p - learning_rate * g).astype(p.dtype), params, grads), scores), None
 
     with jax.default_matmul_precision("highest"):
-        start = (held(params), jax.tree.map(wide_zeros, params))
+        start = (masked(params), jax.tree.map(wide_zeros, params))
         return jax.lax.scan(step, start, (rows, present))[0][1]
 
 

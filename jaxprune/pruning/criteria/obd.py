@@ -147,8 +147,8 @@ def _diagonal(
             slope = jax.grad(lambda v: loss_sum(apply, loss, unravel(v), chunk))
             return jax.lax.map(jax.linearize(slope, flat)[1], vectors)
 
-        found = sum_over_chunks(of_chunk, batch, size)
-        return found / total.astype(found.dtype)
+        sums = sum_over_chunks(of_chunk, batch, size)
+        return sums / total.astype(sums.dtype)
 
     with jax.default_matmul_precision("highest"):
         if probes is None:

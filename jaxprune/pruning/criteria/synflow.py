@@ -17,7 +17,7 @@ from jaxprune.types import Apply, Array, Batch, Masks, Params, Scores
 
 @cache
 def synflow(*, rounds: int = 100) -> Criterion:
-    """|w ∂R/∂w| / R, where R is the sum of outputs that |w| makes of ones.
+    """|w ∂R/∂w| / R, where |w| turns ones into outputs of sum R.
 
     Every parameter takes its absolute value, biases and norms too (Tanaka et al. 2020, eq. 2). Of the examples the
     shape of the inputs alone is read. Pruned in rounds, each of which scores what the one before left, no layer is
@@ -32,6 +32,9 @@ def synflow(*, rounds: int = 100) -> Criterion:
 
     Args:
       rounds: Rounds of scoring and pruning; 100 in the paper.
+
+    Raises:
+      UserError: There is no round.
     """
     if rounds < 1:
         raise UserError(f"rounds: {rounds} rounds prune nothing; give 1 or more")

@@ -24,7 +24,7 @@ def worst_group_taylor() -> Criterion:
     """max_a |w g_a|: prune a weight if no group needs it.
 
     g_a is the gradient of the mean loss of group a. A small group's need counts as much as a large one's.
-    Costs 1 gradient: those of all groups are made in one pass over the examples.
+    Costs 1 gradient: those of all groups are computed in one pass over the examples.
     """
     return Criterion(_score_by_worst_group, frozenset({"batch", "groups"}))
 

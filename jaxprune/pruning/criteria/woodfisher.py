@@ -38,8 +38,8 @@ def woodfisher(
     pruned weights P of a block the correction is δ = -F⁻¹[:, P] (F⁻¹[P, P])⁻¹ w_P, the least rise of ½ δᵀFδ that sets
     all of them to 0 at once. Layers that stay whole are not changed.
 
-    The paper inverts by one rank-one update for each gradient; the inverse of the sum is the same, and is found here by
-    elimination in all blocks together.
+    The paper inverts by one rank-one update for each gradient; the inverse of the sum is the same, and is computed here
+    by elimination in all blocks together.
 
     Memory: P x block numbers for P parameters, and chunk_size x P for the gradients. F is computed for the scores and
     again for the correction; in one compiled program the compiler may share it.
@@ -100,8 +100,8 @@ def _correct(
 
 
 def _layout(apply: Apply, params: Params, batch: Batch) -> _Layout:
-    found = {kernel.index: kernel for kernel in kernels(apply, params, batch.x)}
-    return tuple(found.get(i) for i in range(len(jax.tree.leaves(params))))
+    by_index = {kernel.index: kernel for kernel in kernels(apply, params, batch.x)}
+    return tuple(by_index.get(i) for i in range(len(jax.tree.leaves(params))))
 
 
 def correct_block(fisher: Array, weights: Array, kept: Array) -> Array:

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from jaxprune.programs import called_program, evaluate_equation, evaluate_program
+from jaxprune.compat import called_program, evaluate_equation
+from jaxprune.programs import evaluate_program
 from jaxprune.types import Array
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
