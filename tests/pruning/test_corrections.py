@@ -1,5 +1,7 @@
 """Wanda by hand; SparseGPT and WoodFisher against exact constrained solutions in float64."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -406,3 +408,22 @@ def test_sparsegpt_compares_layers_by_their_share_of_the_outputs():
     masks = [prune(p, 0.5, criterion=sparsegpt(), apply=apply, batch=batch)[1] for p in (params, scaled)]
     jax.tree.map(np.testing.assert_array_equal, *masks)
     assert sum(int(m.sum()) for m in masks[0].values()) == 40
+
+
+def test_replicas_of_many_layers_are_factorised_on_a_pool_of_two_threads():
+    """Factorisations of stacks of matrices, of several layers at once, hang for good in jaxlib 0.10."""
+    rng = np.random.default_rng(3)
+    sizes = (96, 112, 80, 120, 72)
+    params = [jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32) for shape in pairwise(sizes)]
+    batch = batch_of(jnp.asarray(rng.normal(size=(256, sizes[0])), jnp.float32))
+
+    def apply(params, x):
+        for kernel in params:
+            x = jnp.tanh(x @ kernel)
+        return x
+
+    score = jax.jit(jax.vmap(lambda params: sparsegpt().score(params, apply=apply, batch=batch)))
+    for _ in range(20):
+        scores = jax.block_until_ready(score(params))
+    alone = sparsegpt().score([kernel[1] for kernel in params], apply=apply, batch=batch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-3), scores, alone)

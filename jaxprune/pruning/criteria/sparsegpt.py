@@ -138,10 +138,20 @@ def _factor(gram: Array, damping: float) -> Array:
     mean = jnp.mean(jnp.diagonal(gram, axis1=1, axis2=2), -1)[:, None, None]
     # A layer whose inputs are all 0 has no error to make up for: any multiple of I will do.
     damped = gram + jnp.where(mean > 0, damping * mean, 1) * jnp.eye(d, dtype=gram.dtype)
+    return jax.vmap(_inverse_factor)(damped)
+
+
+@jax.custom_batching.sequential_vmap
+def _inverse_factor(matrix: Array) -> Array:
+    """U [d, d], upper triangular with H⁻¹ = UᵀU, of one H; under `vmap` one by one.
+
+    For a stack of matrices, LAPACK's calls wait in a thread of XLA's pool for other threads of the same pool: two such
+    calls at once, of two layers, hang for good on a CPU of two cores (jaxlib 0.10).
+    """
     # With rows and columns reversed H = LLᵀ is H = VVᵀ, V upper triangular, and U = V⁻¹: no inverse of H is formed.
-    lower = jnp.linalg.cholesky(damped[:, ::-1, ::-1])
-    identity = jnp.broadcast_to(jnp.eye(d, dtype=gram.dtype), gram.shape)
-    return jax.lax.linalg.triangular_solve(lower, identity, left_side=True, lower=True)[:, ::-1, ::-1]
+    lower = jnp.linalg.cholesky(matrix[::-1, ::-1])
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+    return jax.lax.linalg.triangular_solve(lower, identity, left_side=True, lower=True)[::-1, ::-1]
 
 
 def _swept(matrix: Array, kept: Array, factor: Array) -> Array:
