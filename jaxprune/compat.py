@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr
 
 if TYPE_CHECKING:
@@ -16,7 +17,16 @@ if TYPE_CHECKING or hasattr(jax, "enable_x64"):
 else:
     from jax.experimental import enable_x64
 
-__all__ = ["ModuleDict", "called_program", "enable_x64", "evaluate_equation", "evaluate_now"]
+__all__ = [
+    "ModuleDict",
+    "called_program",
+    "enable_x64",
+    "evaluate_equation",
+    "evaluate_now",
+    "place_of",
+    "program_and_constants",
+    "scan_counts",
+]
 
 _LOOPS_WHILE_TRACING = jax.__version_info__ >= (0, 8)
 
@@ -35,14 +45,36 @@ def called_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
         return None
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     inner = next((equation.params[name] for name in names if name in equation.params), None)
-    if inner is None:
-        return None
-    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
+    return None if inner is None else program_and_constants(inner)
 
 
-def evaluate_equation(equation: Any, values: Sequence[Any]) -> list[Any]:
-    """Evaluate one equation of a jaxpr."""
-    bound = equation.primitive.get_bind_params(equation.params)
+def program_and_constants(program: Any) -> tuple[Any, Sequence[Any]]:
+    """The program of an equation's parameter, and its constants."""
+    return (program.jaxpr, program.consts) if isinstance(program, ClosedJaxpr) else (program, ())
+
+
+def scan_counts(equation: Any) -> tuple[int, int]:
+    """The numbers of constants and of carried arrays of a scan."""
+    if "num_consts" in equation.params:
+        return equation.params["num_consts"], equation.params["num_carry"]
+    constants, carried, _ = equation.params["ft_in"].unpack()  # from jax 0.12 on
+    return len(constants), len(carried)
+
+
+def place_of(equation: Any) -> str:
+    """The line that an equation comes from, as `norms.py:12:8 (layer_norm)`."""
+    return source_info_util.summarize(equation.source_info).replace("\\", "/").rpartition("/")[2]
+
+
+def evaluate_equation(equation: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
+    """Evaluate one equation of a jaxpr.
+
+    Args:
+      equation: The equation.
+      values: Its inputs.
+      **changes: Parameters of the equation to replace.
+    """
+    bound = equation.primitive.get_bind_params(equation.params | changes)
     functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a pair before jax 0.10
     results = equation.primitive.bind(*functions, *values, **parameters)
     return list(results) if equation.primitive.multiple_results else [results]

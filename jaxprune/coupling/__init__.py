@@ -1,0 +1,1 @@
+"""Channels that can only be cut together, and networks without them."""

@@ -1,0 +1,1 @@
+"""Rules of operations: linking axes, following zeros, evaluation after a cut."""
