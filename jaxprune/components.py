@@ -76,12 +76,15 @@ ALLOCATIONS = Registry(
 )
 
 _STRUCTURES = "jaxprune.pruning.structures"
+_CHANNELS = {"pool": "l2", "normalise": "mean", "cost": "channels", "round_to": "exact", "at_least": 1}
 STRUCTURES = Registry(
     "structure",
     {
         "weights": Entry(f"{_STRUCTURES}.weights:weights", "single weights"),
         "n_m": Entry(f"{_STRUCTURES}.n_m:n_m", "N of M along the reduction axis", {"m": 4, "axis": None}),
         "blocks": Entry(f"{_STRUCTURES}.blocks:blocks", "tiles of kernels", {"height": 4, "width": 4, "pool": "mean"}),
+        "channels": Entry(f"{_STRUCTURES}.channels:channels", "coupled channels, which can be removed", _CHANNELS),
+        "heads": Entry(f"{_STRUCTURES}.channels:heads", "heads of attention, which can be removed", _CHANNELS),
     },
     group="jaxprune.structures",
 )
@@ -251,6 +254,13 @@ NETWORKS = Registry(
     group="jaxprune.networks",
 )
 
+# How a network of a run is written for use elsewhere.
+EXPORT_FORMATS: Mapping[str, str] = {
+    "safetensors": "arrays with torchvision's names",
+    "packed": "the same without the zeros: a bit for each weight, and the values kept",
+    "bcoo": "coordinates and values for jax.experimental.sparse",
+    "stablehlo": "a program that runs without jaxprune, by jax.export",
+}
 _SOURCES = "jaxprune.data.sources"
 SOURCES = Registry(
     "data set",

@@ -1,6 +1,9 @@
 """Pruning: criteria, structures, allocations, schedules and optax transformations."""
 
 from jaxprune.components import ALLOCATIONS, CRITERIA, STRUCTURES
+from jaxprune.coupling.analysis import couplings
+from jaxprune.coupling.compaction import Compact, compact
+from jaxprune.coupling.couplings import Coupling, Couplings
 from jaxprune.pruning.allocation import Allocation
 from jaxprune.pruning.allocations.erk import erk, erk_levels
 from jaxprune.pruning.allocations.levels import levels, masks_by_level
@@ -38,6 +41,7 @@ from jaxprune.pruning.sparsity import LayerSparsity, layer_sparsities, sparsity_
 from jaxprune.pruning.straight_through import StraightThroughState, straight_through, straight_through_params
 from jaxprune.pruning.structure import Structure
 from jaxprune.pruning.structures.blocks import blocks
+from jaxprune.pruning.structures.channels import channels, heads
 from jaxprune.pruning.structures.n_m import n_m
 from jaxprune.pruning.structures.weights import weights
 from jaxprune.pruning.transform import KeepMaskedState, keep_masked
@@ -47,6 +51,9 @@ __all__ = [
     "CRITERIA",
     "STRUCTURES",
     "Allocation",
+    "Compact",
+    "Coupling",
+    "Couplings",
     "Criterion",
     "KeepMaskedState",
     "Kernel",
@@ -59,7 +66,10 @@ __all__ = [
     "apply_masks",
     "at_once",
     "blocks",
+    "channels",
     "check_schedule",
+    "compact",
+    "couplings",
     "cubic",
     "curvature",
     "drop_and_grow",
@@ -77,6 +87,7 @@ __all__ = [
     "group_curvature",
     "group_gradients",
     "group_importance",
+    "heads",
     "hessian_diagonal",
     "input_grams",
     "input_norms",

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from jaxprune.compat import called_program, evaluate_equation
+from jaxprune.compat import called_program, evaluate_equation, program_and_constants
 from jaxprune.networks import as_pytree
 from jaxprune.programs import evaluate_program
 from jaxprune.pruning.input_windows import Windows
@@ -154,8 +154,7 @@ class _Walk:
         results = evaluate_equation(equation, values)
         if equation.params.get("branches_platforms"):
             # One of several ways to compute the same: the last one, which is for any platform, is read, and not used.
-            program = equation.params["branches"][-1]
-            self.run(program.jaxpr, program.consts, values[1:], views[1:])
+            self.run(*program_and_constants(equation.params["branches"][-1]), values[1:], views[1:])
             return [(result, None) for result in results]
         sides = [side for side, view in enumerate(views) if view is not None]
         if len(sides) != 1:

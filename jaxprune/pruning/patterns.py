@@ -56,9 +56,13 @@ def values_of(
       UserError: A pattern matches no path.
     """
     for pattern, _ in pairs:
-        if not any(fnmatchcase(path, pattern) for path in paths):
+        if not any(_matches(path, pattern) for path in paths):
             raise unknown(what, pattern, paths, where=argument)
-    return [next((value for pattern, value in pairs if fnmatchcase(path, pattern)), None) for path in paths]
+    return [next((value for pattern, value in pairs if _matches(path, pattern)), None) for path in paths]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return path == pattern or fnmatchcase(path, pattern)  # names of couplings, a/kernel[3], hold brackets
 
 
 def _read(argument: str, value: object, kind: Callable[..., Value], example: str) -> Value:

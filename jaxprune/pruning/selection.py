@@ -46,7 +46,9 @@ def prunable(
         for path, (_, leaf) in zip(paths, leaves, strict=True)
     ]
     if not any(chosen):
-        raise UserError(f"{where}include: nothing is left to prune among {', '.join(paths)}; widen the patterns")
+        argument, remedy = ("exclude", "narrow") if exclude else ("include", "widen")
+        listed = ", ".join(paths)
+        raise UserError(f"{where}{argument}: nothing is left to prune among {listed}; {remedy} the patterns")
     return jax.tree.unflatten(treedef, chosen)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fake_couplings import dense_chain
 
 from jaxprune import pruning
 from jaxprune.errors import UserError
@@ -16,6 +17,7 @@ from jaxprune.types import Batch
 
 SPARSITY = 0.5
 SIZES = {"weights": (96, 48), "n_m": (96, 48), "blocks": (6, 3)}  # units of the two layers
+COUPLED = {"channels", "heads"}  # of which there are 12, between the layers
 ROUNDS = 3  # of those criteria that score in many: they are alike
 
 
@@ -32,6 +34,12 @@ def network():
         name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.zeros(shape[1])}
         for name, shape in layers.items()
     }
+
+
+@cache
+def structure_of(name):
+    couplings = [dense_chain((8, 12, 4), ["first", "second"], kind=name)] if name in COUPLED else []
+    return STRUCTURES.make(name, *couplings)
 
 
 @cache
@@ -59,7 +67,7 @@ def scores_of(criterion):
 @cache
 def pruner(allocation, structure):
     """`prune` by given scores, compiled once for all criteria."""
-    options = {"allocation": ALLOCATIONS.make(allocation), "structure": STRUCTURES.make(structure)}
+    options = {"allocation": ALLOCATIONS.make(allocation), "structure": structure_of(structure)}
     return jax.jit(
         lambda scores: pruning.prune(network(), SPARSITY, criterion=Criterion(lambda params, **_: scores), **options)
     )
@@ -71,7 +79,7 @@ def prune(criterion, allocation, structure):
     made = replace(made, rounds=min(made.rounds, ROUNDS))
     if made.rounds == 1 and made.correct is None and made.allocation is None and fits(allocation, structure):
         return pruner(allocation, structure)(scores_of(criterion))
-    return pruning.prune(network(), SPARSITY, criterion=made, structure=STRUCTURES.make(structure), **options)
+    return pruning.prune(network(), SPARSITY, criterion=made, structure=structure_of(structure), **options)
 
 
 def fits(allocation, part):
@@ -88,6 +96,10 @@ def test_the_asked_number_of_units_is_pruned_or_one_line_says_why_not(criterion,
         with pytest.raises(UserError, match=r"^allocation: [^\n]+; leave it out$"):
             prune(criterion, allocation, structure)
         return
+    if structure in COUPLED and allocation == "erk":
+        with pytest.raises(UserError, match=r"^allocation: ERK goes by the shapes of layers[^\n]+; take [^\n]+"):
+            prune(criterion, allocation, structure)
+        return
     params, masks = prune(criterion, allocation, structure)
     kernels = [(np.asarray(params[name]["kernel"]), np.asarray(masks[name]["kernel"])) for name in network()]
     for kernel, mask in kernels:
@@ -98,6 +110,12 @@ def test_the_asked_number_of_units_is_pruned_or_one_line_says_why_not(criterion,
             assert np.all(mask.reshape(rows // 4, 4, columns).sum(1) == 2)
         if structure == "blocks":
             assert np.isin(mask.reshape(rows // 4, 4, columns // 4, 4).sum((1, 3)), (0, 16)).all()
+    if structure in COUPLED:
+        kept = np.asarray(masks["first"]["bias"])
+        assert np.sum(kept) == round((1 - SPARSITY) * 12)
+        np.testing.assert_array_equal(kernels[0][1], np.broadcast_to(kept, (8, 12)))
+        np.testing.assert_array_equal(kernels[1][1], np.broadcast_to(kept[:, None], (12, 4)))
+        return
     assert all(np.all(masks[name]["bias"]) for name in network())
     weights_of_unit = 16 if structure == "blocks" else 1
     pruned = [np.sum(~mask) / weights_of_unit for _, mask in kernels]

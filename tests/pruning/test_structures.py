@@ -1,6 +1,6 @@
 """N:M and blocks: exact in every group, on dense layers and convolutions, and errors that name all layers."""
 
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import compiles
+from fake_couplings import Coupling, Couplings, Member
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -252,8 +253,23 @@ FIT = {"conv": (2, 1, 8, 4), "dense": (12, 8), "empty": (0, 4), "bias": (3,)}
 CHOSEN = {"conv": True, "dense": True, "empty": True, "bias": False}
 
 
+COUPLED = {"channels", "heads"}  # structures that are made of the couplings of a network
+
+
+@cache
+def columns(kind):
+    """The last axes of two kernels, of which nothing else depends."""
+    sides = [
+        Coupling(
+            name, FIT[name][-1], kind, (Member(name, len(FIT[name]) - 1, np.arange(size)[:, None], "params", "out"),)
+        )
+        for name, size in (("conv", 4), ("dense", 8))
+    ]
+    return Couplings(sides, FIT)
+
+
 def select(name):
-    structure = STRUCTURES.make(name)
+    structure = STRUCTURES.make(name, *([columns(name)] if name in COUPLED else []))
     return partial(masks_of, structure, allocation=layerwise_masks, prunable=CHOSEN)
 
 

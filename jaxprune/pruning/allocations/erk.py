@@ -17,6 +17,7 @@ from jaxprune.pruning.selection import flags
 from jaxprune.types import Array, Masks, PyTree, Scores
 
 _FAINTEST = 1e-30  # of a layer's weight in float32: above 0, so that every layer can be filled
+_OF_SHAPES: set[Allocation] = set()
 
 
 def erk(*, scale: float = 1.0, kernel_dims: bool = True) -> Allocation:
@@ -103,7 +104,16 @@ def _erk(scale: float, kernel_dims: bool) -> Allocation:
         kept = apportion(weights, units - already, sum(sizes) - total)
         return masks_by_count(scores, list(units - kept), prunable, masks)
 
+    _OF_SHAPES.add(erk_masks)
     return erk_masks
+
+
+def reads_shapes(allocation: Allocation) -> bool:
+    """Return whether an allocation is ERK, which reads shapes.
+
+    They say nothing of units that have no layer of their own, such as the channels of several layers.
+    """
+    return allocation in _OF_SHAPES
 
 
 def _shares(shapes: Sequence[Sequence[int]], scale: float, kernel_dims: bool) -> np.ndarray:

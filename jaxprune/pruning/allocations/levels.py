@@ -88,19 +88,20 @@ def _levels(named: tuple[tuple[str, float], ...]) -> Allocation:
         shared = np.array([size if level is None else 0 for level, size in zip(own, sizes, strict=True)], np.int32)
         total, already = whole(sparsity, sum(sizes)), (shared > 0) * already
         if not isinstance(total, Tracer) and not isinstance(already, Tracer):
-            _check_reachable(total, int(pruned.sum() + already.sum()), int(pruned.sum() + shared.sum()), sum(sizes))
+            held = int(already.sum())
+            _check_reachable(total, int(pruned.sum()) + held, int(pruned.sum() + shared.sum()), sum(sizes), held)
         kept = apportion(shared, shared - already, int(shared.sum() + pruned.sum()) - total)
         return masks_by_count(scores, list(pruned + shared - kept), prunable, masks)
 
     return level_masks
 
 
-def _check_reachable(total: int | Array, fewest: int, most: int, size: int) -> None:
+def _check_reachable(total: int | Array, fewest: int, most: int, size: int, held: int) -> None:
     if not fewest <= total <= most:
         reach = _share_of(fewest, size) + (f" to {_share_of(most, size)}" if most > fewest else "")
         raise UserError(
-            f"sparsity: {_share_of(int(total), size)} is out of reach of these levels, and of what is pruned already: "
-            f"they reach {reach}; change the one or the other"
+            f"sparsity: {_share_of(int(total), size)} is out of reach of these levels"
+            f"{', and of what is pruned already' if held else ''}: they reach {reach}; change the one or the other"
         )
 
 
