@@ -8,12 +8,13 @@ import jax
 from jaxprune.components import NETWORKS
 from jaxprune.errors import unknown
 from jaxprune.models.adapters import from_callable, from_linen, from_nnx, network_of
-from jaxprune.models.conv.forms import in_native_code
+from jaxprune.models.conv.forms import in_native_code, plain_convolutions
 from jaxprune.models.convnet import ConvNet
+from jaxprune.models.layouts import naming_layouts
 from jaxprune.models.mlp import MLP
 from jaxprune.models.mobilenet import MobileNetV2
 from jaxprune.models.resnet import ResNet
-from jaxprune.models.state_dict import digest, read_state_dict, write_state_dict
+from jaxprune.models.state_dict import digest, read_state_dict, to_safetensors, write_state_dict
 from jaxprune.models.vgg import VGG
 from jaxprune.models.vit import ViT
 from jaxprune.models.weights import from_state_dict, load_weights, save_weights, select_entries, to_state_dict
@@ -44,10 +45,13 @@ __all__ = [
     "from_state_dict",
     "in_native_code",
     "load_weights",
+    "naming_layouts",
     "options_of",
+    "plain_convolutions",
     "read_state_dict",
     "save_weights",
     "select_entries",
+    "to_safetensors",
     "to_state_dict",
     "write_state_dict",
 ]

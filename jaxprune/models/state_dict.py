@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
+from jaxprune.models.packed_states import unpack_entries
 from jaxprune.models.pickles import Object
 from jaxprune.models.torch_files import calls_in, read_torch_file
 from jaxprune.text import printable, shortened
@@ -41,6 +42,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     Returns:
       Name -> array. The name of a tensor inside of other values has their keys before it, with dots between, but for
       those that every tensor has: `{"state_dict": {"fc.bias": ...}}` is `fc.bias`, unless there are others beside it.
+      Arrays that `export.save_packed` packed are whole again.
 
     Raises:
       UserError: The file is missing, is neither of the two, is damaged or unsafe to read, or holds no tensors.
@@ -52,7 +54,7 @@ def read_state_dict(path: str | Path) -> StateDict:
         )
     try:
         if path.suffix == ".safetensors":
-            return _read_safetensors(path)
+            return unpack_entries(*read_safetensors(path))
         content = read_torch_file(path)
         entries = _tensors(content)
     except UserError:
@@ -72,22 +74,33 @@ def read_state_dict(path: str | Path) -> StateDict:
     return entries
 
 
-def write_state_dict(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_state_dict(
+    path: str | Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, str] | None = None
+) -> None:
     """Write `.safetensors`, whole or not at all.
 
     Args:
       path: The file.
       arrays: Name -> array.
+      header: Texts by name for the header of the file, which readers of the arrays pass over.
 
     Raises:
       UserError: The file is not called `.safetensors`.
     """
     if Path(path).suffix != ".safetensors":
         name = printable(Path(path).stem)
-        raise UserError(f"{printable(str(path))}: weights are written as safetensors; call the file {name}.safetensors")
+        raise UserError(
+            f"{printable(str(path))}: the name of a weights file ends in .safetensors; call the file {name}.safetensors"
+        )
+    write_atomically(Path(path), to_safetensors(arrays, header))
+
+
+def to_safetensors(arrays: Mapping[str, np.ndarray], header: Mapping[str, str] | None = None) -> bytes:
+    """The content of the file that `write_state_dict` writes."""
     from safetensors.numpy import save
 
-    write_atomically(Path(path), save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save(whole, dict(header) if header else None)
 
 
 def digest(entries: Mapping[str, np.ndarray]) -> str:
@@ -99,16 +112,34 @@ def digest(entries: Mapping[str, np.ndarray]) -> str:
     return content.hexdigest()
 
 
-def _read_safetensors(path: Path) -> StateDict:
+def read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
+    """Read the arrays and the header of a `.safetensors` file.
+
+    Raises:
+      Exception: Of any kind: the file is damaged.
+    """
     from safetensors.numpy import load_file
+
+    header = read_header(path)
+    entries = load_file(path)
+    if longest := [name for name in entries if len(name) > _LONGEST_NAME]:
+        raise ValueError(f"the name of a tensor has {len(longest[0]):,} characters")
+    return entries, header
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Read the texts in the header of a `.safetensors` file.
+
+    Raises:
+      Exception: Of any kind: the file is damaged.
+    """
+    from safetensors import safe_open
 
     with path.open("rb") as file:
         if int.from_bytes(file.read(8), "little") > MAX_HEADER:
             raise ValueError(f"its header is no header, or has more than {MAX_HEADER:,} bytes")
-    entries = load_file(path)
-    if longest := [name for name in entries if len(name) > _LONGEST_NAME]:
-        raise ValueError(f"the name of a tensor has {len(longest[0]):,} characters")
-    return entries
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
 
 
 def _tensors(content: Any) -> StateDict:

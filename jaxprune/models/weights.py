@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.errors import UserError
+from jaxprune.models.layouts import Misfit, naming_layouts
 from jaxprune.models.matching import IGNORED, network_entries, parts_of
 from jaxprune.models.state_dict import StateDict, read_state_dict, write_state_dict
 from jaxprune.text import name_some, printable, shortened
@@ -39,9 +40,12 @@ def load_weights(path: str | Path, params: Params, stats: Stats, *, new_head: bo
       The parameters and the statistics.
 
     Raises:
-      UserError: The file cannot be read, or has missing, surplus or misshapen entries (which are named).
+      UserError: The file cannot be read, has missing, surplus or misshapen entries (which are named), or holds a
+        compact network or coordinates, which functions of `jaxprune.export` read.
     """
-    return from_state_dict(read_state_dict(path), params, stats, new_head=new_head, where=str(path))
+    entries = read_state_dict(path)
+    with naming_layouts(path):
+        return from_state_dict(entries, params, stats, new_head=new_head, where=str(path))
 
 
 def save_weights(path: str | Path, params: Params, stats: Stats) -> None:
@@ -159,7 +163,7 @@ def _new_head(wrong: set[str], where: str) -> set[str]:
     """The entries of the one layer of another shape, or missing."""
     layers = sorted({name.rpartition(".")[0] for name in wrong})
     if len(layers) > 1:
-        raise UserError(
+        raise Misfit(
             f"model.new_head: the layers {_some(layers)} of {where} differ in shape; one may, the last: choose the "
             "width and stem of its network"
         )
@@ -173,22 +177,22 @@ def _check(entries: StateDict, expected: Mapping[str, tuple[int, ...]], wrong: s
     surplus = [name for name in entries if name not in expected]
     if missing:
         if parts := parts_of(missing[0], surplus):
-            raise UserError(
+            raise Misfit(
                 f"model.weights: {where} holds {missing[0]} in parts ({_some(parts)}); make it whole in PyTorch with "
                 "torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or remove_spectral_norm, and "
                 "save it again"
             )
         close = get_close_matches(missing[0], surplus[:_COMPARED], 1)
         hint = f" (it has {printable(shortened(close[0], 120))})" if close else ""
-        raise UserError(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
+        raise Misfit(f"model.weights: {where} lacks {_some(missing)}{hint}; is it of another network?")
     if surplus:
-        raise UserError(
+        raise Misfit(
             f"model.weights: {where} has {_some(surplus)}, which the network lacks; is it of another one? Leave "
             "further heads out of the file"
         )
     if wrong:
         shown = [f"{name} {list(entries[name].shape)} for {list(expected[name])}" for name in sorted(wrong)]
-        raise UserError(
+        raise Misfit(
             f"model.weights: {where} has other shapes: {_some(shown)}; choose the width and stem of its network, or, "
             "where only the number of classes differs, set model.new_head"
         )

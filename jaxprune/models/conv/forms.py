@@ -9,7 +9,9 @@ over many channels go by Winograd's F(2x2, 3x3), which multiplies 2.25 times les
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +23,23 @@ from jaxprune.models.conv import native, winograd
 Shape = tuple[int, ...]
 _Form = Callable[..., Array]  # (left, right, geometry, precision) -> result, without the leading axis R
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+_plain: ContextVar[bool] = ContextVar("plain convolutions", default=False)
+
+
+@contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Lower convolutions for a CPU as XLA's own in this block.
+
+    Such programs run on machines without the native code, as those of `jax.export` may, and XLA knows their cost. What
+    was lowered before stays as it is, so lower a new function.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
 
 
 def matmul_precision() -> Any:
@@ -228,6 +247,8 @@ def _mapped_on_cpu(name: str, form: _Form, general: _Form, by_patches: _Form) ->
     """
 
     def run(a: Array, b: Array, *, geometry: Geometry, precision: Any) -> Array:
+        if _plain.get():  # read anew by each lowering, which JAX keeps for no other program
+            return _mapped(general)(a, b, geometry=geometry, precision=precision)
         if jax.device_count("cpu") > 1:  # a loop over an axis that lies along devices would move it at every turn
             return _mapped(general if a.shape[0] == 1 else by_patches)(a, b, geometry=geometry, precision=precision)
         if a.dtype == jnp.float32 and a.size and b.size and not geometry.pointwise and native.available():
