@@ -7,6 +7,7 @@ from typing import SupportsFloat
 
 NONE = "–"  # where there is no number
 PERCENT_LANDMARKS = (-100, 0, 100)  # what a percentage, or a number of points, reads as only if it is so
+_PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 _MOST_DECIMALS = 4  # of a percentage; finer differences are those of float32
 
 
@@ -85,6 +86,31 @@ def significant(value: float, digits: int = 3) -> str:
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         return _plain(value, max(digits, len(str(int(abs(value))))), zeros=True)
     return f"{value:.{digits - 1}e}"
+
+
+def scaled(value: float, unit: str, digits: int = 3) -> str:
+    """A number with a prefix of its unit, such as "43.0 kB" and "19.6 µs".
+
+    Prefixes are powers of 1000, from n to T.
+    """
+    if not math.isfinite(value):
+        return NONE
+    rounded = float(f"{value:.{digits - 1}e}")  # 999.6 B is 1.00 kB
+    factor, prefix = prefix_of(rounded)
+    whole = factor == 1 and rounded == int(rounded)
+    text = f"{rounded:.0f}" if whole else significant(rounded / factor, digits)
+    return f"{text} {prefix}{unit}".rstrip()
+
+
+def prefix_of(value: float) -> tuple[float, str]:
+    """The power of 1000 that a number is written in, and its prefix.
+
+    Such as (1000.0, "k") for 43016.
+    """
+    if not math.isfinite(value) or value == 0:
+        return 1.0, ""
+    power = min(max(math.floor(math.log10(abs(value)) / 3), min(_PREFIXES)), max(_PREFIXES))
+    return 1000.0**power, _PREFIXES[power]
 
 
 def plural(count: int, singular: str, several: str | None = None) -> str:

@@ -102,8 +102,8 @@ def explain_marks(figure: Figure, unfinished: np.ndarray, *, bars: bool = False)
         figure.legend([mark], [_UNFINISHED], loc="outside lower center", fontsize=8.5)
 
 
-def sparsity_axis(axes: Axes, sparsities: Iterable[float], *, dense: bool = False) -> None:
-    """Label an axis with evenly spaced sparsities."""
+def sparsity_axis(axes: Axes, sparsities: Iterable[float], unit: str, *, dense: bool = False) -> None:
+    """Label an axis with evenly spaced sparsities of weights or channels."""
     labels = [*(["dense"] if dense else []), *map(percent, sparsities)]
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_xlabel("share of weights pruned")
+    axes.set_xlabel(f"share of {unit} pruned")

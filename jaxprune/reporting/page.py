@@ -94,12 +94,14 @@ class Figure:
       draw: Draws it, or returns None where there is nothing to show; it is then left out.
       caption: What it shows and how to read it.
       alternative: What it shows, for readers who cannot see it.
+      narrow: Draws it for narrow windows, with its panels below each other; None where the wide one is scrolled there.
     """
 
     name: str
     draw: Callable[[], matplotlib.figure.Figure | None]
     caption: str
     alternative: str
+    narrow: Callable[[], matplotlib.figure.Figure | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,10 @@ def render(
     for section in sections:
         for figure in section.figures if folder is not None else ():
             assert folder is not None
-            if save_figure(figure.name, figure.draw, folder):
-                content = (folder / f"{figure.name}.svg").read_bytes()
-                images[figure.name] = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+            for name, draw in ((figure.name, figure.draw), (f"{figure.name}-narrow", figure.narrow)):
+                if draw is not None and save_figure(name, draw, folder):
+                    content = (folder / f"{name}.svg").read_bytes()
+                    images[name] = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
         advance()
     return _templates().get_template("page.html.j2").render(
         title=title, heading=heading, about=about, sections=sections, images=images,

@@ -9,6 +9,7 @@ from jaxprune.registry import Registry
 from jaxprune.results import Results
 
 BEFORE_TRAINING = "before_training"
+_COSTS = {"parameters": "parameters", "flops": "FLOPs"}  # what structures of channels may share out
 
 
 def pruning_name(results: Results) -> str:
@@ -37,8 +38,7 @@ def _joined(*parts: str) -> str:
 
 def structure_name(results: Results) -> str:
     """What is pruned together, as "2:4" or "4×4-block"; empty for weights."""
-    prune = results.settings["prune"]
-    name, options = prune["structure"], _options(STRUCTURES, prune["structure"], prune["structure_options"])
+    name, options = results.settings["prune"]["structure"], structure_options(results)
     match name:
         case "weights":
             return ""
@@ -47,7 +47,45 @@ def structure_name(results: Results) -> str:
             return f"{plain(kept.pop()) if len(kept) == 1 else 'N'}:{options.get('m', 4)}"
         case "blocks":
             return f"{options.get('height', 4)}×{options.get('width', 4)}-block"
+        case "channels" | "heads":
+            return name.removesuffix("s")
     return name
+
+
+def unit_name(results: Results) -> str:
+    """What the sparsity is a share of: "weights", "channels" or "FLOPs"."""
+    return _COSTS.get(str(structure_options(results).get("cost")), part_name(results))
+
+
+def part_name(results: Results) -> str:
+    """What goes: "weights", "channels" or "heads"."""
+    return results.settings["prune"]["structure"] if "cost" in structure_options(results) else "weights"
+
+
+def entry_unit(entry: str) -> str:
+    """What the sparsity of one of several structures is a share of.
+
+    Args:
+      entry: Of `prune.structures`, as "channels:cost=flops".
+    """
+    name, *texts = entry.split(":")
+    options = _options(STRUCTURES, name, texts)
+    if options.get("cost") in _COSTS:
+        return f"{_COSTS[options['cost']]} of the whole network"
+    return f"{name} that can be cut" if "cost" in options else "prunable weights"
+
+
+def structure_options(results: Results) -> dict[str, Any]:
+    """The options of the structure, with its defaults.
+
+    Where structures are compared, they are those of the first that prunes channels.
+    """
+    prune = results.settings["prune"]
+    for entry in prune.get("structures") or ():
+        name, *texts = entry.split(":")
+        if "cost" in (options := _options(STRUCTURES, name, texts)):
+            return options
+    return _options(STRUCTURES, prune["structure"], prune["structure_options"])
 
 
 def schedule_options(results: Results) -> dict[str, Any]:

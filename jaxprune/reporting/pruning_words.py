@@ -1,10 +1,8 @@
 """What was pruned, by what, how much and when, in whole sentences."""
 
-from typing import Any
-
 from jaxprune.components import RANDOM_START
 from jaxprune.numbers import listing, percent, plain, plural
-from jaxprune.reporting.pruning_name import BEFORE_TRAINING, criterion_name, schedule_options
+from jaxprune.reporting.pruning_name import BEFORE_TRAINING, criterion_name, schedule_options, unit_name
 from jaxprune.reporting.training_words import retraining_epochs
 from jaxprune.results import Results
 
@@ -26,8 +24,8 @@ def pruning_sentences(results: Results, *, own: str = "") -> str:
     """
     prune = results.settings["prune"]
     shares = listing([percent(share) for share in results.sparsities])
-    part, schedule = _part(prune), prune["schedule"]
-    kept = _kept_dense(prune)
+    part, schedule = _part(results), prune["schedule"]
+    kept = _kept_dense(results)
     if schedule in RANDOM_START:
         allocation = ", ".join([prune["allocation"], *(prune.get("allocation_options") or ())])
         return (
@@ -42,6 +40,11 @@ def pruning_sentences(results: Results, *, own: str = "") -> str:
             f"and then trained as the dense ones were.{kept}"
         )
     when = _when(results)
+    if prune.get("structures"):
+        return (
+            f"{by[0].upper()}{by[1:]} pruned {shares} of each dense network{f', {when}' if when else ''}, "
+            f"by every structure. What that is a share of differs; see the table.{kept}"
+        )
     return (
         f"{by[0].upper()}{by[1:]}{',' if own else ''} pruned {shares} of {part} of each dense network"
         f"{f', {when}' if when else ''}.{kept}"
@@ -59,20 +62,30 @@ def _criterion(results: Results) -> str:
     return f"the {criterion_name(results)} criterion{f' ({all_options})' if all_options else ''}"
 
 
-def _part(prune: dict[str, Any]) -> str:
-    """The weights that the sparsity is a share of."""
+def _part(results: Results) -> str:
+    """The weights or channels that the sparsity is a share of."""
+    prune, unit = results.settings["prune"], unit_name(results)
     chosen = any(prune.get(name) for name in ("include", "exclude", "keep_dense"))
-    return "the weights that may be pruned" if chosen else "the kernel weights"
+    if unit in ("parameters", "FLOPs"):
+        return f"the {unit}, as whole {prune['structure']},"
+    if unit == "weights":
+        return "the weights that may be pruned" if chosen else "the kernel weights"
+    return f"the {unit} that may be pruned" if chosen else f"the {unit}"
 
 
-def _kept_dense(prune: dict[str, Any]) -> str:
+def _kept_dense(results: Results) -> str:
     """A sentence on the weights that may be pruned; empty for all kernels."""
+    prune, unit = results.settings["prune"], unit_name(results)
     include, exclude, ends = (prune.get(name) or () for name in ("include", "exclude", "keep_dense"))
     if not (include or exclude or ends):
         return ""
     parts = f"the parameters named {listing(_quoted(include), 'or')}" if include else _KERNELS
     if exclude:
         parts += f" without those named {listing(_quoted(exclude), 'or')}"
+    if unit != "weights":
+        ends = f" of all layers but {listing([_ENDS[end] for end in _ENDS if end in ends])}" if ends else ""
+        where = prune["structure"].capitalize()
+        return f" {where} may be pruned where all kernels that write them are among {parts}{ends}."
     text = f" The weights that may be pruned are {parts}"
     if not ends:
         return f"{text}; all others stayed dense."

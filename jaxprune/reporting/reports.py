@@ -8,18 +8,14 @@ from typing import Any
 from jaxprune.numbers import listing, percent, plural
 from jaxprune.reporting.page import Section, Table, render
 from jaxprune.reporting.printable_names import shown
-from jaxprune.reporting.pruning_name import pruning_name
+from jaxprune.reporting.pruning_name import part_name, pruning_name
+from jaxprune.reporting.prunings import counted
 from jaxprune.reporting.sections import (
     accuracy_against_fairness,
     answer,
     bound,
     boundary,
     constraints_met,
-    criteria_answer,
-    criteria_caveats,
-    criteria_front,
-    criteria_protocol,
-    criteria_table,
     dense_network,
     experiment,
     gradients,
@@ -34,19 +30,27 @@ from jaxprune.reporting.sections import (
     paper_figures,
     predictions,
     protocol,
+    prunings_answer,
+    prunings_caveats,
+    prunings_front,
+    prunings_protocol,
+    prunings_table,
     reestimated,
+    removed_channels,
     reproduce,
     spectra,
     statements,
+    what_it_buys,
+    whom_each_hurts,
     why,
 )
 from jaxprune.reporting.sections.caveats import overflow_warnings
-from jaxprune.reporting.short_tables import short_comparison, short_criteria, short_summary
+from jaxprune.reporting.short_tables import short_comparison, short_prunings, short_summary
 from jaxprune.reporting.theory_values import theory_of
 from jaxprune.reporting.training_words import retraining_epochs
 from jaxprune.results import Results
 from jaxprune.results.comparison import compared
-from jaxprune.results.criteria import criteria_of
+from jaxprune.results.prunings import prunings_of
 
 MakeSection = Callable[[Results], Section | None]
 
@@ -116,9 +120,11 @@ def method_details(results: Results) -> Section | None:
 RUN: tuple[MakeSection, ...] = (
     answer.section,
     experiment.section,
+    removed_channels.section,
     groups.section,
     reestimated.section,
     mitigation.section,
+    what_it_buys.section,
     method_details,
     why.section,
     theory_details,
@@ -129,17 +135,31 @@ COMPARE: tuple[MakeSection, ...] = (
     method_changes.section,
     method_caveats.section,
     protocol.section,
+    removed_channels.section,
     accuracy_against_fairness.section,
+    what_it_buys.section,
     method_table.section,
     constraints_met.section,
     multipliers.section,
 )
 CRITERIA: tuple[MakeSection, ...] = (
-    criteria_answer.section,
-    criteria_caveats.section,
-    criteria_front.section,
-    criteria_table.section,
-    criteria_protocol.section,
+    prunings_answer.section,
+    prunings_caveats.section,
+    prunings_front.section,
+    what_it_buys.section,
+    prunings_table.section,
+    prunings_protocol.section,
+    removed_channels.section,
+)
+STRUCTURES: tuple[MakeSection, ...] = (
+    prunings_answer.section,
+    prunings_caveats.section,
+    whom_each_hurts.section,
+    what_it_buys.section,
+    prunings_front.section,
+    prunings_table.section,
+    prunings_protocol.section,
+    removed_channels.section,
 )
 
 
@@ -165,7 +185,10 @@ def render_page(
     page, named = PAGES[kind], shown(results)
     settings = named.settings
     sections = [*sections_of(results, page.sections), reproduce.section(settings, page.command, environment)]
-    title, heading = (text.format(name=settings["name"], group=named.grouping) for text in (page.title, page.heading))
+    title, heading = (
+        text.format(name=settings["name"], group=named.grouping, unit=part_name(named))
+        for text in (page.title, page.heading)
+    )
     data = f"{settings['data']['label']} predicted by {settings['model']['name']} on {settings['data']['name']}"
     made = f"Made by jaxprune {environment['jaxprune']}, {environment['time'][:16].replace('T', ' ')}."
     seeds = plural(len(results.seeds), "seed")
@@ -193,9 +216,9 @@ def _methods(results: Results) -> str:
     return f"{len(results.methods)} ways of retraining for {epochs} at {sparsities}"
 
 
-def _criteria(results: Results) -> str:
+def _prunings(results: Results) -> str:
     sparsities = listing([percent(sparsity) for sparsity in results.sparsities])
-    return f"{plural(len(criteria_of(results)), 'criterion', 'criteria')}, {pruning_name(results)} at {sparsities}"
+    return f"{counted(results, len(prunings_of(results)))}, {pruning_name(results)} at {sparsities}"
 
 
 def _whom(results: Results) -> list[str]:
@@ -238,11 +261,21 @@ PAGES: Mapping[str, Page] = {
         CRITERIA,
         "compare",
         "jaxprune: {name}, criteria compared",
-        "Which weights should go? {name}, by {group}",
-        about=_criteria,
-        answer=criteria_answer.claims,
-        conclusion=criteria_answer.claims,
-        short=short_criteria,
+        "Which {unit} should go? {name}, by {group}",
+        about=_prunings,
+        answer=prunings_answer.claims,
+        conclusion=prunings_answer.claims,
+        short=short_prunings,
+    ),
+    "structures-report": Page(
+        STRUCTURES,
+        "compare",
+        "jaxprune: {name}, structures compared",
+        "Does the structure matter? {name}, by {group}",
+        about=_prunings,
+        answer=prunings_answer.claims,
+        conclusion=prunings_answer.claims,
+        short=short_prunings,
     ),
 }
 

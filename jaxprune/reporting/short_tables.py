@@ -2,13 +2,13 @@
 
 from jaxprune.numbers import plural, share_pruned
 from jaxprune.quantities import QUANTITIES, cell
-from jaxprune.reporting.criteria import by_accuracy, title_of, where
 from jaxprune.reporting.page import Table
+from jaxprune.reporting.prunings import answered, by_accuracy, title_of, where
 from jaxprune.reporting.roles import headline
 from jaxprune.results import Network, Results, answer_of
 from jaxprune.results.comparison import compared
-from jaxprune.results.criteria import stages_of
 from jaxprune.results.figures import figures
+from jaxprune.results.prunings import axis_of, stages_of
 
 _OF_NETWORKS = {"accuracy": "accuracy %", "worst_group_accuracy": "worst %", "accuracy_spread": "spread %"}
 _OF_METHODS = _OF_NETWORKS | {"max_excess_accuracy_gap": "largest ψ %", "excessive_loss_spread": "spread ξ"}
@@ -24,19 +24,20 @@ def short_comparison(results: Results) -> Table:
     return Table(("method", *_OF_METHODS.values()), tuple(rows), _caption(results, comparison.headline))
 
 
-def short_criteria(results: Results) -> Table:
-    """Every criterion at each stage's headline, the most accurate first."""
+def short_prunings(results: Results) -> Table:
+    """Every compared pruning at each stage's headline, the most accurate first."""
     rows = []
     for stage in stages_of(results):
         comparison = stage.comparison(results)
-        for criterion in by_accuracy(results, stage, comparison.headline):
-            network = results.network(stage.networks[criterion], comparison.headline)
+        sparsity = answered(results, stage)
+        for pruning in by_accuracy(results, stage, sparsity):
+            network = results.network(stage.networks[pruning], sparsity)
             values = comparison.figures(network, results.answered_split)
             cells = (cell(results, values[name], name) for name in _OF_METHODS)
-            rows.append((title_of(criterion), where(results, stage), *cells))
+            rows.append((title_of(results, pruning), where(results, stage), *cells))
     what = f"{results.settings['name']} by {results.grouping}, {results.answered_split} split"
     caption = f"{what}, {plural(len(results.seeds), 'seed')}"
-    return Table(("criterion", "networks", *_OF_METHODS.values()), tuple(rows), caption, words=(0, 1))
+    return Table((axis_of(results).one, "networks", *_OF_METHODS.values()), tuple(rows), caption, words=(0, 1))
 
 
 def short_summary(results: Results) -> Table:

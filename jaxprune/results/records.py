@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxprune.auditing import GroupMetrics, Impact, SamplingError
+from jaxprune.results.costs import NetworkCosts
 from jaxprune.results.harm_tests import HarmTests
 from jaxprune.results.theory import TheoryResults
 
@@ -34,6 +35,9 @@ class Network:
       held_out: Whether its multipliers are moved by people of the validation split.
       inequality: Whether its constraint is an inequality; None without a constraint.
       layers: The prunable layers, each with path, size and kept [R].
+      channels: Where channels are removed: "couplings", each with name, kind, size and kept [R]; "removed", the shares
+        [R] of channels, parameters and flops; and "equality" of the compact network with the masked one on the test
+        split, with people, difference [R] and largest [R] logit, None where nothing is cut. None for other structures.
       multipliers: [R, points, G] of a constrained training, thinned; the last point is the last step.
     """
 
@@ -50,6 +54,7 @@ class Network:
     held_out: bool = False
     inequality: bool | None = None
     layers: list[dict[str, Any]] = field(default_factory=list)
+    channels: dict[str, Any] | None = None
     multipliers: np.ndarray | None = None
 
     @property
@@ -125,6 +130,7 @@ class Results:
       further: Name of each further grouping -> the audits by it.
       theory: What was measured at the dense network, if it was.
       measures: Further measures of the theory by name, plain values; None where none were asked for.
+      costs: Key of a compressed network -> its size and speed beside those of the dense one; empty where not measured.
     """
 
     settings: dict[str, Any]
@@ -140,6 +146,7 @@ class Results:
     further: Mapping[str, Grouped] = field(default_factory=dict)
     theory: TheoryResults | None = None
     measures: Mapping[str, Any] | None = None
+    costs: Mapping[str, NetworkCosts] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names, by = ", ".join(dict.fromkeys(n.name for n in self.networks)), " and ".join(self.groupings)

@@ -8,6 +8,7 @@ from typing import Any
 from jaxprune.auditing import GroupMetrics, Impact, SamplingError
 from jaxprune.errors import UserError
 from jaxprune.files import write_atomically
+from jaxprune.results.costs import costs_from_json, costs_to_json
 from jaxprune.results.harm_tests import HarmTests
 from jaxprune.results.plain import fields_of, to_arrays, to_plain
 from jaxprune.results.records import Audit, Audits, Grouped, Network, Results, audited
@@ -71,6 +72,7 @@ def to_json(results: Results) -> dict[str, Any]:
         "further": {name: _grouped_to_json(results.networks, grouped) for name, grouped in results.further.items()},
         "theory": None if results.theory is None else results.theory.to_json(),
         "measures": None if results.measures is None else to_plain(results.measures),
+        "costs": {key: costs_to_json(costs) for key, costs in results.costs.items()},
     }
 
 
@@ -83,6 +85,7 @@ def from_json(values: Mapping[str, Any]) -> Results:
         further={name: grouped_from_json(plain) for name, plain in values["further"].items()},
         theory=None if values["theory"] is None else TheoryResults.from_json(values["theory"]),
         measures=values["measures"],
+        costs={key: costs_from_json(plain) for key, plain in values.get("costs", {}).items()},
     )
 
 

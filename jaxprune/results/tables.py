@@ -8,26 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from jaxprune.costs import Median
 from jaxprune.files import write_atomically
 from jaxprune.quantities import quantity_interval
 from jaxprune.results.answer import LEVEL
 from jaxprune.results.comparison import MEASURES
-from jaxprune.results.criteria import comparisons_of
 from jaxprune.results.figures import figures
+from jaxprune.results.prunings import comparisons_of
 from jaxprune.results.records import Network, Results, audited
 from jaxprune.text import inert_cell
 
 Row = dict[str, Any]
 
 _NETWORK = {
-    "network": "its name: dense, pruned, the criterion where several are compared, or the way of retraining; with + "
-    "between both",
+    "network": "its name: dense, pruned, the criterion or structure where several are compared, or the way of "
+    "retraining; with + between both",
     "role": "dense, compressed or retrained",
     "sparsity": "share of weights pruned that was asked for; 0 for a dense network",
     "values": "hyperparameters, as dual_rate=0.01 tolerance=0",
     "chosen": "False for a candidate that lost the choice on the validation split",
     "split": "train, validation or test",
 }
+_TIMED = "median over rounds; with _low and _high, the ends of its 95 % interval (empty below six rounds)"
 _EACH = "mean over seeds; with _low and _high, the ends of its interval (empty with fewer than four seeds)"
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -88,6 +90,21 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "p_adjusted": "p, adjusted for all groups and measures of the network",
         "clear": "whether the group is hurt more than the rest, beyond chance",
         "smallest_visible": "excess that would have been called clear with a probability of 80 %",
+    },
+    "costs": {
+        **{name: text for name, text in _NETWORK.items() if name not in ("chosen", "split")},
+        "form": "dense (the dense network, measured beside it), masked (its zeros stored as numbers) or compact",
+        "parameters": "numbers in the arrays of parameters",
+        "nonzeros": "those that are not 0",
+        "bytes": "of its arrays in a file, without the header; masked ones packed where that is smaller",
+        "flops": "for one example, by XLA's analysis of the program",
+        "batch": "examples that are given at once",
+        "memory": "bytes of arguments, result and temporary values, by the compiler's account",
+        "seconds": f"of one call; {_TIMED}",
+        "ratio": f"of this time to that of the dense network; {_TIMED}",
+        "throughput": f"examples in a second; {_TIMED}",
+        "rounds": "turns that it was timed in",
+        "device": "what it was measured on",
     },
     "theory": {
         "seed": "seed of the network",
@@ -157,7 +174,7 @@ def _summary(results: Results, network: Network, split: str) -> Row:
 def methods(results: Results) -> Iterator[Row]:
     """One row for each reported method, sparsity, split and measure.
 
-    The baseline has no row. Compared criteria are methods too.
+    The baseline has no row. Compared criteria and structures are methods too.
     """
     compared = ((c, key, network) for c in comparisons_of(results) for key, network in c.chosen.items())
     for comparison, (name, sparsity), network in compared:
@@ -206,6 +223,35 @@ def harm(results: Results) -> Iterator[Row]:
                     }
 
 
+def costs(results: Results) -> Iterator[Row]:
+    """One row for each compressed network, form and batch size.
+
+    The dense network that was measured beside it has rows of its own.
+    """
+    for network in results.networks:
+        measured = results.costs.get(network.key)
+        for form, costs in measured.forms.items() if measured else ():
+            for program in costs.programs:
+                yield {
+                    **{
+                        name: cell for name, cell in _of_network(network, "").items() if name not in ("chosen", "split")
+                    },
+                    "form": form,
+                    **{name: getattr(costs, name) for name in ("parameters", "nonzeros", "bytes", "flops")},
+                    "batch": program.batch,
+                    "memory": program.memory,
+                    **_with_ends("seconds", program.seconds),
+                    **_with_ends("ratio", program.ratio),
+                    **_with_ends("throughput", program.throughput),
+                    "rounds": program.rounds,
+                    "device": measured.device if measured else "",
+                }
+
+
+def _with_ends(name: str, median: Median) -> Row:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), median, strict=True))
+
+
 _DENSE = ("gradient_norm", "eigenvalue", "residual", "converged", "matvecs", "margin", "closeness")
 _ALONG = ("first_order", "second_order", "observed", "bound")
 _ALONG_MEASURES = ("pruned", "attribution", "sparing")  # whose values are [S, R, G]
@@ -239,6 +285,7 @@ TABLES: Mapping[str, Callable[[Results], Iterator[Row]]] = {
     "summary": summary,
     "methods": methods,
     "harm": harm,
+    "costs": costs,
     "theory": theory,
 }
 

@@ -39,12 +39,13 @@ def lines_of(contents: Sequence) -> Iterator[str]:
 
 
 def wording() -> str:
-    """The words of the pages of a run with all measures of the theory, and of comparisons of methods and criteria."""
+    """The words of the pages of a run with all measures of the theory, and of three comparisons."""
     from comparisons import LIFT, NOISE, compared_results, diverged, trial
-    from made_criteria import made_criteria
+    from made_costs import with_costs
+    from made_criteria import made_criteria, made_structures
     from made_results import made_theory
 
-    from jaxprune.reporting.reports import COMPARE, CRITERIA, RUN, sections_of
+    from jaxprune.reporting.reports import COMPARE, CRITERIA, RUN, STRUCTURES, sections_of
 
     kept = dict.fromkeys(("train", "validation", "test"), np.full((4, 3), -0.01))
     ceag = trial("ceag", LIFT + 0.2 * NOISE, {"rate": 1.0}, multipliers=np.ones((4, 20, 3)), violation=kept)
@@ -52,6 +53,7 @@ def wording() -> str:
         "run": (made_theory(), RUN),
         "compare": (compared_results([ceag, diverged("broken")]), COMPARE),
         "criteria": (made_criteria(reestimate=True, broken=[("random", 0.9)]), CRITERIA),
+        "structures": (with_costs(made_structures(broken=[("n_m", 0.9)]), compact=0.5), STRUCTURES),
     }
     lines = []
     for name, (results, sections) in pages.items():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from made_costs import with_costs
 
 from jaxprune.auditing import (
     GroupCodes,
@@ -202,10 +203,10 @@ def _with_empty_group(tests: HarmTests) -> HarmTests:
 
 
 def made_theory() -> Results:
-    """Two seeds, four groups, two sparsities, every measure of the theory."""
+    """Two seeds, four groups, two sparsities, every measure of the theory, and costs of masked networks."""
     made = made_results(harm=(0.1, 0.2, 0.3, 0.6), seeds=2, sparsities=(0.5, 0.9))
     plain = json.loads(json.dumps(_measures(made), default=lambda a: a.tolist()).replace("NaN", "null"))
-    return replace(made, measures=plain)
+    return with_costs(replace(made, measures=plain))
 
 
 def with_theory(results: Results, **theory) -> Results:

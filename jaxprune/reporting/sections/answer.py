@@ -14,6 +14,7 @@ from jaxprune.quantities import QUANTITIES, Cell, amount, few_seeds
 from jaxprune.reporting.group_display import ends_drawn
 from jaxprune.reporting.page import Content, Figure, Folded, Paragraph, Section, Table
 from jaxprune.reporting.printable_names import drawn
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.roles import headline
 from jaxprune.reporting.sections import caveats
 from jaxprune.reporting.sections.mitigation import after_retraining, clear_groups, what_helps
@@ -66,7 +67,7 @@ def who_is_hurt(results: Results) -> list[str]:
     """Sentences on whom pruning hurts most, by accuracy and by loss."""
     answer = answer_of(results)
     accuracy, loss = (answer.measures[measure].worst for measure in ("accuracy", "loss"))
-    what = f"Pruning {percent(answer.sparsity)} of the weights"
+    what = f"Pruning {percent(answer.sparsity)} of the {unit_name(results)}"
     by_accuracy = f"{_points(accuracy.change)} of accuracy lost"
     by_loss = amount(loss.change, "excessive_loss")
     named = [group for group in (accuracy, loss) if group.hurt]

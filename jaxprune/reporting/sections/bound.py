@@ -13,6 +13,7 @@ from jaxprune.reporting.charts import label_powers
 from jaxprune.reporting.group_charts import explain_marks, lines, sparsity_axis
 from jaxprune.reporting.page import Figure, Folded, Section, Table, rules
 from jaxprune.reporting.printable_names import drawn
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.style import WIDTH
 from jaxprune.reporting.theory_values import convergence, theory_of, unfinished_groups
 from jaxprune.results import Results
@@ -144,7 +145,7 @@ def _draw_ratio(results: Results) -> Drawing | None:
     marked = np.broadcast_to(unfinished_groups(results), values.shape)
     lines(results, axes, values, marked)
     explain_marks(figure, marked)
-    sparsity_axis(axes, theory.sparsities)
+    sparsity_axis(axes, theory.sparsities, unit_name(results))
     axes.set_ylabel("bound / observed R(a)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     axes.margins(x=0.05)

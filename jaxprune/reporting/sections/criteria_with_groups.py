@@ -5,12 +5,12 @@ import numpy as np
 from jaxprune.components import WITHOUT_GROUPS
 from jaxprune.numbers import listing, p_number
 from jaxprune.quantities import Cell
-from jaxprune.reporting.criteria import RANKED, SHORT_NAMES, baseline_of, capital, title_of, verdict_of, where, working
 from jaxprune.reporting.methods import change_text
 from jaxprune.reporting.page import Folded, Table, rules
+from jaxprune.reporting.prunings import RANKED, SHORT_NAMES, baseline_of, capital, title_of, verdict_of, where, working
 from jaxprune.results import Results
 from jaxprune.results.comparison import FAIRNESS, MEASURES
-from jaxprune.results.criteria import Stage, against_controls, criteria_of, knows_groups, stages_of
+from jaxprune.results.prunings import Stage, against_controls, knows_groups, prunings_of, stages_of
 from jaxprune.results.verdicts import Outcome, Verdict
 
 # What knowing the groups did, by accuracy and the measures of fairness -> the clear outcomes.
@@ -29,7 +29,7 @@ def section(results: Results) -> Folded | None:
     for stage in stages_of(results):
         for (criterion, other), verdicts in _compared(results, stage).items():
             cells = [_cell(verdicts[measure], measure) for measure in RANKED]
-            rows.append((where(results, stage), title_of(criterion), title_of(other), *cells))
+            rows.append((where(results, stage), title_of(results, criterion), title_of(results, other), *cells))
     if not rows:
         return None
     table = Table(
@@ -47,12 +47,12 @@ def section(results: Results) -> Folded | None:
 
 def claims(results: Results) -> list[str]:
     """Say whether group-aware criteria are clearly better, at each stage."""
-    if not any(knows_groups(criterion) for criterion in criteria_of(results)):
+    if not any(knows_groups(criterion) for criterion in prunings_of(results)):
         return []
     sentences = []
     for stage in stages_of(results):
         if compared := _compared(results, stage):
-            sentences.append(f"{capital(where(results, stage))}, {_in_words(compared)}")
+            sentences.append(f"{capital(where(results, stage))}, {_in_words(results, compared)}")
     if not sentences:
         return []
     return [f"Does it help a criterion to know the groups? {' '.join(sentences)}"]
@@ -85,7 +85,7 @@ def _compared(results: Results, stage: Stage) -> dict[tuple[str, str], _Row]:
     return {pair: row for pair, row in rows.items() if able.issuperset(pair)}
 
 
-def _in_words(compared: dict[tuple[str, str], _Row]) -> str:
+def _in_words(results: Results, compared: dict[tuple[str, str], _Row]) -> str:
     """The pairs, by what knowing the groups did."""
     kinds: dict[str, list[str]] = {}
     for (criterion, other), row in compared.items():
@@ -93,8 +93,8 @@ def _in_words(compared: dict[tuple[str, str], _Row]) -> str:
         clear = {outcome: measures for outcome, measures in clear.items() if measures}
         kind = next(words for words, outcomes in _KINDS.items() if outcomes == clear.keys())
         by = [f"{f'{outcome.value} ' if len(clear) > 1 else ''}by {measures}" for outcome, measures in clear.items()]
-        text = ", ".join([f"against “{title_of(other)}”", *by])
-        kinds.setdefault(kind, []).append(f"“{title_of(criterion)}” ({text})")
+        text = ", ".join([f"against “{title_of(results, other)}”", *by])
+        kinds.setdefault(kind, []).append(f"“{title_of(results, criterion)}” ({text})")
     return "; ".join(f"{kind}: {listing(kinds[kind])}" for kind in _KINDS if kind in kinds) + "."
 
 

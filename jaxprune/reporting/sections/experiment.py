@@ -45,8 +45,10 @@ def _network(model: dict[str, Any]) -> str:
 def reached(results: Results) -> str | None:
     """The sparsities that were reached, where not those asked for.
 
-    Whole blocks or N:M groups may not add up to a sparsity.
+    Whole blocks or N:M groups may not add up to a sparsity. Of channels, a section of their own says what was removed.
     """
+    if any(network.channels is not None for network in results.networks):
+        return None
     differ = []
     for sparsity in results.sparsities:
         shares = [_reached(network) for network in results.networks if network.sparsity == sparsity and network.layers]

@@ -15,12 +15,13 @@ from jaxprune.reporting.group_charts import sparsity_axis
 from jaxprune.reporting.group_display import MOST_LABELS, ends_drawn, group_colours, groups_to_draw, order_of_groups
 from jaxprune.reporting.page import Bullets, Figure, Folded, Paragraph, Section, Table
 from jaxprune.reporting.printable_names import drawn
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.roles import audit_of, before_and_after, dense_metrics, headline
 from jaxprune.reporting.sections.answer import answer_figure, answer_sentences, answer_tables
 from jaxprune.reporting.style import GREY, WIDTH, label_ends
 from jaxprune.results import Results
 
-_HARM = "Excessive loss of each group over the share of weights pruned, before and after retraining"
+_HARM = "Excessive loss of each group over the share pruned, before and after retraining"
 
 
 def section(results: Results) -> Section:
@@ -34,7 +35,7 @@ def section(results: Results) -> Section:
                 "accuracy",
                 partial(_draw_accuracy, drawn(results)),
                 f"Accuracy of each group on the {split} split, means over seeds. Diamonds are the dense network; "
-                f"circles darken with the share of weights pruned.{ends_drawn(results)}",
+                f"circles darken with the share of {unit_name(results)} pruned.{ends_drawn(results)}",
                 "Accuracy of each group, dense and at every sparsity, before and after retraining",
             ),
             Paragraph(_note(results), "soft"),
@@ -145,7 +146,7 @@ def _draw_harm(results: Results) -> Drawing:
             axes.plot(x, found.mean[:, g], color=colours[g], marker="o", ms=3.5, lw=1.8 if colours[g] != GREY else 1.1)
         axes.axhline(0, color="#666666", lw=0.8)
         axes.set_title(results.title(network) if network == results.pruned else "retrained (a scale of its own)")
-        sparsity_axis(axes, results.sparsities, dense=True)
+        sparsity_axis(axes, results.sparsities, unit_name(results), dense=True)
         ends.append(found.mean[-1])
     panels[0].set_ylabel(f"excessive loss R(a), {split} split (nats)")
     every = len(colours) <= MOST_LABELS

@@ -12,6 +12,7 @@ from jaxprune.quantities import amount, cell, few_seeds
 from jaxprune.reporting.charts import draw_bars, keep_in_range, over_seeds, percent_axis
 from jaxprune.reporting.page import Figure, Section, Table, rules
 from jaxprune.reporting.printable_names import drawn
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.roles import colour, figures_of, headline, in_order
 from jaxprune.reporting.sections import multipliers
 from jaxprune.reporting.style import WIDTH
@@ -94,7 +95,7 @@ def _draw(results: Results) -> Drawing | None:
             )
         keep_in_range(axes, "y", measure)
         axes.set_xticks(positions, [percent(s) for s in results.sparsities])
-        axes.set_xlabel("share of weights pruned")
+        axes.set_xlabel(f"share of {unit_name(results)} pruned")
         axes.set_title(words, fontsize=9.5)
     percent_axis(panels[0].yaxis)
     percent_axis(panels[1].yaxis)

@@ -13,6 +13,7 @@ from jaxprune.reporting.group_display import is_many
 from jaxprune.reporting.page import Figure, Folded, Section, Table
 from jaxprune.reporting.predictors import PREDICTORS, predictor_scores, predictor_test, predictors, tested_correlation
 from jaxprune.reporting.printable_names import drawn
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.style import PALETTE, WIDTH
 from jaxprune.reporting.theory_values import headline_index, theory_of
 from jaxprune.results import Results
@@ -123,7 +124,7 @@ def _draw(results: Results) -> Drawing | None:
         for (name, score), colour in zip(found.items(), PALETTE, strict=False):
             mean = seed_means(np.asarray(getattr(score, part)).T)
             axes.plot(x, mean, "o-", ms=4, lw=1.4, color=colour, label=PREDICTORS[name], clip_on=False)
-        sparsity_axis(axes, theory_of(results).sparsities)
+        sparsity_axis(axes, theory_of(results).sparsities, unit_name(results))
         axes.set_title(_PANELS[part])
         if part == "spearman":
             axes.set_ylim(-1, 1)

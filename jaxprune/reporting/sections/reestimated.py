@@ -6,9 +6,10 @@ from jaxprune.numbers import count, percent, plural, share_pruned
 from jaxprune.quantities import amount, cell, means_caption, seed_means
 from jaxprune.reporting.group_display import order_of_groups
 from jaxprune.reporting.page import Section, Table
+from jaxprune.reporting.pruning_name import unit_name
 from jaxprune.reporting.roles import audit_of, figures_of, headline
 from jaxprune.results import Results
-from jaxprune.results.criteria import reestimated_name
+from jaxprune.results.prunings import reestimated_name
 
 # Measure -> its heading, its quantity, and that of a difference.
 _MEASURES = {"accuracy": ("accuracy %", "accuracy", "accuracy_drop"), "loss": ("loss", "loss", "excessive_loss")}
@@ -28,7 +29,7 @@ def _sentence(results: Results, again: str) -> str:
     change = seed_means(by_seed)
     what = (
         f"The statistics of the BatchNorm layers were measured anew on the training split, with {percent(sparsity)} of "
-        "the weights pruned"
+        f"the {unit_name(results)} pruned"
     )
     known = np.flatnonzero(np.isfinite(change))
     if not known.size or not np.nan_to_num(by_seed).any():

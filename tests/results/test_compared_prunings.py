@@ -12,15 +12,15 @@ from scipy import stats
 from jaxprune.components import CRITERIA, WITHOUT_GROUPS
 from jaxprune.results import COLUMNS, TABLES
 from jaxprune.results.comparison import FAIRNESS, MEASURES, Comparison
-from jaxprune.results.criteria import (
+from jaxprune.results.figures import figures
+from jaxprune.results.prunings import (
     against_controls,
     comparisons_of,
-    criteria_of,
     knows_groups,
+    prunings_of,
     reestimated_name,
     stages_of,
 )
-from jaxprune.results.figures import figures
 
 
 def stages(results):
@@ -40,7 +40,7 @@ def test_the_networks_of_every_stage_are_found_by_name() -> None:
 def test_other_jobs_have_no_stages() -> None:
     run, methods = made_results(theory=False), compared_results([trial("m", LIFT)])
     for results in (run, methods):
-        assert criteria_of(results) == ()
+        assert prunings_of(results) == ()
         assert stages_of(results) == []
         [comparison] = comparisons_of(results)
         assert (comparison.names, comparison.methods) == ((), results.methods)

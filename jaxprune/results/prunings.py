@@ -1,7 +1,8 @@
-"""The networks of compared criteria, by what was done after pruning."""
+"""The networks of compared criteria or structures, by stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxprune.components import CRITERIA, ONE_SHOT, PLAIN, WITHOUT_GROUPS
 from jaxprune.results.comparison import FAIRNESS, Comparison, change_between, compared
@@ -11,14 +12,32 @@ from jaxprune.results.verdicts import Verdict, judge
 PRUNED, REESTIMATED = "pruned", "pruned_reestimated"
 
 
+class Axis(NamedTuple):
+    """The axis of pruning whose members a job compares.
+
+    Attributes:
+      setting: The path of the setting that names them, the baseline first.
+      one: A member, for readers.
+      several: Members.
+    """
+
+    setting: str
+    one: str
+    several: str
+
+
+CRITERIA_AXIS = Axis("prune.criteria", "criterion", "criteria")
+STRUCTURES_AXIS = Axis("prune.structures", "structure", "structures")
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Networks of every criterion that were treated alike after pruning.
+    """Networks of every compared pruning that were treated alike afterwards.
 
     Attributes:
       name: `PRUNED`, `REESTIMATED`, or the method of retraining.
       words: What was done, as "not retrained".
-      networks: Criterion -> the name of its networks; the baseline comes first.
+      networks: Criterion or structure -> the name of its networks; the baseline comes first.
     """
 
     name: str
@@ -31,26 +50,37 @@ class Stage:
         return self.name not in (PRUNED, REESTIMATED)
 
     def comparison(self, results: Results) -> Comparison:
-        """The comparison of all criteria with the first one."""
+        """The comparison of all with the first one."""
         return compared(results, tuple(self.networks.values()))
 
 
-def criteria_of(results: Results) -> tuple[str, ...]:
-    """The compared criteria, the baseline first; empty for other jobs."""
-    return tuple(results.settings["prune"].get("criteria") or ())
+def axis_of(results: Results) -> Axis:
+    """The axis that a job compares members of.
+
+    It is that of criteria for jobs that compare none.
+    """
+    return STRUCTURES_AXIS if results.settings["prune"].get("structures") else CRITERIA_AXIS
+
+
+def prunings_of(results: Results) -> tuple[str, ...]:
+    """The compared criteria or structures, the baseline first.
+
+    It is empty for jobs that compare no prunings.
+    """
+    return tuple(results.settings["prune"].get(axis_of(results).several) or ())
 
 
 def stages_of(results: Results) -> list[Stage]:
-    """The stages of a comparison of criteria, in order.
+    """The stages of a comparison of prunings, in order.
 
-    A criterion without networks at a stage is left out of it.
+    A pruning without networks at a stage is left out of it.
     """
     stages = []
     for name, ending in _endings(results).items():
-        names = {criterion: criterion + ending for criterion in criteria_of(results)}
-        networks = {criterion: network for criterion, network in names.items() if network in results.models}
-        if networks and next(iter(networks)) == criteria_of(results)[0]:
-            stages.append(Stage(name, _words(results, name, networks[criteria_of(results)[0]]), networks))
+        names = {pruning: pruning + ending for pruning in prunings_of(results)}
+        networks = {pruning: network for pruning, network in names.items() if network in results.models}
+        if networks and next(iter(networks)) == prunings_of(results)[0]:
+            stages.append(Stage(name, _words(results, name, networks[prunings_of(results)[0]]), networks))
     return stages
 
 
@@ -66,7 +96,7 @@ def _words(results: Results, name: str, network: str) -> str:
         return unretrained(results)
     if name == REESTIMATED:
         return f"{unretrained(results)}, statistics re-estimated"
-    title = results.title(network).removeprefix(f"{results.title(criteria_of(results)[0])}, ")
+    title = results.title(network).removeprefix(f"{results.title(prunings_of(results)[0])}, ")
     return f"retrained ({title})"
 
 
@@ -106,14 +136,14 @@ def against_controls(results: Results, stage: Stage) -> dict[tuple[str, str, str
 
 
 def comparisons_of(results: Results) -> list[Comparison]:
-    """The comparisons of criteria at each stage, or of methods."""
+    """The comparisons of prunings at each stage, or of methods."""
     return [stage.comparison(results) for stage in stages_of(results)] or [compared(results)]
 
 
 def reestimated_name(results: Results) -> str:
     """The name of pruned networks with re-estimated statistics.
 
-    It is empty where there are none; where criteria are compared, it is that of the first.
+    It is empty where there are none; where prunings are compared, it is that of the first.
     """
     name = f"{results.pruned}_reestimated"
     return name if name in results.models else ""
