@@ -9,10 +9,13 @@ The map of the library (each name below is a module or a package, imported when 
     mitigation   the Lagrangian constraint on group losses, as an optax transformation
     auditing     per-group metrics, the impact of pruning, intervals over seeds
     theory       group gradients, curvature, boundary distance, the bound of Theorem 1
+    costs        sizes, FLOPs, memory and measured time of networks
     results      what a job measured: records, the answer, tidy tables, JSON and CSV
     reporting    results -> figures, one self-contained HTML page
     run          the main job in this process: `jaxprune.run("adult", seeds=2)`, in a notebook or a script
     compare      every way of retraining on one protocol, likewise
+    export       networks for use elsewhere: sparse arrays, and programs that run without jaxprune
+    export_network   a network of a finished run, written to a file
 
 Importing `jaxprune` does not import jax; importing any of the modules above does.
 """
@@ -26,9 +29,11 @@ _MODULES = (
     "auditing",
     "checkpoints",
     "config",
+    "costs",
     "data",
     "devices",
     "errors",
+    "export",
     "groups",
     "jobs",
     "losses",
@@ -46,7 +51,7 @@ _MODULES = (
     "types",
 )
 
-_FUNCTIONS = {"compare": "jobs", "run": "jobs"}  # name -> its module
+_FUNCTIONS = {"compare": "jobs", "export_network": "jobs", "run": "jobs"}  # name -> its module
 
 __all__ = ["__version__", *_FUNCTIONS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -15,6 +15,7 @@ from jaxprune.text import path_fault, shortened
 
 if TYPE_CHECKING:
     from jaxprune.pipeline import JobResult
+    from jaxprune.pipeline.exporting import NetworkFile
 
 _CHECKPOINT_SECONDS = 30.0
 
@@ -143,6 +144,40 @@ def compare(
     with _started(progress) as display:
         told: Any = {"progress": display, "checkpoint_seconds": checkpoint_seconds, "command": command}
         return pipeline.compare(*job, **told)
+
+
+def export_network(
+    source: str | Path,
+    network: str,
+    out: str | Path,
+    *,
+    format: str = "safetensors",
+    seed: int | None = None,
+    batch: int | None = None,
+) -> "NetworkFile":
+    """Write a network of a finished run, as `jaxprune export` does.
+
+    For example, `jaxprune.export_network("runs/digits", "pruned 0.9", "pruned.safetensors")`.
+
+    Args:
+      source: The folder of the run, or its config where that folder is `runs/<name>`.
+      network: The key of the network in the results, or its name or title, with its sparsity where that is needed.
+      out: The file, which must not be there.
+      format: "safetensors", "packed", "bcoo" or "stablehlo".
+      seed: The seed of the network; None for the first of the run.
+      batch: The number of examples in a call of a StableHLO program; None for any number.
+
+    Returns:
+      The file, its size, and that of the dense arrays.
+
+    Raises:
+      UserError: The run, the network or the seed is not known, or the file cannot be written.
+    """
+    job = resolve_job(source, {}, None, origin="jaxprune.export_network", warn=warnings.warn)
+    from jaxprune.pipeline import exporting
+
+    asked: Any = {"form": format, "seed": seed, "batch": batch, "warn": warnings.warn}
+    return exporting.export_network(*job, network, out, **asked)
 
 
 def _started(progress: str) -> Any:

@@ -50,6 +50,31 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(record, tmp_pat
         record.out_file("any")
 
 
+def test_compact_networks_are_timed_against_the_dense_one(record, monkeypatch, capsys) -> None:
+    import compaction
+
+    monkeypatch.setattr(compaction, "SHARES", (0.5,))
+    monkeypatch.setattr(sys, "argv", ["compaction.py", "--quick"])
+    compaction.main()
+    figures = json.loads((record.FOLDER / "compaction-quick.json").read_text())["figures"]
+    assert set(figures) == {"convnet", "analysis of resnet20"}
+    assert 0.2 < figures["convnet"]["flops"]["0.5"] < 0.6
+    for which in ("forward", "training step"):
+        assert {"dense", "0.5"} <= figures["convnet"][which].keys()
+        assert all(times["cpu"]["min"] > 0 for times in figures["convnet"][which].values())
+    printed = capsys.readouterr().out
+    assert "convnet, forward: dense" in printed
+    assert "analysis of resnet20 beyond its tracing" in printed
+
+
+def test_widths_are_exact_up_to_24_and_then_of_16(record) -> None:
+    import compaction
+
+    widths = [compaction.width_of(64, share) for share in (0.7, 0.5, 0.3, 0.01)]
+    assert widths == [48, 32, 19, 1]
+    assert compaction.width_of(30, 0.95) == 30  # 32 is more than there are
+
+
 def test_a_toy_benchmark_writes_figures_and_circumstances(record, monkeypatch, capsys) -> None:
     import augmentation
 

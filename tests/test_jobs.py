@@ -16,7 +16,7 @@ from jaxprune.errors import UserError
 SMALL = {
     "data.name": "synthetic", "data.sizes": (300, 80), "data.margins": (2.0, 1.0), "data.noise": (0.0,), "seeds": 2,
     "model.hidden": (4,), "train.epochs": 2, "prune.sparsities": (0.5,), "retrain.epochs": 1, "theory.examples": 20,
-    "theory.max_iterations": 3, "retrain.methods": ("none",),
+    "theory.max_iterations": 3, "retrain.methods": ("none",), "costs.speed": False,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from jaxprune.cli.arguments import COMMANDS, DATASETS, build_parser, refuse
 from jaxprune.cli.completion import flags_of, script
 from jaxprune.cli.configs import show_configs
 from jaxprune.cli.datasets import list_sets, prepare_set, show_set
+from jaxprune.cli.exports import export_network
 from jaxprune.cli.failures import explain
 from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError, unknown
@@ -73,6 +74,8 @@ def _dispatch(arguments: list[str]) -> int:
     options, surplus = parser.parse_known_args(arguments)
     if getattr(options, "name", "") is None and surplus and not any(word.startswith("-") for word in surplus):
         options.name, *surplus = surplus  # after a flag with several values
+    if options.command == "export" and not options.network and not any(word.startswith("-") for word in surplus):
+        options.network, surplus = surplus, []
     refuse(surplus, options.command, flags_of(options.parser))
     return options.function(options, arguments)
 
@@ -135,6 +138,7 @@ _FUNCTIONS = dict.fromkeys(COMMANDS, _run) | {
     "datasets show": show_set,
     "datasets prepare": prepare_set,
     "configs": show_configs,
+    "export": export_network,
     "completion": _complete,
     "help": _help,
 }

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from jaxprune import __version__, config
 from jaxprune.cli.settings import add_settings, shown, taken
+from jaxprune.components import EXPORT_FORMATS
 from jaxprune.errors import UserError, nearest, unknown
 
 Command = Callable[[argparse.Namespace, Sequence[str]], int]
@@ -19,6 +20,7 @@ COMMANDS = {
     "compare": "retrain pruned networks by every method, and report what helps",
     "theory": "explain the harm: every measure and statement of the theory, without retraining",
     "report": "write the report again from a run's folder, or make it, training what is missing",
+    "export": "write a network of a finished run to a file, for use elsewhere",
     "datasets": "list the data sets, show one, or prepare one",
     "configs": "list the shipped configs, or print one",
     "completion": "print a script that completes commands and flags in bash, zsh or fish",
@@ -46,6 +48,13 @@ _DATASETS = """what to do:
                                                         build a set of your own from a folder of images
   jaxprune datasets prepare NAME --table TABLE.parquet  build one from images inside of a Parquet table
   jaxprune datasets prepare NAME --npz FILE.npz         build one from arrays, to be streamed or resized
+"""
+_EXPORT = """examples:
+  jaxprune export runs/digits                                        which networks there are
+  jaxprune export runs/digits pruned 0.9 --out pruned.safetensors    weights, named as torchvision names them
+  jaxprune export runs/digits dense --format stablehlo --out dense.stablehlo
+Networks pruned by channels or heads are written compact, without the channels that are cut; docs/networks.md says what
+reads each format.
 """
 _EXAMPLES = """examples:
   jaxprune run                                   census income by race, five seeds
@@ -89,6 +98,7 @@ def refuse(surplus: Sequence[str], command: str, flags: Sequence[str]) -> None:
             raise UserError(f"command line: unknown flag {flag!r}; see jaxprune {command} --help-all")
     if surplus:
         one = "one name is taken" if command.startswith("datasets") else "one config is run at a time"
+        one = "one network is exported at a time" if command == "export" else one
         raise UserError(f"command line: {surplus[0]!r} is one argument too many; {one}")
 
 
@@ -126,6 +136,8 @@ def build_parser(
             parser.epilog = 'bash: eval "$(jaxprune completion bash)"    fish: jaxprune completion fish | source'
         elif name == "help":
             parser.add_argument("words", nargs="*", metavar="COMMAND", help="such as run, or datasets show")
+        elif name == "export":
+            _add_export_options(parser)
         elif name == "datasets":
             parser.epilog = _DATASETS
             actions = parser.add_subparsers(title="commands", metavar="[show | prepare]")
@@ -166,6 +178,26 @@ def _add_dataset_options(parser: argparse.ArgumentParser, action: str) -> None:
     else:
         for flag, (metavar, what) in _PREPARE.items():
             parser.add_argument(f"--{flag}", metavar=metavar, help=what)
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or its config where the folder is runs/<name>")
+    parser.add_argument(
+        "network",
+        nargs="*",
+        metavar="NETWORK",
+        help="such as dense, pruned 0.9, or its title in the report (all are listed without it)",
+    )
+    parser.add_argument("--out", metavar="FILE", help="the file to write, which must not be there")
+    listed = ", ".join(f"{name} ({about})" for name, about in EXPORT_FORMATS.items())
+    metavar = "{" + ",".join(EXPORT_FORMATS) + "}"
+    parser.add_argument("--format", default="safetensors", metavar=metavar, help=f"{listed} (safetensors)")
+    parser.add_argument("--seed", type=int, metavar="INT", help="the seed of the network (the first of the run)")
+    parser.add_argument(
+        "--batch", type=int, metavar="INT", help="examples in a call of a StableHLO program (any number)"
+    )
+    parser.usage = "jaxprune export RUN [NETWORK --out FILE] [--format FORMAT] [--seed INT] [--batch INT]"
+    parser.epilog = _EXPORT
 
 
 def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:

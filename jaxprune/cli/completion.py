@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from jaxprune import config
 from jaxprune.cli.settings import choices
+from jaxprune.components import EXPORT_FORMATS
 
 _BASH = """_jaxprune() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words=
@@ -68,7 +69,10 @@ def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tup
 def _values(commands: Mapping[str, argparse.ArgumentParser]) -> dict[str, tuple[str, ...]]:
     """Flag -> the words that may follow it."""
     paths = config.paths()
-    words_of: dict[str, tuple[str, ...]] = {"--progress": ("auto", "bars", "lines", "none")}
+    words_of: dict[str, tuple[str, ...]] = {
+        "--progress": ("auto", "bars", "lines", "none"),
+        "--format": tuple(EXPORT_FORMATS),
+    }
     for parser in commands.values():
         for flag in flags_of(parser):
             if flag[2:] in paths and choices(flag[2:]):

@@ -21,13 +21,14 @@ _DESCRIBED = 2  # own names that the short help describes, at most
 _NETWORKS = ("", "data", "model", "train", "mitigation")
 # Command -> the sections ("" for none) and single settings that decide what it does.
 TAKES: Mapping[str, tuple[str, ...]] = {
-    "run": (*_NETWORKS, "prune", "retrain", "choice", "audit", "theory"),
+    "run": (*_NETWORKS, "prune", "retrain", "choice", "audit", "costs", "theory"),
     "train": (*_NETWORKS, "retrain.methods"),
     "prune": (*_NETWORKS, "prune", "retrain", "choice"),
     "audit": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
-    "compare": (*_NETWORKS, "prune", "retrain", "choice", "audit"),
+    "compare": (*_NETWORKS, "prune", "retrain", "choice", "audit", "costs"),
     "theory": (*_NETWORKS, "prune", "retrain", "audit", "theory"),
     "report": ("data.directory", "audit"),
+    "export": ("data.directory",),
     "datasets": ("data.directory",),
     "datasets show": ("data",),
     "datasets prepare": ("data.directory",),

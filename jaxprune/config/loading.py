@@ -134,6 +134,8 @@ def find(source: str) -> Path:
         return known[source]
     if path.suffix == ".toml" and path.stem in known:
         raise UserError(f"there is no file {source}; the shipped config of that name is run as: {path.stem}")
+    if "/" in source and path.suffix != ".toml":
+        raise UserError(f"there is no file or folder {source}; give the folder of a run, or a config's file or name")
     raise unknown("config", source, known)
 
 

@@ -30,8 +30,16 @@ def criterion_of(prune: Prune, name: str) -> Part:
     return _part(CRITERIA, name, [text.removeprefix(f"{name}.") for text in own], path)
 
 
-def structure_of(prune: Prune) -> Part:
-    """The structure of the settings."""
+def structure_of(prune: Prune, entry: str = "") -> Part:
+    """The structure of the settings, or that of an entry of `prune.structures`.
+
+    Args:
+      prune: The settings.
+      entry: A name, with options after colons: "channels:cost=flops:pool=l1". "" for the structure of the settings.
+    """
+    if entry:
+        name, *options = entry.split(":")
+        return _part(STRUCTURES, name, options, "prune.structures")
     return _part(STRUCTURES, prune.structure, prune.structure_options, "prune.structure_options")
 
 
@@ -70,7 +78,8 @@ def check_options(prune: Prune) -> None:
             raise UserError(f"prune.criterion_options: say whose option {text!r} is, as {names[0]}.{text}")
     for name in dict.fromkeys((*names, *owners)):
         criterion_of(prune, name)
-    structure_of(prune)
+    for entry in ("", *prune.structures):
+        structure_of(prune, entry)
     allocation_of(prune)
     schedule_of(prune)
 

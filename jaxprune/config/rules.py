@@ -20,7 +20,7 @@ from jaxprune.components import (
     SPARED,
     STRUCTURES,
 )
-from jaxprune.config.options import check_options
+from jaxprune.config.options import check_options, structure_of
 from jaxprune.config.sections import Prune, Settings
 from jaxprune.errors import UserError, unknown
 from jaxprune.registry import Registry
@@ -33,6 +33,7 @@ REGISTRIES: Mapping[str, Registry] = {
     "prune.criterion": CRITERIA,
     "prune.criteria": CRITERIA,
     "prune.structure": STRUCTURES,
+    "prune.structures": STRUCTURES,
     "prune.allocation": ALLOCATIONS,
     "prune.schedule": PRUNING_SCHEDULES,
     "mitigation.constraint": CONSTRAINTS,
@@ -46,6 +47,7 @@ _FURTHER = {
     "retrain.methods": dict.fromkeys(PAPER_MODELS, "") | {CONFIGURED: "the Lagrangian of [mitigation]"},
 }
 _MAY_BE_EMPTY = {"prune.allocation"}
+_WITH_OPTIONS = {"prune.structures"}  # after a colon
 
 
 def names_of(path: str) -> dict[str, str]:
@@ -81,6 +83,7 @@ def check_settings(settings: Settings) -> None:
         raise UserError("model.new_head: it is about the file of model.weights; give that too, or leave it out")
     if settings.model.keep_zeros and not settings.model.weights:
         raise UserError("model.keep_zeros: it is about the file of model.weights; give that too, or leave it out")
+    _check_structures(settings.prune)
     check_options(settings.prune)
     _check_rewinding(settings)
     _check_schedule(settings)
@@ -98,9 +101,29 @@ def check_names(settings: Settings) -> None:
         section, _, field = path.partition(".")
         value = getattr(getattr(settings, section), field)
         known = names_of(path)
-        for name in value if isinstance(value, tuple) else (value,):
+        names = value if isinstance(value, tuple) else (value,)
+        for name in [entry.partition(":")[0] for entry in names] if path in _WITH_OPTIONS else names:
             if name not in known and (name or path not in _MAY_BE_EMPTY):
                 raise unknown(registry.kind, name, known, where=path)
+
+
+def _check_structures(prune: Prune) -> None:
+    """Raise for compared structures beside what they take the place of."""
+    if not prune.structures:
+        return
+    if prune.criteria:
+        raise UserError("prune.structures: prune.criteria compares, too; give one of the two at a time")
+    if prune.structure != Prune.model_fields["structure"].default:
+        raise UserError("prune.structure: prune.structures names several; leave one of the two out")
+    if prune.structure_options:
+        raise UserError(
+            "prune.structure_options: write them into prune.structures, as "
+            f"{prune.structures[-1]}:{prune.structure_options[0]}"
+        )
+    parts = [structure_of(prune, entry) for entry in prune.structures]
+    for place, part in enumerate(parts):
+        if part in parts[:place]:
+            raise UserError(f"prune.structures: {prune.structures[place]!r} is there already; name each structure once")
 
 
 def _check_sparse_from_the_start(settings: Settings) -> None:
@@ -116,6 +139,10 @@ def _check_sparse_from_the_start(settings: Settings) -> None:
             )
     if prune.criteria:
         raise UserError(f"prune.criteria: {prune.schedule} has a criterion of its own; leave one of the two out")
+    if prune.structures:
+        raise UserError(
+            f"prune.structures: {prune.schedule} begins with random masks of single weights; leave one of the two out"
+        )
     if settings.model.keep_zeros:
         raise UserError(f"model.keep_zeros: {prune.schedule} draws its masks at random; leave one of the two out")
 
@@ -129,10 +156,11 @@ def _check_schedule(settings: Settings) -> None:
             f"prune.allocation: {prune.allocation} is for one sparsity, and {prune.schedule} goes through several; "
             "take another allocation, or leave prune.schedule out"
         )
-    if prune.structure == "n_m" and prune.schedule == "iterative":
+    names = [structure_of(prune, entry).name for entry in prune.structures or ("",)]
+    if "n_m" in names and prune.schedule == "iterative":
         raise UserError(
-            "prune.structure: n_m has few sparsities, and iterative goes through others; take another schedule, such "
-            "as gradual"
+            f"prune.structure{'s' if prune.structures else ''}: n_m has few sparsities, and iterative goes through "
+            "others; take another schedule, such as gradual"
         )
     if settings.model.keep_zeros and prune.schedule in ("iterative", "straight_through", "before_training"):
         raise UserError(

@@ -131,6 +131,11 @@ class Prune(_Section):
     )
     structure: str = Field(default="weights", description="what is pruned together")
     structure_options: Options = Field(default=(), description="options of the structure, as m=4")
+    structures: tuple[str, ...] = Field(
+        default=(),
+        description="structures that compare tries beside each other, the first one as the baseline; each with its "
+        "options, as channels:cost=flops",
+    )
     allocation: str = Field(
         default="",
         description="shares of the layers; empty for the usual one, as global",
@@ -218,6 +223,16 @@ class Audit(_Section):
     confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals over seeds")
 
 
+class Costs(_Section):
+    """Sizes and speed of compressed networks, beside the dense ones."""
+
+    speed: bool = Field(default=True, description="time each compressed network beside the dense one on this device")
+    batch: int = Field(default=128, ge=1, description="examples of the large batch that is timed, beside one example")
+    seconds: float = Field(
+        default=2.0, gt=0, description="seconds to time a network at each of both batch sizes, at most"
+    )
+
+
 class Theory(_Section):
     """Measurements of the dense network that explain the harm."""
 
@@ -252,6 +267,7 @@ class Settings(_Section):
     mitigation: Mitigation = Mitigation()
     choice: Choice = Choice()
     audit: Audit = Audit()
+    costs: Costs = Costs()
     theory: Theory = Theory()
 
 

@@ -10,6 +10,7 @@ from jaxprune.pipeline.convolution_form import form_of
 from jaxprune.pipeline.experiment import READS_BATCH, Experiment
 from jaxprune.pipeline.methods import method_of
 from jaxprune.pipeline.nodes import (
+    DENSE,
     Compress,
     Node,
     Reestimate,
@@ -18,9 +19,12 @@ from jaxprune.pipeline.nodes import (
     TrainSparse,
     criterion_of,
     dense_source,
+    structure_of,
 )
+from jaxprune.pipeline.parts import is_coupled
 from jaxprune.pipeline.plan import Entry, Plan
 from jaxprune.pipeline.stage import Stage
+from jaxprune.pruning.structures.width_rounding import width_rule
 
 Plain = dict[str, Any]
 
@@ -63,6 +67,7 @@ def stage_of(experiment: Experiment, node: Node) -> Stage:
     settings = own | _of_method(experiment, node)
     criterion, prune = criterion_of(node), experiment.settings.prune
     named = f"-{criterion}" if prune.criteria or criterion != prune.criterion else ""
+    named += f"-{structure_of(node).name}" if prune.structures else ""
     return Stage(f"{_source(node)}{node.method}{named}-{node.sparsity:g}", settings, parents)
 
 
@@ -94,6 +99,8 @@ def _of_compression(experiment: Experiment, node: Compress | TrainSparse) -> Pla
     settings = prune.model_dump(mode="json", include={"include", "exclude", "keep_dense"})
     settings |= {"sparsity": node.sparsity}
     settings |= {axis: _of_part(getattr(node, axis)) for axis in ("criterion", "structure", "allocation")}
+    if dict(node.structure.options).get("round_to") == "auto":
+        settings["widths"] = list(width_rule("auto"))  # those of the device at hand
     needs = CRITERIA.make(node.criterion.name, **dict(node.criterion.options)).needs
     settings["needs"] = sorted(needs)
     scored = needs & READS_BATCH and isinstance(node, Compress)  # otherwise by the batches of the training
@@ -130,10 +137,21 @@ def spared_levels_stage(experiment: Experiment, node: Compress | TrainSparse) ->
     return Stage(f"levels-{node.criterion.name}-{node.sparsity:g}", _of_compression(experiment, node), (dense,))
 
 
+def compact_stage(experiment: Experiment, node: Node) -> Stage:
+    """The stage of compact networks, compared with the masked ones."""
+    network = stage_of(experiment, node)
+    return Stage(f"compact-{network.name}", {}, (network,))
+
+
 def outcomes_stage(experiment: Experiment, entry: Entry, splits: Sequence[str]) -> Stage:
-    """The stage of everybody's outcomes under a network."""
+    """The stage of everybody's outcomes under a network.
+
+    They are those of the compact network where the structure removes channels.
+    """
     network = stage_of(experiment, entry.node)
-    return Stage(f"outcomes-{network.name}", {"splits": list(splits)}, (network,))
+    coupled = not isinstance(entry.node, Train) and is_coupled(structure_of(entry.node))
+    measured = {"network": "compact"} if coupled else {}
+    return Stage(f"outcomes-{network.name}", {"splits": list(splits)} | measured, (network,))
 
 
 def audit_stage(experiment: Experiment, plan: Plan, groupings: Sequence[Grouping]) -> Stage:
@@ -176,10 +194,32 @@ def measure_stage(experiment: Experiment, plan: Plan, measure: str) -> Stage:
     return Stage(f"theory-{measure}", own, (theory_stage(experiment, plan),))
 
 
+def network_costs_stage(experiment: Experiment, node: Node) -> Stage:
+    """The stage of a compressed network's costs, measured beside the dense one."""
+    costs = experiment.settings.costs
+    settings = costs.model_dump(mode="json", include=None if costs.speed else {"speed", "batch"})
+    settings["measured"] = "each form as export writes it"  # before, compact networks had the widths of all seeds
+    network = stage_of(experiment, node)
+    return Stage(f"costs-{network.name}", settings, (stage_of(experiment, DENSE), network))
+
+
+def costs_stage(experiment: Experiment, plan: Plan) -> Stage:
+    """The stage of the costs of a plan's reported networks.
+
+    The audit says which candidates those are; the others' stages are known before.
+    """
+    audited = audit_stage(experiment, plan, plan_groupings(experiment, plan))
+    sure = dict.fromkeys(entry.node for entry in plan.compressed if plan.is_sure(entry))
+    networks = [network_costs_stage(experiment, node) for node in sure]
+    return Stage("costs", experiment.settings.costs.model_dump(mode="json"), (audited, *networks))
+
+
 def report_stage(experiment: Experiment, plan: Plan) -> Stage:
     """The stage of a plan's report."""
     settings = experiment.settings.model_dump(mode="json")
     measured = [audit_stage(experiment, plan, plan_groupings(experiment, plan))]
+    if plan.has_costs:
+        measured.append(costs_stage(experiment, plan))
     if plan.explained:
         measured.append(theory_stage(experiment, plan))
         measured += [measure_stage(experiment, plan, measure) for measure in experiment.settings.theory.measures]

@@ -16,12 +16,15 @@ from jaxprune.data import Grouping
 from jaxprune.errors import TrainingDiverged
 from jaxprune.numbers import plural
 from jaxprune.pipeline.addresses import audit_stage, outcomes_stage, plan_groupings
+from jaxprune.pipeline.channel_shares import channel_shares
+from jaxprune.pipeline.compacting import compact_of, equality_of, outcomes_of_compact
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.harm_tests import SplitOutcomes, harm_tests
 from jaxprune.pipeline.methods import method_of
 from jaxprune.pipeline.networks import networks_of
-from jaxprune.pipeline.nodes import Node, Pruned, phase_of
-from jaxprune.pipeline.outcomes import read_outcomes, write_outcomes
+from jaxprune.pipeline.nodes import Node, Pruned, Train, phase_of, structure_of
+from jaxprune.pipeline.outcomes import Measured, read_outcomes, write_outcomes
+from jaxprune.pipeline.parts import is_coupled
 from jaxprune.pipeline.plan import Entry, Plan
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
@@ -134,13 +137,22 @@ def _measured_together(experiment: Experiment, store: Store, plan: Plan, entries
 
 
 def _measure(experiment: Experiment, store: Store, plan: Plan, entries: Sequence[Entry]) -> None:
-    networks = [(phase_of(entry.node), *networks_of(experiment, store, entry.node)[:2]) for entry in entries]
+    networks = [_measured(experiment, store, entry.node) for entry in entries]
     with ExitStack() as stack:
         stages = [outcomes_stage(experiment, entry, plan.splits) for entry in entries]
         folders = [stack.enter_context(store.workspace.writing(stage)) for stage in stages]
         for split in plan.splits:
             for _ in write_outcomes(experiment, folders, split, networks):
                 store.progress.advance()
+
+
+def _measured(experiment: Experiment, store: Store, node: Node) -> Measured:
+    """The networks of a node; the compact ones where channels are removed."""
+    compact = compact_of(experiment, store, node)
+    if compact is not None:
+        outcomes = outcomes_of_compact(experiment, store, compact)
+        return Measured(phase_of(node), outcomes, compact.params, compact.stats)
+    return Measured(phase_of(node), experiment.outcomes, *networks_of(experiment, store, node)[:2])
 
 
 def _outcomes(
@@ -267,6 +279,7 @@ def _with_training(experiment: Experiment, store: Store, entry: Entry, chosen: b
         entry.network,
         chosen=chosen,
         layers=_layers(experiment, networks),
+        channels=_channels(experiment, store, entry.node, networks),
         multipliers=None if multipliers is None else thinned(multipliers),
     )
 
@@ -279,6 +292,24 @@ def _layers(experiment: Experiment, networks: Networks) -> list[Plain]:
         {"path": layers[0].path, "size": layers[0].size, "kept": [layer.kept for layer in layers]}
         for layers in zip(*of_replicas, strict=True)
     ]
+
+
+def _channels(experiment: Experiment, store: Store, node: Node, networks: Networks) -> Plain | None:
+    """The channels removed, and the equality of the compact network."""
+    if isinstance(node, Train) or not is_coupled(structure_of(node)):
+        return None
+    part, seeds = structure_of(node), range(len(experiment.seeds))
+    masks = [jax.tree.map(lambda m, r=r: np.asarray(m)[r], networks.masks) for r in seeds]
+    kept = [experiment.couplings.left(one) for one in masks]
+    equality = equality_of(experiment, store, node)
+    return {
+        "couplings": [
+            {"name": c.name, "kind": c.kind, "size": c.size, "kept": [int(one[c.name].sum()) for one in kept]}
+            for c in experiment.couplings
+        ],
+        "removed": {name: list(share) for name, share in channel_shares(experiment, part, networks.masks).items()},
+        "equality": None if equality is None else equality._asdict(),
+    }
 
 
 def thinned(trajectory: Array) -> Array:

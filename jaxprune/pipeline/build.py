@@ -53,7 +53,7 @@ def resolve(settings: Settings) -> Experiment:
     settings = settings.model_copy(
         update={
             "data": wanted.model_copy(update={"group": dataset.group_by, "label": dataset.label_by}),
-            "prune": settings.prune.model_copy(update={"allocation": usual_allocation(settings.prune)}),
+            "prune": settings.prune.model_copy(update={"allocation": _allocation(settings)}),
             "audit": settings.audit.model_copy(update={"groups": groups}),
             "model": settings.model.model_copy(
                 update={name: value for name, value in model_options.items() if name in Model.model_fields}
@@ -68,13 +68,22 @@ def resolve(settings: Settings) -> Experiment:
     fingerprint = dataset.examples_fingerprint()
     if weights is not None:
         options: Any = {"new_head": settings.model.new_head, "where": settings.model.weights}
-        weights = models.select_entries(weights, params, stats, **options)
-        models.from_state_dict(weights, params, stats, **options)  # now rather than after training something else
+        with models.naming_layouts(settings.model.weights):  # now rather than after training something else
+            weights = models.select_entries(weights, params, stats, **options)
+            models.from_state_dict(weights, params, stats, **options)
         fingerprint += "+" + models.digest(weights)
     keys = jax.vmap(jax.random.key)(np.uint32(settings.first_seed) + np.arange(settings.seeds, dtype=np.uint32))
     prunable = _prunable(settings, network, dataset, params, stats)
     mesh = sharding.make_mesh(settings.seeds)
     return Experiment(settings, dataset, network, prunable, keys, mesh, fingerprint, weights, inner, further)
+
+
+def _allocation(settings: Settings) -> str:
+    """The allocation that the settings mean.
+
+    Of compared structures, each may have its own.
+    """
+    return settings.prune.allocation if settings.prune.structures else usual_allocation(settings.prune)
 
 
 def _prunable(settings: Settings, network: Network, dataset: Dataset, params: Params, stats: Stats) -> PyTree:

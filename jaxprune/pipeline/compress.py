@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import pruning
+from jaxprune.config.options import Part
 from jaxprune.data.batching import select
 from jaxprune.data.splitting import at_most
 from jaxprune.errors import UserError
 from jaxprune.losses import cross_entropy
 from jaxprune.numbers import percent
+from jaxprune.pipeline.channel_shares import check_channels_reachable
 from jaxprune.pipeline.experiment import READS_BATCH, Experiment
 from jaxprune.pipeline.nodes import Compress, Train, TrainSparse
-from jaxprune.pipeline.parts import allocation_for, criterion_for, structure_for
+from jaxprune.pipeline.parts import allocation_for, criterion_for, is_coupled, structure_for
 from jaxprune.pipeline.store import Store
 from jaxprune.pipeline.train import Networks
 from jaxprune.pruning.finite_scores import check_finite
@@ -59,7 +61,7 @@ def pruner_of(
     """
     criterion, structure = (
         criterion_for(node.criterion),
-        structure_for(node.structure, lambda: experiment.reduction_axes),
+        structure_for(node.structure, lambda: experiment.reduction_axes, lambda: experiment.couplings),
     )
     wanted = allocation_for(node.allocation, levels)
     # Methods and compared criteria may have an allocation of their own, which then takes the place of the settings'.
@@ -83,7 +85,7 @@ def compress(
     plain = isinstance(node.parent, Train) and not experiment.settings.model.keep_zeros
     held = None if plain else source.masks
     if held is not None:
-        check_reachable(experiment, held, node.sparsity)
+        check_reachable(experiment, node.structure, held, node.sparsity)
     if pruner.criterion.rounds > 1:
         params, masks = _in_rounds(experiment, pruner, node.sparsity, source)
         return Networks(params, source.stats, masks)
@@ -92,7 +94,8 @@ def compress(
     if held is not None:
         # Also in what is not prunable, where zeros are held all the same.
         masks = jax.tree.map(jnp.logical_and, masks, held)
-        _check_held(experiment, pruner, node.sparsity, scores, masks)
+        if not is_coupled(node.structure):  # of channels, whatever is held, the asked number is cut
+            _check_held(experiment, pruner, node.sparsity, scores, masks)
     params = pruning.apply_masks(source.params, masks)
     if pruner.criterion.correct is not None:
         params = _corrected(experiment, store, node, source, masks)
@@ -188,8 +191,11 @@ def scored_examples(experiment: Experiment) -> Batch:
     return chosen._replace(weight=(chosen.weight * shares[chosen.group]).astype(np.float32))
 
 
-def check_reachable(experiment: Experiment, masks: Masks, sparsity: float) -> None:
+def check_reachable(experiment: Experiment, structure: Part, masks: Masks, sparsity: float) -> None:
     """Raise for a sparsity below that of what is pruned already."""
+    if is_coupled(structure):
+        check_channels_reachable(experiment, structure, masks, sparsity)
+        return
     for replica in range(len(experiment.seeds)):
         mine = jax.tree.map(lambda mask, r=replica: mask[r], masks)
         layers = pruning.layer_sparsities(mine, experiment.prunable)

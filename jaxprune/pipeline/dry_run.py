@@ -91,6 +91,8 @@ def _kind(name: str) -> str:
     """A stage's name without its sparsity: "none" for "none-0.5"."""
     if name.startswith("outcomes-"):
         return "outcomes"  # of several networks, which are measured together
+    if name.startswith("costs-"):
+        return "costs of a network"
     return "-".join(part for part in name.split("-") if not part.replace(".", "").isdigit())
 
 

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from jaxprune import auditing, data, models, pruning, sharding, training
 from jaxprune.components import OPTIMISERS, SCHEDULES
 from jaxprune.config import Settings
+from jaxprune.coupling.analysis import couplings
+from jaxprune.coupling.couplings import Couplings
 from jaxprune.data import Dataset, Grouping
 from jaxprune.data.streaming import blocks, num_blocks
 from jaxprune.examples import chunk_size_for
@@ -188,6 +190,14 @@ class Experiment:
         params, stats = jax.eval_shape(self.network.init, jax.random.key(0))
         kernels = kernels_of(self.network, self.dataset, params, stats)
         return {kernel.path: kernel.reduction_axes for kernel in kernels}
+
+    @cached_property
+    def couplings(self) -> Couplings:
+        """The channels that can only be cut together."""
+        assert self.network.init is not None
+        params, stats = jax.eval_shape(self.network.init, jax.random.key(0))
+        x = self.dataset.train.x[:2]
+        return couplings(self.network, params, stats, sample=jax.ShapeDtypeStruct(np.shape(x), x.dtype))
 
     def initialise(self) -> tuple[Params, Stats]:
         """Fresh parameters and statistics of every replica, leaves [R, ...]."""

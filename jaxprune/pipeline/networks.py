@@ -1,6 +1,6 @@
 """The networks of a node: from this process, from disk, or made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import jax
 
 from jaxprune import checkpoints, pruning
 from jaxprune.components import CONFIGURED, PLAIN, SPARED
+from jaxprune.config import Prune
 from jaxprune.numbers import percent
 from jaxprune.pipeline.addresses import stage_of
 from jaxprune.pipeline.checkpoint_writer import read_logs, save_logs
@@ -26,8 +27,10 @@ from jaxprune.pipeline.nodes import (
     TrainSparse,
     criterion_of,
     dense_source,
+    structure_of,
 )
 from jaxprune.pipeline.plan import Plan
+from jaxprune.pipeline.prunings import structure_title
 from jaxprune.pipeline.reestimate import reestimate
 from jaxprune.pipeline.spared_levels import spared_levels
 from jaxprune.pipeline.sparse_training import span_of, sparsifier_of
@@ -47,7 +50,7 @@ def networks_of(experiment: Experiment, store: Store, node: Node) -> Networks:
     stage = stage_of(experiment, node)
 
     def read_or_make() -> Networks:
-        networks = store.read(stage, lambda folder: _read(experiment, folder))
+        networks = store.read(stage, lambda folder: read_networks(experiment, folder))
         if networks is None:
             if node == DENSE:
                 say_other_form(store, stage)
@@ -89,7 +92,7 @@ def _make(experiment: Experiment, store: Store, node: Node, folder: Path) -> Net
         return compress(experiment, store, node, networks_of(experiment, store, node.parent), levels)
     start = start_of(experiment, store, node)
     if isinstance(node, TrainSparse):
-        check_reachable(experiment, start.masks, node.sparsity)
+        check_reachable(experiment, node.structure, start.masks, node.sparsity)
     return train(experiment, store, folder, _training(experiment, store, node, start, levels), start)
 
 
@@ -134,7 +137,7 @@ def _training(
         values=dict(node.values),
         halves=store.remember(("halves", halved), lambda: validation_halves(experiment.dataset, held_out)),
         reference=None if node.reference is None else networks_of(experiment, store, node.reference),
-        label=_label(node, method.title, experiment.settings.prune.criteria),
+        label=_label(node, method.title, experiment.settings.prune),
         remedy=_remedy(experiment, node),
         span=_span(experiment, node),
     )
@@ -149,13 +152,13 @@ def _span(experiment: Experiment, node: Train | Retrain) -> Span:
     return experiment.span("retrain")
 
 
-def _label(node: Train | Retrain, title: str, criteria: Sequence[str]) -> str:
+def _label(node: Train | Retrain, title: str, prune: Prune) -> str:
     """Name a training on the display.
 
     Args:
       node: What is trained.
       title: Of its method.
-      criteria: Several that are compared, for which the criterion is named as well.
+      prune: The settings; of several criteria or structures that are compared, the node's is named as well.
     """
     if isinstance(node, Train):
         if node.until is not None:
@@ -163,7 +166,9 @@ def _label(node: Train | Retrain, title: str, criteria: Sequence[str]) -> str:
         return "training dense networks" if node.method == PLAIN else "training fair dense networks"
     source = "" if dense_source(node).method == PLAIN else "fair networks "
     values = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in node.values)
-    by = f" by {criterion_of(node)}" if criteria else ""
+    by = f" by {criterion_of(node)}" if prune.criteria else ""
+    if prune.structures:
+        by = f" as {structure_title(structure_of(node))}"
     what = f"retraining {source}, {percent(node.sparsity)} pruned{by}".replace(" ,", ",")
     return f"{what}: {title}{f' ({values})' if values else ''}"
 
@@ -181,7 +186,12 @@ def _remedy(experiment: Experiment, node: Train | TrainSparse | Retrain) -> str:
     return f"{lower}, or leave {dual:g} out of choice.dual_rates"
 
 
-def _read(experiment: Experiment, folder: Path) -> Networks:
+def read_networks(experiment: Experiment, folder: Path) -> Networks:
+    """Read the networks in the folder of a finished stage.
+
+    Raises:
+      DamagedFile: A file is damaged.
+    """
     params, stats = jax.eval_shape(experiment.initialise)
     masks = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, bool), params)
     packed = jax.eval_shape(jax.vmap(pruning.pack_masks), masks)

@@ -148,11 +148,21 @@ def phase_of(node: Node) -> str:
     return "retrain" if isinstance(node, Retrain) else "dense"
 
 
-def criterion_of(node: Pruned | Retrain) -> str:
-    """Return the name of the criterion that a node was pruned by."""
+def pruning_of(node: Pruned | Retrain) -> Compress | TrainSparse:
+    """Return the pruning of a node."""
     while isinstance(node, Reestimate | Retrain):
         node = node.parent
-    return node.criterion.name
+    return node
+
+
+def criterion_of(node: Pruned | Retrain) -> str:
+    """Return the name of the criterion that a node was pruned by."""
+    return pruning_of(node).criterion.name
+
+
+def structure_of(node: Pruned | Retrain) -> Part:
+    """Return the structure that a node was pruned by."""
+    return pruning_of(node).structure
 
 
 def dense_source(node: Node) -> Train:

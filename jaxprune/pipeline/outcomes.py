@@ -1,9 +1,9 @@
 """Everybody's outcomes under every network, measured once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,23 @@ from jaxprune.auditing import Outcomes
 from jaxprune.errors import TrainingDiverged
 from jaxprune.files import naming, opened
 from jaxprune.pipeline.experiment import Experiment
-from jaxprune.types import Params, Stats
+from jaxprune.types import Batch, Params, Stats
+
+
+class Measured(NamedTuple):
+    """Networks whose outcomes are measured.
+
+    Attributes:
+      phase: "dense" or "retrain", their last training.
+      outcomes: `(batch, params, stats) -> Outcomes` of one replica; one object for each program.
+      params: Leaves [R, ...].
+      stats: Leaves [R, ...].
+    """
+
+    phase: str
+    outcomes: Callable[[Batch, Params, Stats], Outcomes]
+    params: Params
+    stats: Stats
 
 
 def outcomes_on(experiment: Experiment, split: str, params: Params, stats: Stats) -> Outcomes:
@@ -34,7 +50,7 @@ def outcomes_on(experiment: Experiment, split: str, params: Params, stats: Stats
 
 
 def write_outcomes(
-    experiment: Experiment, folders: Sequence[Path], split: str, networks: Sequence[tuple[str, Params, Stats]]
+    experiment: Experiment, folders: Sequence[Path], split: str, networks: Sequence[Measured]
 ) -> Iterator[None]:
     """Measure several networks in one pass over a split.
 
@@ -45,7 +61,7 @@ def write_outcomes(
       experiment: The data and the network.
       folders: One for each network.
       split: The split.
-      networks: Phase, "dense" or "retrain", parameters and statistics, leaves [R, ...].
+      networks: The networks.
 
     Yields:
       None, after each network has seen a block.
@@ -66,9 +82,9 @@ def write_outcomes(
         first = 0
         for batch in experiment.blocks(split):
             count = min(len(batch.y), people - first)  # the last block of a streamed split is padded
-            for i, (phase, params, stats) in enumerate(networks):
-                outcomes = experiment.over_replicas(experiment.outcomes, batch, params, stats)
-                losses[i].write(first, _check_finite(experiment, phase, np.asarray(outcomes.loss)[:, :count]))
+            for i, network in enumerate(networks):
+                outcomes = experiment.over_replicas(network.outcomes, batch, network.params, network.stats)
+                losses[i].write(first, _check_finite(experiment, network.phase, np.asarray(outcomes.loss)[:, :count]))
                 predicted[i].write(first, np.asarray(outcomes.label)[:, :count])
                 yield
             first += count

@@ -1,5 +1,6 @@
 """From the parts that a plan names to their functions."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from jaxprune import pruning
 from jaxprune.components import ALLOCATIONS, CRITERIA, RANDOM_START, SPARED, STRUCTURES
 from jaxprune.config import Prune
 from jaxprune.config.options import Part, criterion_of, structure_of
+from jaxprune.coupling.couplings import Couplings
 from jaxprune.errors import UserError
 from jaxprune.registry import Registry
 
@@ -16,18 +18,31 @@ def criterion_for(part: Part) -> pruning.Criterion:
     return _make(CRITERIA, part.name, dict(part.options))
 
 
-def structure_for(part: Part, reduction_axes: Callable[[], Mapping[str, tuple[int, ...]]]) -> pruning.Structure:
+def is_coupled(part: Part) -> bool:
+    """Return whether a structure prunes channels that can be removed.
+
+    Its constructor then takes the couplings of a network.
+    """
+    return "couplings" in inspect.signature(STRUCTURES.choose(part.name)).parameters
+
+
+def structure_for(
+    part: Part,
+    reduction_axes: Callable[[], Mapping[str, tuple[int, ...]]] = dict,
+    couplings: Callable[[], Couplings | None] = lambda: None,
+) -> pruning.Structure:
     """The structure of a part.
 
     Args:
       part: The part.
       reduction_axes: Returns path of each kernel -> the axes that it is summed over; called for structures whose axis
         the settings leave open.
+      couplings: Returns those of the network; called for structures of coupled channels.
     """
     options = dict(part.options)
     if "axis" in STRUCTURES.defaults(part.name) and "axis" not in options:
         options["axis"] = dict(reduction_axes())
-    return _make(STRUCTURES, part.name, options)
+    return _make(STRUCTURES, part.name, options, *([couplings()] if is_coupled(part) else []))
 
 
 def allocation_for(part: Part, levels: Mapping[str, float] | None = None) -> pruning.Allocation | None:
@@ -43,31 +58,37 @@ def allocation_for(part: Part, levels: Mapping[str, float] | None = None) -> pru
     return _make(ALLOCATIONS, part.name, dict(part.options)) if part.name else None
 
 
-def _make(registry: Registry, name: str, options: dict[str, Any]) -> Any:
+def _make(registry: Registry, name: str, options: dict[str, Any], *arguments: Any) -> Any:
     """Make a part, and name the setting in its errors."""
     try:
-        return registry.make(name, **options)
+        return registry.make(name, *arguments, **options)
     except UserError as error:
         raise UserError(f"prune.{registry.kind}_options: {error}") from None
 
 
-def usual_allocation(prune: Prune) -> str:
+def usual_allocation(prune: Prune, structure: Part | None = None) -> str:
     """The name of the allocation that the settings mean.
+
+    Args:
+      prune: The settings.
+      structure: One of several that are compared; None for that of the settings.
 
     Raises:
       UserError: The criterion or the structure is defined for another one than the settings name.
     """
-    criterion, structure = criterion_for(criterion_of(prune, prune.criterion)), structure_for(structure_of(prune), dict)
+    part = structure_of(prune) if structure is None else structure
+    names = {"criterion": prune.criterion, "structure": part.name}
+    criterion, made = criterion_for(criterion_of(prune, prune.criterion)), structure_for(part)
     if prune.schedule in RANDOM_START:
         return prune.allocation or "layerwise"
-    parts = {"structure": structure} if prune.criteria else {"criterion": criterion, "structure": structure}
-    for axis, part in parts.items():
-        if part.allocation is None:
+    parts = {"structure": made} if prune.criteria else {"criterion": criterion, "structure": made}
+    for axis, value in parts.items():
+        if value.allocation is None:
             continue
-        own = next(name for name in ALLOCATIONS if name != "levels" and ALLOCATIONS.make(name) is part.allocation)
+        own = next(name for name in ALLOCATIONS if name != "levels" and ALLOCATIONS.make(name) is value.allocation)
         if prune.allocation not in ("", own):
             raise UserError(
-                f"prune.allocation: the {axis} {getattr(prune, axis)} is defined for {own} alone, "
+                f"prune.allocation: the {axis} {names[axis]} is defined for {own} alone, "
                 f"not {prune.allocation}; leave it out"
             )
         return own

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from jaxprune.components import (
     AFRESH,
     CONFIGURED,
-    CRITERIA,
     PAPER_MODELS,
     PLAIN,
     PRUNING_SCHEDULES,
@@ -14,12 +13,12 @@ from jaxprune.components import (
     PaperModel,
 )
 from jaxprune.config import Settings
-from jaxprune.config.options import Part, allocation_of, criterion_of, schedule_of, structure_of
+from jaxprune.config.options import criterion_of, schedule_of
 from jaxprune.errors import UserError
 from jaxprune.pipeline.methods import candidates, method_of
 from jaxprune.pipeline.nodes import DENSE, Compress, Node, Pruned, Reestimate, Retrain, Train, dense_source
-from jaxprune.pipeline.parts import usual_allocation
 from jaxprune.pipeline.pruning_schedules import is_plain, plain_retraining
+from jaxprune.pipeline.prunings import Pruning, prunings_of
 from jaxprune.results.records import SPLITS, Network
 
 COMPARED = (
@@ -57,7 +56,8 @@ class Plan:
     """The networks of a job.
 
     Attributes:
-      report: The kind of its report: "report", "comparison-report", "criteria-report" or "theory-page".
+      report: The kind of its report: "report", "comparison-report", "criteria-report", "structures-report" or
+        "theory-page".
       entries: What is measured, in order: the plain dense networks first.
       splits: The splits that they are measured on.
       held_out: The methods that measure their violation on the validation split, which is then cut in two.
@@ -74,6 +74,11 @@ class Plan:
     def halved(self) -> bool:
         """Whether the validation split is cut in two."""
         return bool(self.held_out)
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether the costs of its networks are measured."""
+        return self.report != "theory-page"
 
     @property
     def nodes(self) -> list[Node]:
@@ -99,10 +104,19 @@ class Plan:
         return [self.entries[0].node, *pruned]
 
     @property
+    def compressed(self) -> list[Entry]:
+        """The entries that are pruned."""
+        return [entry for entry in self.entries if entry.network.sparsity > 0]
+
+    @property
     def has_choice(self) -> bool:
         """Whether some candidates are to be chosen among."""
-        names = [(entry.network.name, entry.network.sparsity) for entry in self.entries]
-        return len(set(names)) < len(names)
+        return not all(map(self.is_sure, self.entries))
+
+    def is_sure(self, entry: Entry) -> bool:
+        """Return True for an entry that is no candidate of a choice."""
+        place = (entry.network.name, entry.network.sparsity)
+        return sum((other.network.name, other.network.sparsity) == place for other in self.entries) == 1
 
 
 def plan_run(settings: Settings) -> Plan:
@@ -135,15 +149,15 @@ def _needs_fair_dense(settings: Settings, name: str) -> bool:
 
 
 def plan_comparison(settings: Settings) -> Plan:
-    """Plan a comparison of methods, or of the criteria of `prune.criteria`.
+    """Plan a comparison of methods, or of criteria or structures.
 
-    Methods are compared with plain fine-tuning, and criteria with the first of them. Every candidate of a method is
-    trained.
+    Methods are compared with plain fine-tuning, and the criteria of `prune.criteria` or the structures of
+    `prune.structures` with the first of them. Every candidate of a method is trained.
     """
-    several, schedule = settings.prune.criteria, settings.prune.schedule
+    prune, schedule = settings.prune, settings.prune.schedule
     usual = [name for name in COMPARED if schedule not in _NO_OWN_CRITERION or not method_of(settings, name).criterion]
-    names = settings.retrain.methods or (() if several else usual)
-    kind = "criteria-report" if several else "comparison-report"
+    names = settings.retrain.methods or (() if prune.criteria or prune.structures else usual)
+    kind = "criteria-report" if prune.criteria else "structures-report" if prune.structures else "comparison-report"
     return _plan(settings, kind, tuple(dict.fromkeys((PLAIN, *names))))
 
 
@@ -153,7 +167,7 @@ def plan_theory(settings: Settings) -> Plan:
 
 
 def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
-    comparison = report in ("comparison-report", "criteria-report")
+    comparison, prunings = report not in ("report", "theory-page"), prunings_of(settings.prune)
     held_out = tuple(name for name in names if name not in PAPER_MODELS and method_of(settings, name).held_out)
     for name in names:
         _check_criterion_of(settings, name)
@@ -170,52 +184,48 @@ def _plan(settings: Settings, report: str, names: tuple[str, ...]) -> Plan:
     for sparsity in settings.prune.sparsities:
         if sparsity == 0 and comparison:
             continue
-        for criterion in settings.prune.criteria or ("",):
-            entries.extend(_pruned(settings, criterion, sparsity))
+        for pruning in prunings:
+            entries.extend(_pruned(settings, pruning, sparsity))
             for name in names:
-                required = not comparison or (name == PLAIN and criterion in ("", *settings.prune.criteria[:1]))
-                entries.extend(
-                    _retrained(settings, name, criterion, sparsity, required=required, halved=bool(held_out))
-                )
+                required = not comparison or (name == PLAIN and pruning == prunings[0])
+                entries.extend(_retrained(settings, name, pruning, sparsity, required=required, halved=bool(held_out)))
     explained = not comparison and any(is_plain(entry.node) for entry in entries)
     plan = Plan(report, tuple(entries), settings.audit.splits, held_out, explained=explained)
     more = SPLITS if comparison else ("validation",) if plan.has_choice else ()
     return replace(plan, splits=tuple(dict.fromkeys((*plan.splits, *more))))
 
 
-def _pruned(settings: Settings, criterion: str, sparsity: float) -> Iterator[Entry]:
-    """Yield the entries of networks that are pruned and not retrained.
-
-    Args:
-      settings: The settings.
-      criterion: One of several that are compared; "" for the only one, that of the settings.
-      sparsity: The share pruned.
-    """
-    node = _prune(settings, DENSE, criterion, sparsity)
+def _pruned(settings: Settings, pruning: Pruning, sparsity: float) -> Iterator[Entry]:
+    """Yield the entries of networks that are pruned and not retrained."""
+    node = _prune(settings, DENSE, pruning, sparsity)
     bare = node.parent if isinstance(node, Reestimate) else node
-    about = CRITERIA.describe().get(criterion, "")
-    name = criterion or "pruned"
-    title = _title(criterion) or _PRUNED.get(settings.prune.schedule, "Pruned, not retrained")
+    name, about = pruning.name or "pruned", pruning.about
+    title = pruning.title or _PRUNED.get(settings.prune.schedule, "Pruned, not retrained")
     yield Entry(bare, Network(name, title, "compressed", sparsity, about=about))
     if node is not bare:
         more = f"{title}, statistics re-estimated"
         yield Entry(node, Network(f"{name}_reestimated", more, "compressed", sparsity, about=about))
 
 
-def _title(criterion: str) -> str:
-    """Return the title of a criterion for readers."""
-    return criterion.replace("_", " ")
+def _prune(
+    settings: Settings, source: Train, pruning: Pruning, sparsity: float, criterion: str = ""
+) -> Pruned | Retrain:
+    """Prune dense networks by the schedule of the settings.
 
-
-def _prune(settings: Settings, source: Train, criterion: str, sparsity: float) -> Pruned | Retrain:
-    """Prune dense networks by the schedule of the settings."""
+    Args:
+      settings: The settings.
+      source: The dense networks.
+      pruning: The way.
+      sparsity: The share pruned.
+      criterion: That of a method with one of its own; "" for that of the pruning.
+    """
     prune = settings.prune
     target = Compress(
         source,
-        criterion_of(prune, criterion or prune.criterion),
+        criterion_of(prune, criterion) if criterion else pruning.criterion,
         sparsity,
-        structure=structure_of(prune),
-        allocation=Part(usual_allocation(prune), allocation_of(prune).options),
+        structure=pruning.structure,
+        allocation=pruning.allocation,
     )
     between = plain_retraining(target, _rewound(settings, source), repeats_rates=settings.retrain.rewind_learning_rate)
     node = PRUNING_SCHEDULES.choose(prune.schedule)(target, between, **schedule_of(prune))
@@ -229,21 +239,21 @@ def _rewound(settings: Settings, source: Train) -> Train | None:
 
 
 def _retrained(
-    settings: Settings, name: str, criterion: str, sparsity: float, *, required: bool, halved: bool
+    settings: Settings, name: str, pruning: Pruning, sparsity: float, *, required: bool, halved: bool
 ) -> Iterator[Entry]:
     """Yield an entry for each candidate of one method and sparsity."""
     model = PAPER_MODELS.get(name, PaperModel(PLAIN, name, ""))
     method = method_of(settings, model.retraining)
     source = _train(settings, model.dense)
-    parent = _prune(settings, source, method.criterion or criterion, sparsity)
+    parent = _prune(settings, source, pruning, sparsity, method.criterion)
     if settings.retrain.rewind >= 0 and isinstance(parent, Reestimate):
         parent = parent.parent  # the statistics go back as well
     configured = model.title and model.retraining == CONFIGURED
     title = model.title or method.title
     for values in [_configured_values(settings)] if configured else candidates(settings, model.retraining):
         network = Network(
-            f"{criterion}+{name}" if criterion else name,
-            f"{_title(criterion)}, {title[:1].lower()}{title[1:]}" if criterion else title,
+            f"{pruning.name}+{name}" if pruning.name else name,
+            f"{pruning.title}, {title[:1].lower()}{title[1:]}" if pruning.name else title,
             "retrained",
             sparsity,
             dense="dense" if dense_source(parent).method == PLAIN else "fair_dense",

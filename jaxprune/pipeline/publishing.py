@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = {
     "report": "",
     "comparison-report": "compare",
     "criteria-report": "compare",
+    "structures-report": "compare",
     "theory-page": "theory",
 }
 

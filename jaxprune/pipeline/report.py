@@ -28,6 +28,7 @@ from jaxprune.reporting.fonts import missing_letters
 from jaxprune.reporting.reports import PAGES, render_page
 from jaxprune.results import TABLES, Results, TheoryResults, answer_of
 from jaxprune.results import store as results_store
+from jaxprune.results.costs import costs_from_json
 from jaxprune.results.records import Grouped
 from jaxprune.results.store import grouped_from_json, network_from_json
 from jaxprune.results.tables import write_csv
@@ -36,7 +37,7 @@ Plain = Mapping[str, Any]
 _LETTERS_NAMED = 10  # of those that no font has
 
 
-def gather(experiment: Experiment, audit: Plain, theory: Plain | None, measures: Plain | None) -> Results:
+def gather(experiment: Experiment, audit: Plain, theory: Plain | None, measures: Plain | None, costs: Plain) -> Results:
     """The results of a job from the values of its measuring stages."""
     dataset = experiment.dataset
     commonest = np.bincount(dataset.train.y).argmax()
@@ -57,6 +58,7 @@ def gather(experiment: Experiment, audit: Plain, theory: Plain | None, measures:
         further=by_grouping,
         theory=None if theory is None else _theory(theory, dataset.group_sizes(theory["split"])),
         measures=measures,
+        costs={key: costs_from_json(plain) for key, plain in costs.items()},
     )
 
 

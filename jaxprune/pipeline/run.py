@@ -11,6 +11,7 @@ from jaxprune.pipeline.addresses import audit_stage, plan_groupings, report_stag
 from jaxprune.pipeline.audit import audit
 from jaxprune.pipeline.build import resolve
 from jaxprune.pipeline.checks import check_settings
+from jaxprune.pipeline.costs import measure_costs
 from jaxprune.pipeline.experiment import Experiment
 from jaxprune.pipeline.explain import explain
 from jaxprune.pipeline.finished import JobResult
@@ -18,7 +19,7 @@ from jaxprune.pipeline.method_checks import check_methods
 from jaxprune.pipeline.networks import make_all
 from jaxprune.pipeline.nodes import Pruned, Retrain, Train
 from jaxprune.pipeline.plan import Plan, plan_comparison, plan_run, plan_theory
-from jaxprune.pipeline.pruning_checks import check_pruning
+from jaxprune.pipeline.pruning_checks import check_pruning, needs_single_layers
 from jaxprune.pipeline.report import gather, publish_report, write_report
 from jaxprune.pipeline.store import NoProgress, Store
 from jaxprune.pipeline.theory_measures import MEASURES, measures
@@ -103,12 +104,14 @@ def run_plan(settings: Settings, until: str) -> tuple[Settings, Plan]:
     Raises:
       UserError: A setting is not fit for it.
     """
-    if until == "theory" and not settings.theory.measures:
-        every = settings.theory.model_copy(update={"measures": MEASURES})
-        settings = settings.model_copy(update={"theory": every})
     check_settings(settings, explained=until in ("theory", "report"))
+    if until == "theory" and not settings.theory.measures:
+        fit = tuple(measure for measure in MEASURES if not needs_single_layers(measure, settings.prune))
+        settings = settings.model_copy(update={"theory": settings.theory.model_copy(update={"measures": fit})})
     if settings.prune.criteria:
         raise UserError("prune.criteria: compare tries several; give prune.criterion here, or run jaxprune compare")
+    if settings.prune.structures:
+        raise UserError("prune.structures: compare tries several; give prune.structure here, or run jaxprune compare")
     if until == "theory" and settings.prune.schedule != ONE_SHOT:
         raise UserError(
             f"prune.schedule: the theory is about pruning dense networks at once, not {settings.prune.schedule}; "
@@ -182,7 +185,8 @@ def _report(experiment: Experiment, store: Store, plan: Plan, command: str, writ
         explained, further = None, None
         if plan.explained:
             explained, further = explain(experiment, store, plan), measures(experiment, store, plan)
-        results = gather(experiment, audited, explained, further)
+        costs = measure_costs(experiment, store, plan, audited) if plan.has_costs else {}
+        results = gather(experiment, audited, explained, further, costs)
         for warning in warnings(results):
             store.progress.say(f"warning: {warning}")
         write_report(experiment, store, plan, results, command)

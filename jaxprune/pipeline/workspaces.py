@@ -48,6 +48,19 @@ def open_workspace(root: Path, say: Callable[[str], None] = lambda message: None
         yield Workspace(root)
 
 
+@contextmanager
+def reading(root: Path) -> Iterator[Workspace]:
+    """Read an output folder without taking or changing it.
+
+    A run may be writing to it: what is sealed does not change.
+    """
+    if not is_remote(root):
+        yield Workspace(root)
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxprune-") as work:
+        yield Workspace(root, Path(work))
+
+
 def _check_contents(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise UserError(f"--out {root} is a file; name a folder that is new, empty, or from an earlier run")

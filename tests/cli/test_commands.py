@@ -34,6 +34,8 @@ sparsities = [0.5, 0.9]
 [retrain]
 epochs = 2
 methods = ["none", "fair_both"]
+[costs]
+speed = false  # no two runs take the same time
 """
 
 
@@ -182,8 +184,9 @@ def test_another_sparsity_reuses_the_dense_training(copied, small) -> None:
     assert len(kept) == 3
     assert all(after[name] == before[name] for name in kept)
     made = {name.rsplit("-", 1)[0] for name in set(after) - set(before)}
-    measured = {"outcomes-pruned-magnitude-0.7", "outcomes-naive-0.7"}
-    assert made == {"pruned-magnitude-0.7", "naive-0.7", "audit", "theory", "report"} | measured
+    networks = {"pruned-magnitude-0.7", "naive-0.7"}
+    measured = {f"{kind}-{name}" for kind in ("outcomes", "costs") for name in networks}
+    assert made == networks | measured | {"audit", "costs", "theory", "report"}
     with (copied / "groups.csv").open() as f:
         assert {row["sparsity"] for row in csv.DictReader(f)} == {"0.0", "0.5", "0.7"}
 

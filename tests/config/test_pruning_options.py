@@ -33,6 +33,13 @@ def test_one_of_several_criteria_has_options_of_its_own() -> None:
     assert criterion_of(settings, "magnitude").options == ()
 
 
+def test_one_of_several_structures_has_options_of_its_own() -> None:
+    settings = prune(structures=("weights", "channels:cost=flops:pool=l1", "n_m:m=4"))
+    assert [structure_of(settings, entry) for entry in settings.structures] == [
+        Part("weights"), Part("channels", (("cost", "flops"), ("pool", "l1"))), Part("n_m"),
+    ]  # fmt: skip
+
+
 def test_the_criterion_of_a_method_does_not_take_the_options_of_the_settings() -> None:
     settings = prune(criterion="fairprune", criterion_options=("beta=0.5",))
     assert criterion_of(settings, "curvature") == Part("curvature")
@@ -77,6 +84,17 @@ def test_the_criterion_of_a_method_does_not_take_the_options_of_the_settings() -
         ({"structure": "weight"}, "prune.structure: unknown structure 'weight'; did you mean 'weights'"),
         ({"schedule": "oneshot"}, "prune.schedule: unknown schedule 'oneshot'; did you mean 'one_shot'"),
         ({"criteria": ("random", "random")}, "prune.criteria: 'random' is given twice"),
+        ({"structures": ("weight",)}, "prune.structures: unknown structure 'weight'; did you mean 'weights'"),
+        ({"structures": ("channels:cots=flops",)}, "prune.structures.cots: channels has no cots"),
+        ({"structures": ("channels:cost",)}, "prune.structures: 'cost' is no option; write name=value"),
+        ({"structures": ("channels", "channels:cost=channels")}, "'channels:cost=channels' is there already"),
+        ({"structures": ("weights",), "criteria": ("magnitude",)}, "prune.structures: prune.criteria compares, too"),
+        ({"structures": ("weights",), "structure": "n_m"}, "prune.structure: prune.structures names several"),
+        (
+            {"structures": ("weights", "n_m"), "structure_options": ("m=2",)},
+            "prune.structure_options: write them into prune.structures, as n_m:m=2",
+        ),
+        ({"structures": ("weights", "n_m"), "schedule": "rigl"}, "prune.structures: rigl begins with random masks"),
     ],
 )
 def test_wrong_options_are_one_line(settings, message) -> None:
@@ -101,6 +119,10 @@ def test_wrong_options_are_one_line(settings, message) -> None:
             "prune.allocation: levels is for one sparsity",
         ),
         ({"prune.schedule": "iterative", "prune.structure": "n_m"}, "prune.structure: n_m has few sparsities"),
+        (
+            {"prune.schedule": "iterative", "prune.structures": ("weights", "n_m")},
+            "prune.structures: n_m has few sparsities",
+        ),
         (
             {"prune.criteria": ("magnitude", "taylor"), "prune.criterion": "wanda"},
             "prune.criterion: prune.criteria names",

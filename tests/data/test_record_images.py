@@ -117,7 +117,7 @@ def settings(sets: str, stream: bool, **changes):
         "data.name": "utkface", "data.directory": sets, "data.group": "race", "data.label": "gender",
         "data.stream": stream, "theory.examples": 9, "model.name": "mlp", "model.hidden": (3,), "seeds": 2,
         "train.epochs": 3, "train.batch_size": 16, "train.flip": True, "prune.sparsities": (0.5,), "retrain.epochs": 0,
-        "retrain.methods": ("none",), "theory.max_iterations": 3,
+        "retrain.methods": ("none",), "theory.max_iterations": 3, "costs.speed": False,
     }  # fmt: skip
     return config.load(None, overrides | changes)
 

@@ -14,7 +14,7 @@ SMALL = {
     "data.name": "digits", "model.hidden": (12,), "seeds": 2, "train.epochs": 2, "train.batch_size": 128,
     "prune.sparsities": (0.8,), "retrain.epochs": 2, "train.learning_rate": 0.01,
     "retrain.methods": ("naive_best", "equal_loss", "ceag_held_out", "spared"),
-    "choice.dual_rates": (0.01, 0.1), "choice.tolerances": (0.0,),
+    "choice.dual_rates": (0.01, 0.1), "choice.tolerances": (0.0,), "costs.speed": False,
 }  # fmt: skip
 
 

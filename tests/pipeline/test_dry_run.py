@@ -14,7 +14,7 @@ from jaxprune.pipeline.stage import Stage, Workspace
 SMALL = {
     "data.name": "synthetic", "data.sizes": (300, 80), "data.margins": (2.0, 1.0), "data.noise": (0.0,), "seeds": 1,
     "model.hidden": (4,), "train.epochs": 1, "prune.sparsities": (0.5, 0.9), "retrain.epochs": 2,
-    "retrain.methods": ("none", "fair_after"),
+    "retrain.methods": ("none", "fair_after"), "costs.speed": False,
 }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def untouched(tmp_path_factory):
 def test_a_plan_names_every_stage_after_those_that_it_rests_on(untouched) -> None:
     names = ("pruned-magnitude", "naive", "configured")
     networks = {"dense", *(f"{name}-{s}" for name in names for s in ("0.5", "0.9"))}
-    assert set(untouched) == networks | {f"outcomes-{name}" for name in networks} | {"audit", "theory", "report"}
+    measured = {f"outcomes-{name}" for name in networks} | {f"costs-{name}" for name in networks - {"dense"}}
+    assert set(untouched) == networks | measured | {"audit", "costs", "theory", "report"}
     order = list(untouched)
     for name, planned in untouched.items():
         assert not planned.done
@@ -67,8 +68,9 @@ def test_a_plan_is_of_the_stages_that_a_run_makes(tmp_path) -> None:
     again = pipeline.dry_run(settings(), out, until="prune")
     assert all(planned.done and planned.seconds == 0 for planned in again)
     later = pipeline.dry_run(settings(), out)
-    assert {p.stage.name for p in later if not p.done and not p.stage.name.startswith("outcomes")} == {
+    assert {p.stage.name for p in later if not p.done and not p.stage.name.startswith(("outcomes", "costs-"))} == {
         "audit",
+        "costs",
         "theory",
         "report",
     }
@@ -106,7 +108,8 @@ def test_a_comparison_has_a_plan_too(tmp_path) -> None:
     plan = pipeline.dry_run(settings(**{"retrain.methods": ("balanced",)}), tmp_path / "out", until="compare")
     made = {f"{name}-{s}" for name in ("pruned-magnitude", "naive", "balanced") for s in ("0.5", "0.9")}
     networks = {"dense", *made}
-    assert set(names(plan)) == networks | {f"outcomes-{name}" for name in networks} | {"audit", "comparison-report"}
+    measured = {f"outcomes-{name}" for name in networks} | {f"costs-{name}" for name in made}
+    assert set(names(plan)) == networks | measured | {"audit", "costs", "comparison-report"}
     assert not (tmp_path / "out").exists()
 
 

@@ -110,7 +110,7 @@ def test_another_grouping_trains_nothing_and_overwrites_nothing(towns, tmp_path,
     assert str(out / "by-trade" / "report.html") in printed
     after = stages(out)
     assert {name: after[name] for name in before} == before
-    assert {name.rpartition("-")[0] for name in set(after) - set(before)} == {"audit", "theory", "report"}
+    assert {name.rpartition("-")[0] for name in set(after) - set(before)} == {"audit", "costs", "theory", "report"}
     assert files(out) == report
     town, trade = load(out), load(out / "by-trade")
     for key, audit in town.audits.items():

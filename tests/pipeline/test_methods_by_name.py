@@ -18,6 +18,7 @@ SMALL = {
     "prune.sparsities": (0.5,), "retrain.epochs": 1, "retrain.methods": ("configured", "equal_loss_buffer"),
     "choice.dual_rates": (0.01,), "mitigation.constraint": "excess_accuracy_gap", "mitigation.dual": "nu_pi",
     "mitigation.dual_rate": 0.05, "mitigation.tolerance": 0.03, "choice.tolerances": (0.0,),
+    "costs.speed": False,
 }  # fmt: skip
 
 

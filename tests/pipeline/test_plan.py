@@ -8,6 +8,8 @@ from jaxprune.errors import UserError
 from jaxprune.mitigation import METHODS
 from jaxprune.pipeline.nodes import DENSE, Compress, Reestimate, Retrain, Train, TrainSparse
 from jaxprune.pipeline.plan import COMPARED, PAPER_MODELS, plan_comparison, plan_run, plan_theory
+from jaxprune.pipeline.prunings import structure_title
+from jaxprune.pipeline.run import run_plan as checked_run_plan
 
 MAGNITUDE = Part("magnitude")
 
@@ -214,3 +216,62 @@ def test_comparison_of_criteria() -> None:
     assert node_of(plan, "random+naive") == Retrain(compressed(DENSE, 0.5, Part("random")), "naive")
     assert {e.network.name for e in plan.entries if e.node.parents == (DENSE,)} == set(criteria)
     assert {e.network.name for e in plan.entries if not e.required} == {"random+naive", "fairgrape+naive"}
+
+
+STRUCTURES = ("weights", "n_m", "channels:cost=parameters")
+
+
+def test_comparison_of_structures() -> None:
+    """Each over the same dense networks, with its own options and allocation; the first one is the baseline."""
+    plan = plan_comparison(settings(prune__structures=STRUCTURES, retrain__methods=("naive", "equal_loss")))
+    assert plan.report == "structures-report"
+    names = [entry.network.name for entry in plan.entries if entry.network.sparsity == 0.5]
+    assert list(dict.fromkeys(names)) == [s + end for s in STRUCTURES for end in ("", "+naive", "+equal_loss")]
+    nodes = [node_of(plan, name) for name in STRUCTURES]
+    assert [node.structure for node in nodes] == [
+        Part("weights"), Part("n_m"), Part("channels", (("cost", "parameters"),)),
+    ]  # fmt: skip
+    assert [node.allocation.name for node in nodes] == ["global", "layerwise", "global"]
+    assert node_of(plan, "n_m+naive") == Retrain(nodes[1], "naive")
+    titles = {entry.network.name: entry.network.title for entry in plan.entries}
+    assert titles["n_m"] == "N:4"
+    assert titles["channels:cost=parameters+naive"] == "channels, at equal parameters, naive fine-tuning"
+    assert {e.network.name for e in plan.entries if e.required and e.network.role == "retrained"} == {"weights+naive"}
+
+
+def test_structures_under_one_allocation() -> None:
+    plan = plan_comparison(settings(prune__structures=STRUCTURES, prune__allocation="layerwise"))
+    assert {node_of(plan, name).allocation for name in STRUCTURES} == {Part("layerwise")}
+
+
+@pytest.mark.parametrize(
+    ("part", "title"),
+    [
+        (Part("weights"), "weights"),
+        (Part("n_m", (("m", 8),)), "N:8"),
+        (Part("blocks", (("height", 2),)), "2×4 blocks"),
+        (Part("heads", (("cost", "flops"),)), "heads, at equal FLOPs"),
+        (Part("channels", (("pool", "l1"), ("round_to", "8"))), "channels (pool l1, round to 8)"),
+    ],
+)
+def test_titles_of_structures(part, title) -> None:
+    assert structure_title(part) == title
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prune__allocation": "global"}, r"prune\.allocation: the structure n_m is defined for layerwise alone"),
+        ({"prune__structures": ("weights", "channels:cost=bytes")}, r"prune\.structures: channels:cost=bytes: cost: "),
+        ({"prune__structures": ("weights", "n_m:m=1")}, r"prune\.structures: n_m:m=1: m: 1 is not a whole number"),
+    ],
+)
+def test_structures_that_cannot_be_are_refused(changes, message) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        plan_comparison(settings(**{"prune__structures": STRUCTURES} | changes))
+    assert "\n" not in str(error.value)
+
+
+def test_structures_are_compared_by_compare_alone() -> None:
+    with pytest.raises(UserError, match=r"prune\.structures: compare tries several; give prune\.structure here"):
+        checked_run_plan(settings(prune__structures=STRUCTURES), "report")

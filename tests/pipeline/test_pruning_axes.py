@@ -142,7 +142,7 @@ def test_blocks(shared):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prune__structure": "n_m", "prune__structure_options": ("m=3",)}, r"prune\.structure: .*0\.5"),
+        ({"prune__structure": "n_m", "prune__structure_options": ("m=3",)}, r"prune\.sparsities: 0\.5 .*m=3"),
         ({"prune__structure": "n_m", "prune__structure_options": ("m=1",)}, r"prune\.structure_options: m: 1"),
         ({"prune__structure": "blocks", "prune__structure_options": ("height=5",)}, r"prune\.structure: .*kernel"),
         ({"prune__structure": "n_m", "prune__allocation": "erk"}, r"prune\.allocation: the structure n_m is"),
