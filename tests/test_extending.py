@@ -57,6 +57,7 @@ def jaxprune(tmp_path_factory):
 SMALL = (
     "--seeds", "1", "--train.epochs", "2", "--retrain.epochs", "1", "--model.hidden", "4", "--prune.sparsities", "0.5",
     "--data.name", "rings", "--model.name", "quadratic", "--out", "out", "--quiet",
+    "--costs.speed", "false",
 )  # fmt: skip
 
 

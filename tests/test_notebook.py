@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not PATH.exists(), reason="needs a checkout")
 SMALL = {
     "seeds": 1, "train.epochs": 1, "retrain.epochs": 1, "model.hidden": (4,), "prune.sparsities": (0.9,),
     "theory.examples": 20, "theory.max_iterations": 3, "retrain.methods": ("none",),
+    "costs.speed": False,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from jaxprune.numbers import (
     percent,
     plural,
     points,
+    scaled,
     signed,
     significant,
 )
@@ -73,6 +74,16 @@ def test_signs() -> None:
 )  # fmt: skip
 def test_significant_digits(value, digits, text) -> None:
     assert significant(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(43016, "B", "43.0 kB"), (999, "B", "999 B"), (999.6, "B", "1.00 kB"), (0, "B", "0 B"), (12, "", "12"),
+     (1.5e-5, "s", "15.0 µs"), (0.25, "s", "250 ms"), (2.5, "s", "2.50 s"), (4.49e9, "", "4.49 G"),
+     (3e-12, "s", "0.00300 ns"), (2e15, "B", "2000 TB"), (-1200, "B", "-1.20 kB"), (math.nan, "s", NONE)],
+)  # fmt: skip
+def test_prefixes_of_units(value, unit, text) -> None:
+    assert scaled(value, unit) == text
 
 
 def test_units_counts_and_lists() -> None:

@@ -2,13 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jaxprune import pruning
+from jaxprune import cli, pruning
 
 PATH = Path(__file__).parent.parent / "docs" / "pruning.md"
 PAGE = PATH.read_text() if PATH.exists() else ""
@@ -41,6 +42,12 @@ def test_the_code_runs_and_prints_what_the_page_says(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("command", re.findall(r"^(jaxprune run digits --prune.structure .*)$", PAGE, re.M))
+def test_its_commands_of_channels_fit_the_network(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*shlex.split(command)[1:], "--dry-run"]) == 0
 
 
 def test_it_begins_with_five_lines_for_each_library():

@@ -84,6 +84,17 @@ def test_the_networks_of_a_run_are_saved_as_the_page_says(tmp_path) -> None:
     assert (tmp_path / "first.safetensors").stat().st_size > 64 * 16 * 4
 
 
+@pytest.mark.parametrize("name", ["save_packed", "save_compact"])
+def test_sparse_and_compact_files_are_written_and_read_as_the_page_says(name, tmp_path) -> None:
+    code = next(block for block in blocks("python", (ROOT / "docs" / "networks.md").read_text()) if name in block)
+    expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == expected != []
+
+
 def test_the_two_commands_are_there_as_written() -> None:
     first = blocks("sh")[0].splitlines()
     assert [line.partition("  #")[0].strip() for line in first] == [
@@ -105,6 +116,11 @@ def test_each_command_is_understood(command: str, tmp_path, monkeypatch, capsys)
         assert cli.main(arguments) == 0
         return
     seen = {}
+    if arguments[0] == "export":
+        monkeypatch.setitem(cli._FUNCTIONS, "export", lambda options, arguments: seen.update(vars(options)) or 0)
+        assert cli.main(arguments) == 0
+        assert seen["run"] == "runs/digits"
+        return
     monkeypatch.setattr(cli, "_compute", lambda settings, out, options, arguments: seen.update(out=out) or 0)
     assert cli.main(arguments) == 0
     assert seen["out"].parts[0] == "runs"

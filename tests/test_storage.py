@@ -20,6 +20,7 @@ SETTINGS = {
     "data.name": "synthetic", "data.sizes": (90, 60), "data.margins": (1.0, 0.5), "data.noise": (0.0, 0.1),
     "model.hidden": (3,), "seeds": 1, "train.epochs": 3, "train.batch_size": 32, "prune.sparsities": (0.5,),
     "retrain.epochs": 0, "retrain.methods": ("none",), "theory.max_iterations": 3, "audit.splits": ("test",),
+    "costs.speed": False,
 }  # fmt: skip
 
 
