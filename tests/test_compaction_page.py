@@ -12,7 +12,7 @@ from jaxprune import pruning
 PATH = Path(__file__).parent.parent / "docs" / "compaction.md"
 PAGE = PATH.read_text() if PATH.exists() else ""
 
-pytestmark = pytest.mark.skipif(not PAGE, reason="needs a checkout")
+pytestmark = [pytest.mark.skipif(not PAGE, reason="needs a checkout"), pytest.mark.slow]
 
 
 def test_the_code_runs_and_prints_what_the_page_says(tmp_path):

@@ -13,6 +13,8 @@ from jaxprune import data, export, models
 from jaxprune.cli import main
 from jaxprune.components import EXPORT_FORMATS, STRUCTURES
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 CONFIG = """
 name = "little"
 seeds = 2

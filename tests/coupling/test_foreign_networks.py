@@ -15,6 +15,8 @@ from jaxprune.compat import enable_x64
 from jaxprune.coupling.compaction import cut, kept_of_replicas, smaller_network
 from jaxprune.errors import UserError
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 # Of which derivatives are compared every day: rules of their own, loops, calls and branches.
 WITH_DERIVATIVES = (
     *("branch", "custom_jvp", "custom_jvp_with_an_option", "custom_vjp", "custom_vjp_of_a_layer", "computed_again"),

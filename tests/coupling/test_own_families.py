@@ -13,6 +13,8 @@ from foreign.registry import made_inputs, randomised
 from jaxprune import models
 from jaxprune.compat import enable_x64
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 
 class Family(NamedTuple):
     """A network of a family, small; `sizes` has how many couplings there are of each size."""

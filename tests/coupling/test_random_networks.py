@@ -8,6 +8,8 @@ from random_networks import RandomNetwork, network_of_seed, random_networks
 
 from jaxprune.compat import enable_x64
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 FIXED = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file, save_file
 from jaxprune import export, models, pruning
 from jaxprune.errors import UserError
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 SAMPLE = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 
 

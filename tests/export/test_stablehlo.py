@@ -15,6 +15,8 @@ from jaxprune import export, models
 from jaxprune.errors import UserError
 from jaxprune.networks import Network
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 pytest.importorskip("flatbuffers")
 
 ALONE = """

@@ -19,6 +19,8 @@ from jaxprune.pipeline.run import build, run_plan
 from jaxprune.pipeline.train import Networks
 from jaxprune.trees import named_leaves
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 SMALL = {
     "data.name": "synthetic", "data.sizes": (300, 60), "model.hidden": (8, 6), "seeds": 2, "train.epochs": 2,
     "train.batch_size": 64, "prune.sparsities": (0.5,), "retrain.epochs": 2, "retrain.methods": ("naive",),

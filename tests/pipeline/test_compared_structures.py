@@ -9,6 +9,8 @@ from jaxprune.pipeline import compare
 from jaxprune.pipeline.run import build, comparison_plan
 from jaxprune.results.prunings import stages_of
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 CHANNELS = "channels:cost=parameters"
 SMALL = {
     "data.name": "synthetic", "data.sizes": (300, 60), "model.hidden": (16, 12), "seeds": 2, "train.epochs": 2,

@@ -19,6 +19,8 @@ from jaxprune.pipeline.nodes import structure_of
 from jaxprune.pipeline.plan import plan_run
 from jaxprune.results.costs import costs_from_json
 
+pytestmark = pytest.mark.slow  # in every run of CI
+
 SMALL = {
     "data.name": "synthetic", "data.sizes": (90, 60), "data.margins": (1.0, 0.5), "data.noise": (0.0, 0.1),
     "model.hidden": (8,), "seeds": 2, "train.epochs": 1, "train.batch_size": 32, "prune.sparsities": (0.5,),
