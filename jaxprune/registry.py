@@ -5,10 +5,12 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxprune.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,12 @@ def fill(section: str, name: str, defaults: Mapping[str, Any], options: Mapping[
 @cache
 def _installed() -> Any:
     """The entry points of all installed packages, read once for all groups."""
+    from importlib import metadata  # which brings email and zipfile: only where names are asked for
+
     return metadata.entry_points()  # EntryPoints, or SelectableGroups before Python 3.12: both have `select`
 
 
-def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
+def _entry_points(group: str) -> "tuple[EntryPoint, ...]":
     """The entry points of a group, in a fixed order."""
     points = _installed().select(group=group) if group else ()
     return tuple(sorted(points, key=lambda point: (point.name, point.dist.name if point.dist is not None else "")))

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxprune import config, jobs
 from jaxprune.cli.arguments import COMMANDS, DATASETS, build_parser, refuse
 from jaxprune.cli.completion import flags_of, script
 from jaxprune.cli.configs import show_configs
@@ -19,6 +18,9 @@ from jaxprune.cli.failures import explain
 from jaxprune.cli.settings import overrides_of
 from jaxprune.errors import UserError, unknown
 from jaxprune.text import NOT_UTF8, path_fault, printable
+
+if TYPE_CHECKING:
+    from jaxprune.config import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +83,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from jaxprune import jobs  # and the settings below it, which help does without
+
     warn = None if options.quiet else _warn
     settings, out = jobs.resolve_job(options.config, overrides_of(options), options.out, warn=warn)
     return _compute(settings, out, options, arguments)
@@ -90,7 +94,7 @@ def _warn(line: str) -> None:
     print(f"jaxprune: warning: {printable(line)}", file=sys.stderr)
 
 
-def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _compute(settings: "Settings", out: Path, options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from jaxprune import console  # rich, and jax below it: only now is there something to compute
 
     display = None if options.quiet else console.Display(options.progress)
@@ -116,7 +120,7 @@ def _compute(settings: config.Settings, out: Path, options: argparse.Namespace, 
     return 0
 
 
-def _plan(settings: config.Settings, out: Path, until: str) -> int:
+def _plan(settings: "Settings", out: Path, until: str) -> int:
     from jaxprune import console, pipeline
 
     console.show_plan(pipeline.dry_run(settings, out, until=until), out)

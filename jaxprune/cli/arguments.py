@@ -147,7 +147,7 @@ def build_parser(
                     add_settings(inner, f"{name} {action}", everything=everything)
                 _add_dataset_options(inner, action)
         else:
-            _add_run_options(parser, name)
+            _add_run_options(parser, name, with_settings=name in with_settings)
     return top
 
 
@@ -200,7 +200,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXPORT
 
 
-def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
+def _add_run_options(parser: argparse.ArgumentParser, command: str, *, with_settings: bool) -> None:
     what = (
         "a TOML file, a shipped config's name, a file of data (npz, CSV, Parquet), or a run's folder; adult without it"
     )
@@ -218,7 +218,7 @@ def _add_run_options(parser: argparse.ArgumentParser, command: str) -> None:
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.usage = f"jaxprune {command} [CONFIG] [--out FOLDER] [--SETTING VALUE ...]"
-    if len(shown(command)) < len(taken(command)):
+    if with_settings and len(shown(command)) < len(taken(command)):
         parser.epilog = f"`jaxprune {command} --help-all` shows all {len(taken(command))} settings."
 
 

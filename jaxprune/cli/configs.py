@@ -24,7 +24,7 @@ def show_configs(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def template(settings: config.Settings) -> str:
+def template(settings: "config.Settings") -> str:
     """Write settings as TOML with a comment for each."""
     values, blocks = settings.model_dump(mode="json"), []
     for section in ("", *config.SECTIONS):

@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxprune import jobs
 from jaxprune.cli.settings import overrides_of
 from jaxprune.text import printable
 
 
 def export_network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Write a network of a run to a file, or list all."""
+    from jaxprune import jobs
+
     settings, run = jobs.resolve_job(options.run, overrides_of(options), None, warn=_warn)
     network = " ".join(options.network)
     from jaxprune import console
